@@ -1,0 +1,212 @@
+use std::time::Duration;
+
+use super::{ExponentialBackoff, InvalidPolicy, Ratio};
+
+/// When an endpoint is ejected for its failures, and when it is tried again.
+///
+/// With an optional [`Ejection`] floor, which the mesh's protocol has and the mesh itself ignores.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FailureAccrual {
+    /// So many failures in a row.
+    Consecutive(ConsecutiveFailures),
+    /// Failures in a row, or a success rate below a threshold, whichever comes first.
+    Unified(Unified),
+}
+
+/// Ejects after `max_failures` failures in a row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ConsecutiveFailures {
+    /// Failures in a row that eject. Zero never ejects (the mesh's rule).
+    pub max_failures: u32,
+    /// Waits between an ejection and its probe.
+    pub backoff: ExponentialBackoff,
+    /// The fewest endpoints that stay in, whatever they do. Default: none.
+    pub ejection: Option<Ejection>,
+}
+
+/// Ejects on failures in a row or on a success rate below a threshold; failures in a row are looked at first.
+///
+/// Rate-limit answers (429, `RESOURCE_EXHAUSTED`) end a run of failures, and count as bad for the success rate and for a
+/// probe.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Unified {
+    threshold: Ratio,
+    window: Duration,
+    min_requests: u32,
+    max_consecutive_failures: u32,
+    backoff: ExponentialBackoff,
+    ejection: Option<Ejection>,
+}
+
+/// A floor under ejections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ejection {
+    /// An ejection that would leave fewer endpoints than this in service is refused.
+    pub min_ready_endpoints: u32,
+}
+
+// === impl FailureAccrual ===
+
+impl FailureAccrual {
+    /// Failures in a row; probes after 1 s to 60 s with jitter one half (the mesh's defaults).
+    pub const fn consecutive(max_failures: u32) -> Self {
+        Self::Consecutive(ConsecutiveFailures {
+            max_failures,
+            backoff: ExponentialBackoff::ACCRUAL,
+            ejection: None,
+        })
+    }
+
+    /// With other waits between ejection and probe.
+    #[must_use]
+    pub fn backoff(mut self, backoff: ExponentialBackoff) -> Self {
+        match &mut self {
+            Self::Consecutive(consecutive) => consecutive.backoff = backoff,
+            Self::Unified(unified) => unified.backoff = backoff,
+        }
+        self
+    }
+
+    /// With a floor: an ejection that would leave fewer endpoints in service is refused.
+    #[must_use]
+    pub fn min_ready_endpoints(mut self, min_ready_endpoints: u32) -> Self {
+        let ejection = Some(Ejection {
+            min_ready_endpoints,
+        });
+        match &mut self {
+            Self::Consecutive(consecutive) => consecutive.ejection = ejection,
+            Self::Unified(unified) => unified.ejection = ejection,
+        }
+        self
+    }
+
+    /// The floor, if there is one.
+    pub fn ejection(&self) -> Option<Ejection> {
+        match self {
+            Self::Consecutive(consecutive) => consecutive.ejection,
+            Self::Unified(unified) => unified.ejection,
+        }
+    }
+
+    /// Failures in a row that eject; zero never does.
+    pub fn max_consecutive_failures(&self) -> u32 {
+        match self {
+            Self::Consecutive(consecutive) => consecutive.max_failures,
+            Self::Unified(unified) => unified.max_consecutive_failures,
+        }
+    }
+
+    /// The waits between ejection and probe.
+    pub fn probe_backoff(&self) -> ExponentialBackoff {
+        match self {
+            Self::Consecutive(consecutive) => consecutive.backoff,
+            Self::Unified(unified) => unified.backoff,
+        }
+    }
+}
+
+// === impl Unified ===
+
+impl Default for Unified {
+    /// Below 0.8 over 10 s of at least 5 requests, or 7 in a row; probes after 1 s to 60 s.
+    fn default() -> Self {
+        Self {
+            threshold: Ratio::percent(80),
+            window: Duration::from_secs(10),
+            min_requests: 5,
+            max_consecutive_failures: 7,
+            backoff: ExponentialBackoff::ACCRUAL,
+            ejection: None,
+        }
+    }
+}
+
+impl Unified {
+    /// The shortest window, unless the success rate is off.
+    pub const MIN_WINDOW: Duration = Duration::from_millis(10);
+    /// The largest `min_requests`.
+    pub const MAX_MIN_REQUESTS: u32 = 1_000_000;
+
+    /// # Errors
+    /// A threshold beyond one; a window below 10 ms unless the threshold is zero; more than a million `min_requests`.
+    pub fn try_new(
+        threshold: Ratio,
+        window: Duration,
+        min_requests: u32,
+        max_consecutive_failures: u32,
+        backoff: ExponentialBackoff,
+    ) -> Result<Self, InvalidPolicy> {
+        if threshold > Ratio::ONE {
+            return Err(InvalidPolicy::new(
+                "failure_accrual.threshold",
+                threshold,
+                "a ratio from 0 to 1",
+            ));
+        }
+        if threshold > Ratio::ZERO && window < Self::MIN_WINDOW {
+            return Err(InvalidPolicy::new(
+                "failure_accrual.window",
+                format!("{window:?}"),
+                "at least 10ms",
+            ));
+        }
+        if min_requests > Self::MAX_MIN_REQUESTS {
+            return Err(InvalidPolicy::new(
+                "failure_accrual.min_requests",
+                min_requests,
+                "at most 1000000",
+            ));
+        }
+        Ok(Self {
+            threshold,
+            window,
+            min_requests,
+            max_consecutive_failures,
+            backoff,
+            ejection: None,
+        })
+    }
+
+    /// The success rate below which an endpoint is ejected; zero turns this off.
+    pub fn threshold(&self) -> Ratio {
+        self.threshold
+    }
+
+    /// The time over which the success rate is taken, in ten buckets.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// Results in the window before its success rate means anything. Zero acts as one.
+    pub fn min_requests(&self) -> u32 {
+        self.min_requests
+    }
+
+    /// Failures in a row that eject; zero turns this off.
+    pub fn max_consecutive_failures(&self) -> u32 {
+        self.max_consecutive_failures
+    }
+
+    /// Waits between an ejection and its probe.
+    pub fn backoff(&self) -> ExponentialBackoff {
+        self.backoff
+    }
+
+    /// The floor under ejections, if there is one.
+    pub fn ejection(&self) -> Option<Ejection> {
+        self.ejection
+    }
+}
+
+impl From<Unified> for FailureAccrual {
+    fn from(unified: Unified) -> Self {
+        Self::Unified(unified)
+    }
+}
+
+impl From<ConsecutiveFailures> for FailureAccrual {
+    fn from(consecutive: ConsecutiveFailures) -> Self {
+        Self::Consecutive(consecutive)
+    }
+}

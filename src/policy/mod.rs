@@ -1,0 +1,54 @@
+//! What to do: the mesh's client policy as plain values.
+//!
+//! Everything here is data: `Clone + Eq + Debug`, no I/O, no async, no tower. The names are Linkerd's. A value that
+//! exists is valid: types whose fields constrain each other are made by constructors that return [`InvalidPolicy`],
+//! which names the field, what was found and what was expected.
+//!
+//! A policy comes from manifests ([`source::kubernetes`](crate::source), feature `kubernetes`) or is written in Rust:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_mesh::policy::{Budget, ClientPolicy, FailureAccrual, Retry, Timeouts};
+//!
+//! let policy = ClientPolicy::http()
+//!     .timeouts(Timeouts::request(Duration::from_secs(2)))
+//!     .retry(Retry::on(502..=504).limit(2).budget(Budget::percent(20)))
+//!     .failure_accrual(FailureAccrual::consecutive(5))
+//!     .build()?;
+//! # Ok::<(), tower_mesh::policy::InvalidPolicy>(())
+//! ```
+
+mod accrual;
+mod backend;
+mod backoff;
+mod client_policy;
+mod fidelity;
+mod filter;
+mod invalid;
+mod matches;
+mod meta;
+mod ratio;
+mod retry;
+mod route;
+#[cfg(test)]
+mod tests;
+
+pub use self::accrual::{ConsecutiveFailures, Ejection, FailureAccrual, Unified};
+pub use self::backend::{
+    Backend, BackendDispatcher, EndpointDiscovery, Load, PeakEwma, PenaltyPeakEwma, Queue,
+};
+pub use self::backoff::ExponentialBackoff;
+pub use self::client_policy::{ClientPolicy, ClientPolicyBuilder, HttpPolicy, Protocol};
+pub use self::fidelity::{Difference, Fidelity};
+pub use self::filter::{Filter, InjectFailure, ModifyHeader, ModifyPath, RedirectRequest};
+pub use self::invalid::InvalidPolicy;
+pub use self::matches::{
+    MatchHeader, MatchHeaderValue, MatchHost, MatchPath, MatchQueryParam, MatchQueryValue,
+    MatchRequest, Pattern,
+};
+pub use self::meta::{Meta, Resource};
+pub use self::ratio::Ratio;
+pub use self::retry::{Budget, Retry, RetryBuilder, StatusRanges};
+pub use self::route::{
+    Route, RouteBackend, RouteDistribution, RouteParams, RoutePolicy, Rule, Timeouts,
+};
