@@ -1,2 +1,12 @@
 //! wip
+pub mod body;
+pub mod core;
+pub mod endpoint;
 pub mod policy;
+pub mod verdict;
+
+pub use self::body::Body;
+pub use self::core::BoxError;
+pub use self::core::error::{Error, ErrorKind};
+pub use self::endpoint::{Connect, Endpoint};
+pub use self::verdict::Verdict;

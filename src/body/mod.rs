@@ -1,0 +1,276 @@
+//! The one erased body, and what it carries besides frames.
+
+use std::any::Any;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+
+mod tail;
+
+pub(crate) use self::tail::{BodyLimit, Limit, Tail};
+
+use crate::core::BoxError;
+
+/// A request or response body of any kind, behind one concrete type.
+///
+/// Empty and in-memory bodies are not boxed, and [can be sent again](Self::try_clone).
+///
+/// ```
+/// use tower_mesh::Body;
+///
+/// let empty = Body::empty();
+/// let text = Body::from("hello");
+/// assert!(text.try_clone().is_some());
+/// ```
+pub struct Body {
+    kind: Kind,
+    tail: Option<Tail>,
+}
+
+enum Kind {
+    Empty,
+    Full(Bytes),
+    #[cfg(feature = "hyper")]
+    Incoming(hyper::body::Incoming),
+    Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>),
+}
+
+// === impl Body ===
+
+impl Body {
+    /// No body.
+    pub const fn empty() -> Self {
+        Self {
+            kind: Kind::Empty,
+            tail: None,
+        }
+    }
+
+    /// Any body. One that is a `Body` already, empty or in memory is not boxed.
+    pub fn new<B>(body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        // Moves `body` out if it is one of the types that need no box.
+        let mut body = Some(body);
+        let any: &mut dyn Any = &mut body;
+        if let Some(body) = any.downcast_mut::<Option<Self>>().and_then(Option::take) {
+            return body;
+        }
+        if let Some(full) = any
+            .downcast_mut::<Option<http_body_util::Full<Bytes>>>()
+            .and_then(Option::take)
+        {
+            return Self::from_full(full);
+        }
+        if any.is::<Option<http_body_util::Empty<Bytes>>>() {
+            return Self::empty();
+        }
+        #[cfg(feature = "hyper")]
+        if let Some(incoming) = any
+            .downcast_mut::<Option<hyper::body::Incoming>>()
+            .and_then(Option::take)
+        {
+            return Kind::Incoming(incoming).into();
+        }
+        match body {
+            Some(body) if body.is_end_stream() => Self::empty(),
+            Some(body) => Kind::Boxed(Box::pin(body.map_err(Into::into))).into(),
+            None => Self::empty(),
+        }
+    }
+
+    /// The same body, if it is empty or in memory and nothing of it was taken yet.
+    pub fn try_clone(&self) -> Option<Self> {
+        match &self.kind {
+            Kind::Empty => Some(Self::empty()),
+            Kind::Full(bytes) => Some(bytes.clone().into()),
+            _ => None,
+        }
+    }
+
+    /// How many bytes it keeps in memory, if it can be sent again.
+    pub fn buffered(&self) -> Option<usize> {
+        match &self.kind {
+            Kind::Empty => Some(0),
+            Kind::Full(bytes) => Some(bytes.len()),
+            _ => None,
+        }
+    }
+
+    /// Gives the body something that hears how it ends.
+    pub(crate) fn with_tail(mut self, tail: Tail) -> Self {
+        if http_body::Body::is_end_stream(&self) {
+            tail.ended();
+        } else {
+            self.tail = Some(tail);
+        }
+        self
+    }
+
+    fn from_full(full: http_body_util::Full<Bytes>) -> Self {
+        use http_body::Body as _;
+        let mut full = Box::pin(full);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match full.as_mut().poll_frame(&mut cx) {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default().into(),
+            _ => Self::empty(),
+        }
+    }
+
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.kind {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.kind = Kind::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            #[cfg(feature = "hyper")]
+            Kind::Incoming(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+            Kind::Boxed(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+}
+
+use http_body::Body as _;
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = self.poll_kind(cx);
+        let Some(tail) = &mut self.tail else {
+            return polled;
+        };
+        match polled {
+            Poll::Pending => {
+                let Poll::Ready(error) = tail.poll_limit(cx) else {
+                    return Poll::Pending;
+                };
+                // Nothing more comes, and the exchange is over: the connection must not be kept for it.
+                if let Some(tail) = self.tail.take() {
+                    tail.failed();
+                }
+                self.kind = Kind::Empty;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                tail.frame();
+                // Who knows the end by this may never poll again.
+                if self.is_end_stream()
+                    && let Some(tail) = self.tail.take()
+                {
+                    tail.ended();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                if let Some(tail) = self.tail.take() {
+                    tail.failed();
+                }
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) => {
+                if let Some(tail) = self.tail.take() {
+                    tail.ended();
+                }
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Full(_) => false,
+            #[cfg(feature = "hyper")]
+            Kind::Incoming(incoming) => incoming.is_end_stream(),
+            Kind::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            #[cfg(feature = "hyper")]
+            Kind::Incoming(incoming) => incoming.size_hint(),
+            Kind::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            Kind::Empty => "empty",
+            Kind::Full(_) => "full",
+            #[cfg(feature = "hyper")]
+            Kind::Incoming(_) => "incoming",
+            Kind::Boxed(_) => "boxed",
+        };
+        f.debug_tuple("Body").field(&kind).finish()
+    }
+}
+
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Self { kind, tail: None }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() {
+            Self::empty()
+        } else {
+            Kind::Full(bytes).into()
+        }
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::from(bytes).into()
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Bytes::from_static(text.as_bytes()).into()
+    }
+}
+
+impl From<&'static [u8]> for Body {
+    fn from(bytes: &'static [u8]) -> Self {
+        Bytes::from_static(bytes).into()
+    }
+}
+
+impl From<()> for Body {
+    fn from((): ()) -> Self {
+        Self::empty()
+    }
+}

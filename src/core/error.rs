@@ -1,0 +1,270 @@
+//! The one error of a client.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::net::SocketAddr;
+
+use http::{StatusCode, Uri};
+use tokio::time::Instant;
+
+use super::BoxError;
+use crate::verdict::{TransportError, TransportFailure};
+
+/// Why a request got no answer.
+///
+/// [`kind`](Self::kind) says what happened; `source()` is the endpoint's own error, intact.
+///
+/// ```
+/// # fn retry_later(_: Option<tokio::time::Instant>) {}
+/// # fn f(result: Result<(), tower_mesh::Error>) -> Result<(), Box<dyn std::error::Error>> {
+/// match result {
+///     Ok(()) => {}
+///     Err(e) if e.is_local() => retry_later(e.retry_at()), // refused here: fail-fast, line full, ...
+///     Err(e) if e.is_deadline() => {}                      // ran out of time
+///     Err(e) => return Err(e.into()),                      // the endpoint's own error
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    retry_at: Option<Instant>,
+    endpoint: Option<SocketAddr>,
+    attempts: u32,
+    source: Option<BoxError>,
+}
+
+/// What happened. The text of each says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No policy has arrived yet.
+    #[error("no policy has arrived yet: wait with `Client::ready`, or look at the policy's source")]
+    NoPolicy,
+    /// No route of the policy matches.
+    #[error("no route of the policy matches the request: add one, or one that matches everything")]
+    NoRoute,
+    /// A filter of the policy answers with a redirect.
+    #[error("the policy redirects the request to {location} ({status})")]
+    Redirect {
+        /// The status.
+        status: StatusCode,
+        /// Where to.
+        location: Uri,
+    },
+    /// A filter of the policy answers with a failure.
+    #[error("the policy fails the request on purpose: {message} ({status})")]
+    FailureInjected {
+        /// The status.
+        status: StatusCode,
+        /// Why.
+        message: String,
+    },
+    /// A filter of the policy cannot be applied.
+    #[error("a filter of the policy cannot be applied to the request: {0}")]
+    InvalidFilter(String),
+    /// The route has no backend.
+    #[error("the route has no backend: give its rule one")]
+    NoBackend,
+    /// The backend has been unable to serve for longer than its fail-fast timeout.
+    #[error(
+        "no endpoint of backend {backend} can serve, for longer than its fail-fast timeout: {why}"
+    )]
+    FailFast {
+        /// The backend.
+        backend: String,
+        /// What its endpoints are doing.
+        why: String,
+    },
+    /// As many requests wait as the backend's queue holds.
+    #[error(
+        "the line of backend {backend} is full ({capacity} wait): send less, or raise its queue's capacity"
+    )]
+    QueueFull {
+        /// The backend.
+        backend: String,
+        /// The queue's capacity.
+        capacity: usize,
+    },
+    /// The client is closed.
+    #[error("the client is closed: `Client::close` was called")]
+    Closed,
+    /// The request's deadline passed, wherever the request was.
+    #[error("the request's deadline passed")]
+    RequestTimeout,
+    /// The response did not end in time after the request was sent.
+    #[error("the response did not end within the policy's response timeout")]
+    ResponseTimeout,
+    /// The response did not begin within the time of one try.
+    #[error("the response did not begin within the policy's timeout for one try")]
+    HeadersTimeout,
+    /// No connection could be made.
+    #[error("could not connect to the endpoint")]
+    Connect,
+    /// No connection was made in time.
+    #[error("connecting to the endpoint took too long")]
+    ConnectTimeout,
+    /// The endpoint refused the request without looking at it.
+    #[error("the endpoint refused the request unprocessed")]
+    Refused,
+    /// The connection broke; the request may have been processed.
+    #[error("the connection to the endpoint broke")]
+    Broken,
+    /// The request's own body failed.
+    #[error("the request's own body failed: no fault of the endpoint's")]
+    RequestBody,
+    /// The request cannot be sent as it is.
+    #[error("the request cannot be sent as it is")]
+    InvalidRequest,
+}
+
+// === impl Error ===
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            retry_at: None,
+            endpoint: None,
+            attempts: 0,
+            source: None,
+        }))
+    }
+
+    /// Sorts what a leaf returned.
+    pub(crate) fn from_leaf(source: BoxError) -> Self {
+        let failure = TransportError::find(&*source)
+            .map_or(TransportFailure::Broken, TransportError::failure);
+        let mut error = Self::new(match failure {
+            TransportFailure::Connect => ErrorKind::Connect,
+            TransportFailure::ConnectTimeout => ErrorKind::ConnectTimeout,
+            TransportFailure::Refused => ErrorKind::Refused,
+            TransportFailure::Broken => ErrorKind::Broken,
+            TransportFailure::RequestBody => ErrorKind::RequestBody,
+            TransportFailure::Request => ErrorKind::InvalidRequest,
+        });
+        error.0.source = Some(source);
+        error
+    }
+
+    pub(crate) fn with_retry_at(mut self, at: Option<Instant>) -> Self {
+        self.0.retry_at = at;
+        self
+    }
+
+    pub(crate) fn with_endpoint(mut self, endpoint: SocketAddr) -> Self {
+        self.0.endpoint = Some(endpoint);
+        self
+    }
+
+    pub(crate) fn with_attempts(mut self, attempts: u32) -> Self {
+        self.0.attempts = attempts;
+        self
+    }
+
+    /// What happened.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// Whether this client refused the request, and no endpoint has anything to do with it.
+    pub fn is_local(&self) -> bool {
+        self.0.kind.is_local()
+    }
+
+    /// Whether a timeout or the request's deadline passed.
+    pub fn is_deadline(&self) -> bool {
+        matches!(
+            self.0.kind,
+            ErrorKind::RequestTimeout | ErrorKind::ResponseTimeout | ErrorKind::HeadersTimeout
+        )
+    }
+
+    /// When it makes sense to try again, where that is known: the next probe of an ejected endpoint.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.0.retry_at
+    }
+
+    /// The endpoint of the last attempt.
+    pub fn endpoint(&self) -> Option<SocketAddr> {
+        self.0.endpoint
+    }
+
+    /// How many attempts were sent.
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.kind.fmt(f)?;
+        if let Some(endpoint) = self.0.endpoint {
+            write!(f, " (endpoint {endpoint}, attempt {})", self.0.attempts)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("endpoint", &self.0.endpoint)
+            .field("attempts", &self.0.attempts)
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+// === impl ErrorKind ===
+
+impl ErrorKind {
+    /// Whether a client refuses a request with this, and no endpoint has anything to do with it.
+    pub fn is_local(&self) -> bool {
+        matches!(
+            self,
+            Self::NoPolicy
+                | Self::NoRoute
+                | Self::Redirect { .. }
+                | Self::FailureInjected { .. }
+                | Self::InvalidFilter(_)
+                | Self::NoBackend
+                | Self::FailFast { .. }
+                | Self::QueueFull { .. }
+                | Self::Closed
+        )
+    }
+
+    /// A stable name, in snake case.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NoPolicy => "no_policy",
+            Self::NoRoute => "no_route",
+            Self::Redirect { .. } => "redirect",
+            Self::FailureInjected { .. } => "failure_injected",
+            Self::InvalidFilter(_) => "invalid_filter",
+            Self::NoBackend => "no_backend",
+            Self::FailFast { .. } => "fail_fast",
+            Self::QueueFull { .. } => "queue_full",
+            Self::Closed => "closed",
+            Self::RequestTimeout => "request_timeout",
+            Self::ResponseTimeout => "response_timeout",
+            Self::HeadersTimeout => "headers_timeout",
+            Self::Connect => "connect",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Refused => "refused",
+            Self::Broken => "broken",
+            Self::RequestBody => "request_body",
+            Self::InvalidRequest => "invalid_request",
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! One record of decisions: whatever the client decides is one [`Decision`], and everything that reports reads these.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Something that was decided. Times are in `at` of [`Observer::observe`] unless named here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Decision {
+    /// A request was matched to a route.
+    Routed {
+        /// The request's number.
+        request: u64,
+        /// The route.
+        route: Arc<str>,
+    },
+    /// No endpoint can serve; the request waits in line.
+    Waiting {
+        /// The request's number.
+        request: u64,
+        /// The backend it waits for.
+        backend: Arc<str>,
+    },
+    /// An endpoint was chosen.
+    Picked {
+        /// The request's number.
+        request: u64,
+        /// The attempt, counted from one.
+        attempt: u32,
+        /// The endpoint.
+        endpoint: SocketAddr,
+        /// Whether this request is the endpoint's probe.
+        probe: bool,
+    },
+    /// An endpoint answered, or failed to.
+    Answered {
+        /// The request's number.
+        request: u64,
+        /// The attempt, counted from one.
+        attempt: u32,
+        /// The endpoint.
+        endpoint: SocketAddr,
+        /// What it said: a status, or the kind of error.
+        answer: Answer,
+    },
+    /// The request will be sent again.
+    Retried {
+        /// The request's number.
+        request: u64,
+        /// The attempt that failed, counted from one.
+        attempt: u32,
+        /// How long it waits first.
+        backoff: Duration,
+    },
+    /// The answer could have been retried, and was not.
+    NotRetried {
+        /// The request's number.
+        request: u64,
+        /// The attempt that failed, counted from one.
+        attempt: u32,
+        /// Why not.
+        why: NotRetried,
+    },
+    /// The client refused the request, or gave it up.
+    Refused {
+        /// The request's number.
+        request: u64,
+        /// Why.
+        why: &'static str,
+    },
+    /// An endpoint was ejected.
+    Opened {
+        /// The endpoint.
+        endpoint: SocketAddr,
+        /// The evidence.
+        why: Cow<'static, str>,
+        /// When it may be probed.
+        until: Instant,
+    },
+    /// An endpoint would have been ejected, were it not for the floor.
+    EjectionRefused {
+        /// The endpoint.
+        endpoint: SocketAddr,
+        /// The evidence.
+        why: Cow<'static, str>,
+    },
+    /// An ejected endpoint gets a probe.
+    Probing {
+        /// The endpoint.
+        endpoint: SocketAddr,
+        /// The request that is the probe.
+        request: u64,
+    },
+    /// A probe ended without a verdict and gave its place back.
+    ProbeReturned {
+        /// The endpoint.
+        endpoint: SocketAddr,
+    },
+    /// An ejected endpoint was re-admitted.
+    Closed {
+        /// The endpoint.
+        endpoint: SocketAddr,
+    },
+    /// A backend's endpoints changed.
+    Endpoints {
+        /// The backend.
+        backend: Arc<str>,
+        /// How many joined.
+        joined: usize,
+        /// How many left.
+        left: usize,
+    },
+    /// A discovery source failed; what was known stays in use.
+    DiscoveryFailed {
+        /// The backend.
+        backend: Arc<str>,
+        /// What it said.
+        error: String,
+    },
+    /// A new policy is in force.
+    Swapped,
+}
+
+/// What an endpoint said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Answer {
+    /// A response with this status.
+    Status(u16),
+    /// No response, for this reason.
+    Error(&'static str),
+}
+
+/// Why a failed attempt was the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotRetried {
+    /// The limit was reached.
+    Limit,
+    /// The budget is spent.
+    Budget,
+    /// The body is gone: it was a stream, or larger than the policy keeps.
+    Body,
+    /// The wait would have outlasted the deadline.
+    Deadline,
+    /// It may have been processed, and is not safe to repeat.
+    Unsafe,
+}
+
+/// Somebody who wants to know. Called in line: it should be quick, and must not call the client.
+pub trait Observer: Send + Sync + 'static {
+    /// A decision, as it is made.
+    fn observe(&self, at: Instant, decision: &Decision);
+}
+
+/// Where decisions are told. One branch when nobody listens.
+#[derive(Clone, Default)]
+pub struct Observers(Option<Arc<dyn Observer>>);
+
+// === impl Decision ===
+
+impl Decision {
+    /// A stable name, in snake case.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Routed { .. } => "routed",
+            Self::Waiting { .. } => "waiting",
+            Self::Picked { .. } => "picked",
+            Self::Answered { .. } => "answered",
+            Self::Retried { .. } => "retried",
+            Self::NotRetried { .. } => "not_retried",
+            Self::Refused { .. } => "refused",
+            Self::Opened { .. } => "opened",
+            Self::EjectionRefused { .. } => "ejection_refused",
+            Self::Probing { .. } => "probing",
+            Self::ProbeReturned { .. } => "probe_returned",
+            Self::Closed { .. } => "closed",
+            Self::Endpoints { .. } => "endpoints",
+            Self::DiscoveryFailed { .. } => "discovery_failed",
+            Self::Swapped => "swapped",
+        }
+    }
+}
+
+// === impl Observer ===
+
+impl<F> Observer for F
+where
+    F: Fn(Instant, &Decision) + Send + Sync + 'static,
+{
+    fn observe(&self, at: Instant, decision: &Decision) {
+        self(at, decision);
+    }
+}
+
+// === impl Observers ===
+
+impl Observers {
+    /// Tells this one.
+    pub fn new(observer: impl Observer) -> Self {
+        Self(Some(Arc::new(observer)))
+    }
+
+    /// Tells a decision, which is only made if somebody listens.
+    pub(crate) fn tell(&self, at: Instant, decision: impl FnOnce() -> Decision) {
+        if let Some(observer) = &self.0 {
+            observer.observe(at, &decision());
+        }
+    }
+}
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() {
+            "Observers(1)"
+        } else {
+            "Observers(0)"
+        })
+    }
+}

@@ -1,0 +1,41 @@
+//! Time that cannot overflow. `Instant + Duration` can panic; nothing here does.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// As good as never: about thirty years.
+pub const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// The moment `wait` after `now`, or a moment so far away that it never comes.
+pub fn after(now: Instant, wait: Duration) -> Instant {
+    now.checked_add(wait.min(FAR)).unwrap_or(now)
+}
+
+/// Whole nanoseconds, at most some 584 years of them.
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A moment that others are counted from, so that they fit in an atomic word.
+#[derive(Clone, Copy, Debug)]
+pub struct Epoch(Instant);
+
+// === impl Epoch ===
+
+impl Epoch {
+    /// Counts from `start`.
+    pub fn new(start: Instant) -> Self {
+        Self(start)
+    }
+
+    /// Nanoseconds from the start to `at`; zero before it.
+    pub fn nanos(&self, at: Instant) -> u64 {
+        nanos(at.saturating_duration_since(self.0))
+    }
+
+    /// The moment so many nanoseconds after the start.
+    pub fn instant(&self, nanos: u64) -> Instant {
+        after(self.0, Duration::from_nanos(nanos))
+    }
+}

@@ -1,0 +1,68 @@
+//! How an exchange ended, and who is told.
+//!
+//! A [`Verdict`] is *success*, *failure* or *neutral*; an [`Outcome`] is a verdict with what mechanisms need beside it.
+//! Whatever is owed a verdict is a [`Ticket`]: it settles once, whatever happens to the exchange.
+
+mod http;
+mod ticket;
+mod transport;
+
+pub use self::http::HttpClassifier;
+pub use self::ticket::{Issuer, Note, Settle, Ticket};
+pub use self::transport::{Sent, TransportError, TransportFailure};
+
+use std::time::Duration;
+
+/// How an exchange ended, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The endpoint did its work.
+    Success,
+    /// The endpoint failed.
+    Failure,
+    /// It says nothing about the endpoint: the caller left, its body broke, its deadline was already spent.
+    Neutral,
+}
+
+/// A verdict, with what mechanisms need beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The endpoint said that it is asked too often (429).
+    pub rate_limited: bool,
+    /// How long the endpoint asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Success, nothing more.
+    pub const SUCCESS: Self = Self::new(Verdict::Success);
+    /// Failure, nothing more.
+    pub const FAILURE: Self = Self::new(Verdict::Failure);
+    /// Neutral, nothing more.
+    pub const NEUTRAL: Self = Self::new(Verdict::Neutral);
+
+    /// A verdict, nothing more.
+    pub const fn new(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            rate_limited: false,
+            retry_after: None,
+        }
+    }
+
+    /// Whether this is a failure.
+    pub fn is_failure(&self) -> bool {
+        self.verdict == Verdict::Failure
+    }
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Self {
+        Self::new(verdict)
+    }
+}
