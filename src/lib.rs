@@ -1,7 +1,10 @@
 //! wip
 pub mod body;
+pub mod breaker;
+pub mod budget;
 pub mod core;
 pub mod endpoint;
+pub mod load;
 pub mod policy;
 pub mod verdict;
 

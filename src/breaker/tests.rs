@@ -1,0 +1,401 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::*;
+use crate::policy::{Ratio, Unified};
+
+fn backoff(min: u64, max: u64) -> ExponentialBackoff {
+    ExponentialBackoff::try_new(
+        Duration::from_secs(min),
+        Duration::from_secs(max),
+        Ratio::ZERO,
+    )
+    .unwrap()
+}
+
+fn consecutive(max_failures: u32) -> FailureAccrual {
+    FailureAccrual::consecutive(max_failures).backoff(backoff(1, 60))
+}
+
+fn unified(threshold: u8, min_requests: u32, max_failures: u32) -> FailureAccrual {
+    Unified::try_new(
+        Ratio::percent(threshold),
+        Duration::from_secs(10),
+        min_requests,
+        max_failures,
+        backoff(1, 60),
+    )
+    .unwrap()
+    .into()
+}
+
+struct Bench {
+    breaker: Breaker,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(policy: &FailureAccrual) -> Self {
+        let now = Instant::now();
+        Self {
+            breaker: Breaker::new(Some(policy), now),
+            now,
+        }
+    }
+
+    fn pass(&mut self, seconds: f64) {
+        self.now += Duration::from_secs_f64(seconds);
+    }
+
+    fn admit(&mut self) -> Option<Admitted> {
+        self.breaker.admit(self.now)
+    }
+
+    fn record(&mut self, admitted: Admitted, outcome: Outcome) -> Option<Transition> {
+        self.breaker
+            .record(self.now, admitted, &outcome, 0, || true)
+    }
+
+    fn call(&mut self, outcome: Outcome) -> Option<Transition> {
+        let admitted = self.admit().unwrap();
+        self.record(admitted, outcome)
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.breaker.gate(), Gate::Open { .. })
+    }
+}
+
+const LIMITED: Outcome = Outcome {
+    verdict: Verdict::Success,
+    rate_limited: true,
+    retry_after: None,
+};
+
+#[test]
+fn failures_in_a_row_open_it_and_a_success_between_does_not() {
+    let mut b = Bench::new(&consecutive(3));
+    for outcome in [
+        Outcome::FAILURE,
+        Outcome::FAILURE,
+        Outcome::SUCCESS,
+        Outcome::FAILURE,
+        Outcome::NEUTRAL,
+        Outcome::FAILURE,
+    ] {
+        assert_eq!(b.call(outcome), None);
+    }
+    let opened = b.call(Outcome::FAILURE);
+    let until = b.now + Duration::from_secs(1);
+    assert_eq!(
+        opened,
+        Some(Transition::Opened {
+            why: "3 failures in a row".into(),
+            until
+        })
+    );
+    assert_eq!(b.admit(), None);
+}
+
+#[test]
+fn zero_failures_never_open_it() {
+    let mut b = Bench::new(&consecutive(0));
+    for _ in 0..1000 {
+        assert_eq!(b.call(Outcome::FAILURE), None);
+    }
+}
+
+#[test]
+fn probes_wait_ever_longer_and_a_recovery_forgets() {
+    let mut b = Bench::new(&consecutive(1));
+    let mut waits = Vec::new();
+    let mut opened = b.call(Outcome::FAILURE);
+    for _ in 0..8 {
+        let Some(Transition::Opened { until, .. }) = opened else {
+            panic!("{opened:?}")
+        };
+        waits.push((until - b.now).as_secs());
+        b.now = until;
+        opened = b.call(Outcome::FAILURE);
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+    b.pass(60.0);
+    assert_eq!(b.call(Outcome::SUCCESS), Some(Transition::Closed));
+    let until = b.now + Duration::from_secs(1);
+    assert!(
+        matches!(b.call(Outcome::FAILURE), Some(Transition::Opened { until: u, .. }) if u == until)
+    );
+}
+
+#[test]
+fn one_probe_at_a_time_and_a_neutral_one_frees_its_place() {
+    let mut b = Bench::new(&consecutive(1));
+    b.call(Outcome::FAILURE);
+    b.pass(0.999);
+    assert_eq!(b.admit(), None);
+    b.pass(0.001);
+    let probe = b.admit().unwrap();
+    assert!(probe.probe);
+    assert_eq!(b.admit(), None);
+    assert_eq!(
+        b.record(probe, Outcome::NEUTRAL),
+        Some(Transition::ProbeReturned)
+    );
+    let second = b.admit().unwrap();
+    // The first one's verdict, were it to come twice, decides nothing any more.
+    assert_eq!(b.record(probe, Outcome::SUCCESS), None);
+    assert_eq!(b.record(second, Outcome::SUCCESS), Some(Transition::Closed));
+}
+
+#[test]
+fn stragglers_from_before_the_trip_decide_nothing() {
+    let mut b = Bench::new(&consecutive(2));
+    let stragglers: Vec<_> = (0..4).map(|_| b.admit().unwrap()).collect();
+    b.call(Outcome::FAILURE);
+    b.call(Outcome::FAILURE);
+    assert!(b.is_open());
+    assert_eq!(b.record(stragglers[0], Outcome::SUCCESS), None);
+    b.pass(1.0);
+    let probe = b.admit().unwrap();
+    assert_eq!(b.record(stragglers[1], Outcome::SUCCESS), None);
+    assert_eq!(b.record(stragglers[2], Outcome::FAILURE), None);
+    assert_eq!(b.breaker.gate(), Gate::HalfOpen);
+    assert_eq!(b.record(probe, Outcome::SUCCESS), Some(Transition::Closed));
+    // After the recovery, too.
+    assert_eq!(b.record(stragglers[3], Outcome::FAILURE), None);
+    assert_eq!(b.breaker.failures(), 0);
+}
+
+#[test]
+fn the_floor_refuses_an_ejection_and_keeps_counting() {
+    let mut b = Bench::new(&consecutive(1));
+    let admitted = b.admit().unwrap();
+    let refused = b
+        .breaker
+        .record(b.now, admitted, &Outcome::FAILURE, 0, || false);
+    assert!(matches!(refused, Some(Transition::Refused { .. })));
+    assert_eq!(b.breaker.gate(), Gate::Closed);
+    assert!(matches!(
+        b.call(Outcome::FAILURE),
+        Some(Transition::Opened { .. })
+    ));
+}
+
+#[test]
+fn a_low_success_rate_opens_it() {
+    let mut b = Bench::new(&unified(80, 5, 0));
+    for outcome in [
+        Outcome::FAILURE,
+        Outcome::SUCCESS,
+        Outcome::SUCCESS,
+        Outcome::SUCCESS,
+    ] {
+        assert_eq!(b.call(outcome), None, "cold start");
+    }
+    assert_eq!(b.call(Outcome::SUCCESS), None, "exactly the threshold");
+    let opened = b.call(Outcome::FAILURE);
+    assert!(
+        matches!(&opened, Some(Transition::Opened { why, .. }) if why == "4 of 6 succeeded in 10s, below 0.8"),
+        "{opened:?}"
+    );
+}
+
+#[test]
+fn rate_limits_count_for_the_rate_and_the_probe_but_end_a_run() {
+    let mut b = Bench::new(&unified(50, 100, 3));
+    for _ in 0..4 {
+        b.call(Outcome::FAILURE);
+        b.call(Outcome::FAILURE);
+        assert_eq!(b.call(LIMITED), None);
+    }
+    let mut b = Bench::new(&unified(50, 3, 0));
+    b.call(LIMITED);
+    b.call(LIMITED);
+    assert!(matches!(b.call(LIMITED), Some(Transition::Opened { .. })));
+    b.pass(1.0);
+    assert!(
+        matches!(b.call(LIMITED), Some(Transition::Opened { .. })),
+        "a strict probe"
+    );
+    let mut b = Bench::new(&consecutive(1));
+    b.call(Outcome::FAILURE);
+    b.pass(1.0);
+    assert_eq!(b.call(LIMITED), Some(Transition::Closed), "a lenient probe");
+}
+
+#[test]
+fn results_leave_the_window() {
+    let mut b = Bench::new(&unified(80, 5, 0));
+    for _ in 0..4 {
+        b.call(Outcome::FAILURE);
+    }
+    b.pass(10.0);
+    for _ in 0..5 {
+        assert_eq!(b.call(Outcome::SUCCESS), None);
+    }
+    // An idle century does not wedge it.
+    b.pass(3e9);
+    for _ in 0..4 {
+        assert_eq!(b.call(Outcome::FAILURE), None);
+    }
+    assert!(b.call(Outcome::FAILURE).is_some());
+}
+
+#[test]
+fn another_policy_keeps_the_state_and_none_closes_it() {
+    let mut b = Bench::new(&consecutive(1));
+    b.call(Outcome::FAILURE);
+    b.breaker.configure(Some(&unified(80, 5, 7)), b.now);
+    assert!(b.is_open());
+    b.breaker.configure(None, b.now);
+    assert_eq!(b.breaker.gate(), Gate::Closed);
+    for _ in 0..100 {
+        assert_eq!(b.call(Outcome::FAILURE), None);
+    }
+}
+
+// The naive model: remembers every result of the current epoch with its time.
+struct Model {
+    threshold_percent: u64,
+    min_requests: u64,
+    max_failures: u32,
+    results: Vec<(Duration, bool)>,
+    run: u32,
+    state: ModelState,
+    trips: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum ModelState {
+    Closed,
+    Open(Duration),
+    Probing(Duration),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Admit,
+    // The nth oldest request in flight ends like this.
+    End(usize, u8),
+    Pass(u32),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        4 => Just(Event::Admit),
+        4 => (0usize..4, 0u8..4).prop_map(|(n, how)| Event::End(n, how)),
+        2 => (0u32..3000).prop_map(Event::Pass),
+    ];
+    proptest::collection::vec(event, 1..200)
+}
+
+impl Model {
+    fn admit(&mut self, now: Duration) -> Option<bool> {
+        match self.state {
+            ModelState::Closed => Some(false),
+            ModelState::Open(until) if until <= now => {
+                self.state = ModelState::Probing(until);
+                Some(true)
+            }
+            _ => None,
+        }
+    }
+
+    fn trip(&mut self, now: Duration) {
+        let wait = Duration::from_secs((1 << self.trips.min(10)).min(60));
+        self.trips += 1;
+        self.run = 0;
+        self.state = ModelState::Open(now + wait);
+    }
+
+    fn end(&mut self, now: Duration, probe: bool, failed: bool, limited: bool) {
+        if probe {
+            let ModelState::Probing(_) = self.state else {
+                panic!("a probe without probation")
+            };
+            if failed || (limited && self.threshold_percent > 0) {
+                self.trip(now);
+            } else {
+                self.state = ModelState::Closed;
+                self.trips = 0;
+                self.run = 0;
+                self.results.clear();
+            }
+            return;
+        }
+        self.run = if failed { self.run + 1 } else { 0 };
+        self.results.push((now, failed || limited));
+        let bucket = |at: Duration| at.as_millis() / 1000;
+        let kept: Vec<_> = self
+            .results
+            .iter()
+            .filter(|(at, _)| bucket(now) - bucket(*at) < 10)
+            .collect();
+        let total = kept.len() as u64;
+        let good = kept.iter().filter(|(_, bad)| !bad).count() as u64;
+        let low = self.threshold_percent > 0
+            && total >= self.min_requests.max(1)
+            && good * 100 < self.threshold_percent * total;
+        if (self.max_failures > 0 && self.run >= self.max_failures) || low {
+            self.trip(now);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn agrees_with_a_model_that_remembers_everything(
+        events in events(), threshold in prop_oneof![Just(0u8), 1u8..=100], min_requests in 0u32..8, max_failures in 0u32..5,
+    ) {
+        let policy = if threshold == 0 { consecutive(max_failures) } else { unified(threshold, min_requests, max_failures) };
+        let mut b = Bench::new(&policy);
+        let start = b.now;
+        let mut model = Model {
+            threshold_percent: threshold.into(), min_requests: min_requests.into(), max_failures,
+            results: Vec::new(), run: 0, state: ModelState::Closed, trips: 0,
+        };
+        // (as admitted by the breaker, probe, generation of the model's state when admitted)
+        let mut flying: Vec<(Admitted, u64)> = Vec::new();
+        let mut generation = 0u64;
+        for event in events {
+            let now = b.now - start;
+            let before = model.state;
+            match event {
+                Event::Pass(ms) => b.now += Duration::from_millis(ms.into()),
+                Event::Admit => {
+                    let (ours, theirs) = (b.admit(), model.admit(now));
+                    prop_assert_eq!(ours.map(|a| a.probe), theirs);
+                    if model.state != before { generation += 1; }
+                    if let Some(admitted) = ours { flying.push((admitted, generation)); }
+                }
+                Event::End(n, how) => {
+                    if flying.is_empty() { continue; }
+                    let (admitted, issued) = flying.remove(n % flying.len());
+                    let outcome = [Outcome::SUCCESS, Outcome::FAILURE, Outcome::NEUTRAL, LIMITED][how as usize];
+                    b.record(admitted, outcome);
+                    if issued == generation {
+                        if outcome.verdict == Verdict::Neutral {
+                            if admitted.probe {
+                                let ModelState::Probing(due) = model.state else { panic!() };
+                                model.state = ModelState::Open(due);
+                            }
+                        } else {
+                            model.end(now, admitted.probe, outcome.is_failure(), outcome.rate_limited);
+                        }
+                        if model.state != before { generation += 1; }
+                    }
+                }
+            }
+            let ours = match b.breaker.gate() {
+                Gate::Closed => ModelState::Closed,
+                Gate::Open { until } => ModelState::Open(until - start),
+                Gate::HalfOpen => match model.state { s @ ModelState::Probing(_) => s, other => panic!("{other:?}") },
+            };
+            prop_assert_eq!(ours, model.state);
+        }
+    }
+}
