@@ -1,8 +1,10 @@
 //! wip
+pub(crate) mod balance;
 pub mod body;
 pub mod breaker;
 pub mod budget;
 pub mod core;
+pub mod discover;
 pub mod endpoint;
 pub mod load;
 pub mod policy;

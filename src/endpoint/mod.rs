@@ -1,7 +1,10 @@
 //! One endpoint: its address, its leaf, its cell of state and its tickets.
 
 mod address;
+mod cell;
 mod leaf;
 
 pub use self::address::Endpoint;
+pub(crate) use self::cell::{Availability, Cell, Pool};
 pub use self::leaf::Connect;
+pub(crate) use self::leaf::{ErasedConnect, LeafCall};

@@ -16,6 +16,9 @@ pub trait Issuer: Send + Sync + 'static {
     /// The first frame of the answer arrived, or its end: from here on the exchange is no load. Called at most once.
     fn answered(&self, note: &Note, now: Instant);
 
+    /// The ticket was not used: nothing was sent. Called instead of both others.
+    fn unused(&self, note: &Note, now: Instant);
+
     /// How it ended. Called exactly once. `answered` tells whether [`answered`](Self::answered) was called before.
     fn settled(&self, note: &Note, outcome: &Outcome, answered: bool, now: Instant);
 }
@@ -108,6 +111,13 @@ impl Ticket {
     /// The answer ended as its head said.
     pub fn end(mut self) {
         self.finish_as_head();
+    }
+
+    /// Nothing was sent: gives the ticket back as if it had not been issued.
+    pub fn give_back(mut self) {
+        if let Some(issuer) = self.issuer.take() {
+            issuer.unused(&self.note, Instant::now());
+        }
     }
 
     fn finish_as_head(&mut self) {

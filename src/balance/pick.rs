@@ -1,0 +1,170 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Balance;
+use crate::core::draw::{Purpose, below, draw};
+use crate::endpoint::{Availability, Cell};
+use crate::policy::Load;
+use crate::verdict::Ticket;
+
+/// Pairs drawn before all endpoints are looked at.
+const DRAWS: u64 = 4;
+
+/// What a request wants of an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want<'a> {
+    pub(crate) now: Instant,
+    pub(crate) request: u64,
+    /// Counts the picks of this request, so that each draws anew.
+    pub(crate) round: u64,
+    /// Not these, if there is another.
+    pub(crate) avoid: &'a [SocketAddr],
+    /// Not this one at all: it is already being waited for.
+    pub(crate) except: Option<SocketAddr>,
+    /// Only this one.
+    pub(crate) only: Option<SocketAddr>,
+    /// By what the two are compared.
+    pub(crate) load: &'a Load,
+}
+
+/// What was found.
+pub(crate) enum Pick {
+    Found(Arc<Cell>, Ticket),
+    /// None can serve. The earliest moment at which a probe is due, in nanoseconds, if one is to come.
+    None(Option<u64>),
+}
+
+// Up to two candidates.
+#[derive(Default)]
+struct Pair<'a>([Option<&'a Arc<Cell>>; 2]);
+
+// === impl Balance ===
+
+impl Balance {
+    /// An endpoint able to serve: of two random ones the less loaded, or one whose probe is due.
+    pub(crate) fn pick(&self, want: Want<'_>) -> Pick {
+        let members = self.members.load();
+        let now = self.pool.epoch.nanos(want.now);
+        // A choice can be lost to another thread between the look and the ticket: a probe is given out once.
+        for attempt in 0..DRAWS {
+            let choice = match want.only {
+                Some(only) => members
+                    .iter()
+                    .find(|cell| cell.address() == only && able(cell, now)),
+                None => choose(&members, now, &want, self.pool.seed, attempt),
+            };
+            let Some(cell) = choice else {
+                break;
+            };
+            if let Some(ticket) = cell.admit(want.now, want.request) {
+                self.line.ready();
+                return Pick::Found(Arc::clone(cell), ticket);
+            }
+        }
+        let due = members
+            .iter()
+            .filter(|cell| want.only.is_none_or(|only| only == cell.address()))
+            .filter_map(|cell| match cell.availability(now) {
+                Availability::Not(until) => until,
+                _ => Some(now),
+            })
+            .min();
+        Pick::None(due)
+    }
+
+    /// Whether a pick would find something.
+    pub(crate) fn can_serve(&self, now: Instant) -> bool {
+        let at = self.pool.epoch.nanos(now);
+        // The first is nearly always the answer.
+        self.members.load().iter().any(|cell| able(cell, at))
+    }
+}
+
+fn able(cell: &Cell, now: u64) -> bool {
+    !matches!(cell.availability(now), Availability::Not(_))
+}
+
+fn choose<'a>(
+    members: &'a [Arc<Cell>],
+    now: u64,
+    want: &Want<'_>,
+    seed: u64,
+    attempt: u64,
+) -> Option<&'a Arc<Cell>> {
+    let count = members.len() as u64;
+    if count == 0 {
+        return None;
+    }
+    let mut pair = Pair::default();
+    let suits = |cell: &Cell| {
+        want.except != Some(cell.address())
+            && !want.avoid.contains(&cell.address())
+            && able(cell, now)
+    };
+    let mut word = 0;
+    for n in 0..DRAWS {
+        let number = (want.round * DRAWS + attempt) * DRAWS + n;
+        word = draw(seed, want.request, Purpose::Pick, number);
+        let first = below(word, count);
+        // Another one: the second half of the word, counted on from the first.
+        let second = (first + 1 + below(word.rotate_left(32), count.saturating_sub(1))) % count;
+        for index in [first, second] {
+            let cell = &members[index as usize];
+            if suits(cell) && pair.add(cell) {
+                return pair.better(now, want.load);
+            }
+        }
+    }
+    // Few can serve: look at all of them, from a random place on.
+    let start = below(word, count) as usize;
+    let around = || members[start..].iter().chain(&members[..start]);
+    for cell in around() {
+        if suits(cell) && pair.add(cell) {
+            return pair.better(now, want.load);
+        }
+    }
+    if pair.0[0].is_none() {
+        for cell in around() {
+            if want.except != Some(cell.address()) && able(cell, now) && pair.add(cell) {
+                break;
+            }
+        }
+    }
+    pair.better(now, want.load)
+}
+
+// === impl Pair ===
+
+impl<'a> Pair<'a> {
+    // Whether it is complete.
+    fn add(&mut self, cell: &'a Arc<Cell>) -> bool {
+        match self.0 {
+            [None, _] => {
+                self.0[0] = Some(cell);
+                false
+            }
+            [Some(first), None] if !Arc::ptr_eq(first, cell) => {
+                self.0[1] = Some(cell);
+                true
+            }
+            _ => self.0[1].is_some(),
+        }
+    }
+
+    fn better(&self, now: u64, load: &Load) -> Option<&'a Arc<Cell>> {
+        let [first, second] = self.0;
+        let (Some(a), Some(b)) = (first, second) else {
+            return first;
+        };
+        // A probe is not delayed by what its endpoint cost before it was ejected.
+        let due = |cell: &Cell| cell.availability(now) == Availability::ProbeDue;
+        match (due(a), due(b)) {
+            (true, false) => Some(a),
+            (false, true) => Some(b),
+            _ if b.cost(now, load) < a.cost(now, load) => Some(b),
+            _ => Some(a),
+        }
+    }
+}

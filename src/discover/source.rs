@@ -1,0 +1,281 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_core::Stream;
+use tokio::sync::watch;
+
+use super::Update;
+use crate::core::BoxError;
+use crate::core::sync::{Mutex, lock};
+use crate::endpoint::Endpoint;
+use crate::policy::Backend;
+
+type Updates = Pin<Box<dyn Stream<Item = Result<Update, BoxError>> + Send>>;
+
+/// Where a backend's endpoints come from.
+///
+/// Made from a list (`["10.0.0.7:8080", "10.0.0.8:8080"]`, socket addresses, [`Endpoint`]s), from a
+/// `tokio::sync::watch` of lists, or with [`stream`](Self::stream) from any stream of updates.
+pub struct Endpoints(pub(crate) Source);
+
+pub(crate) enum Source {
+    Fixed(Result<Vec<Endpoint>, InvalidEndpoint>),
+    Watch(watch::Receiver<Vec<Endpoint>>),
+    Stream(Arc<Mutex<Option<Updates>>>),
+}
+
+/// Something that is not an endpoint's address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is no endpoint: expected an IP address and a port, such as 10.0.0.7:8080 or [fd00::7]:8080"
+)]
+pub struct InvalidEndpoint {
+    text: String,
+}
+
+/// Something that names an endpoint.
+pub trait ToEndpoint {
+    /// The endpoint.
+    ///
+    /// # Errors
+    /// A text that is no address.
+    fn to_endpoint(&self) -> Result<Endpoint, InvalidEndpoint>;
+}
+
+/// Finds the endpoints of a backend.
+///
+/// Implemented for closures `Fn(&Backend) -> Option<Endpoints>` and for maps from a backend's name, as
+/// [`backend_names`] lists them, to a list. Asked once for each backend, when a policy first names it.
+pub trait Resolve: Send + Sync + 'static {
+    /// Where the endpoints of `backend` come from, if this knows it.
+    fn resolve(&self, backend: &Backend) -> Option<Endpoints>;
+}
+
+/// The names that a backend goes by, the longest first: `web.shop.svc.cluster.local:80`, `web.shop:80`, `web:80`,
+/// `web`.
+pub fn backend_names(backend: &Backend) -> Vec<String> {
+    use crate::policy::{BackendDispatcher, EndpointDiscovery, Meta};
+    let mut names = Vec::new();
+    if let BackendDispatcher::BalanceP2c(_, EndpointDiscovery::DestinationGet { path }) =
+        &backend.dispatcher
+    {
+        names.push(path.clone());
+    }
+    if let Meta::Resource(resource) = &*backend.meta {
+        if let Some(port) = resource.port() {
+            names.push(format!(
+                "{}.{}:{port}",
+                resource.name(),
+                resource.namespace()
+            ));
+            names.push(format!("{}:{port}", resource.name()));
+        }
+        names.push(format!("{}.{}", resource.name(), resource.namespace()));
+    }
+    names.push(backend.meta.name().to_owned());
+    names.dedup();
+    names
+}
+
+// === impl Endpoints ===
+
+impl Endpoints {
+    /// From a stream of updates. An error degrades nothing: what was known stays in use, and so it does when the stream
+    /// ends.
+    pub fn stream<S, E>(stream: S) -> Self
+    where
+        S: Stream<Item = Result<Update, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let stream: Updates = Box::pin(Boxed { stream });
+        Self(Source::Stream(Arc::new(Mutex::new(Some(stream)))))
+    }
+}
+
+impl<T: ToEndpoint, const N: usize> From<[T; N]> for Endpoints {
+    fn from(list: [T; N]) -> Self {
+        list.as_slice().into()
+    }
+}
+
+impl<T: ToEndpoint> From<Vec<T>> for Endpoints {
+    fn from(list: Vec<T>) -> Self {
+        list.as_slice().into()
+    }
+}
+
+impl<T: ToEndpoint> From<&[T]> for Endpoints {
+    fn from(list: &[T]) -> Self {
+        Self(Source::Fixed(
+            list.iter().map(ToEndpoint::to_endpoint).collect(),
+        ))
+    }
+}
+
+impl From<watch::Receiver<Vec<Endpoint>>> for Endpoints {
+    fn from(receiver: watch::Receiver<Vec<Endpoint>>) -> Self {
+        Self(Source::Watch(receiver))
+    }
+}
+
+impl fmt::Debug for Endpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Source::Fixed(list) => f.debug_tuple("Fixed").field(list).finish(),
+            Source::Watch(_) => f.write_str("Watch"),
+            Source::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// The task that applies updates for as long as `apply` says to go on; none for a fixed list.
+    pub(crate) fn task<F>(
+        &self,
+        apply: F,
+    ) -> Option<impl Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static>
+    where
+        F: Fn(Result<Update, BoxError>) -> bool + Clone + Send + Sync + 'static,
+    {
+        enum Live {
+            Watch(watch::Receiver<Vec<Endpoint>>),
+            Stream(Arc<Mutex<Option<Updates>>>),
+        }
+        let live = match self {
+            Self::Fixed(_) => return None,
+            Self::Watch(receiver) => Live::Watch(receiver.clone()),
+            Self::Stream(stream) => Live::Stream(Arc::clone(stream)),
+        };
+        Some(move || -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            let apply = apply.clone();
+            match &live {
+                Live::Watch(receiver) => Box::pin(follow_watch(receiver.clone(), apply)),
+                Live::Stream(stream) => Box::pin(follow_stream(Arc::clone(stream), apply)),
+            }
+        })
+    }
+}
+
+async fn follow_watch(
+    mut receiver: watch::Receiver<Vec<Endpoint>>,
+    apply: impl Fn(Result<Update, BoxError>) -> bool,
+) {
+    loop {
+        let endpoints = receiver.borrow_and_update().clone();
+        if !apply(Ok(Update::Reset(endpoints))) || receiver.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn follow_stream(
+    slot: Arc<Mutex<Option<Updates>>>,
+    apply: impl Fn(Result<Update, BoxError>) -> bool,
+) {
+    // Lent, so that the stream outlives a task whose runtime goes away.
+    struct Lent(Arc<Mutex<Option<Updates>>>, Option<Updates>);
+    impl Drop for Lent {
+        fn drop(&mut self) {
+            *lock(&self.0) = self.1.take();
+        }
+    }
+    let stream = lock(&slot).take();
+    let mut lent = Lent(slot, stream);
+    while let Some(stream) = &mut lent.1 {
+        match std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+            Some(update) => {
+                if !apply(update) {
+                    return;
+                }
+            }
+            None => lent.1 = None,
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    // Boxes a stream's errors.
+    struct Boxed<S> {
+        #[pin]
+        stream: S,
+    }
+}
+
+impl<S, E> Stream for Boxed<S>
+where
+    S: Stream<Item = Result<Update, E>>,
+    E: Into<BoxError>,
+{
+    type Item = Result<Update, BoxError>;
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.project()
+            .stream
+            .poll_next(cx)
+            .map(|item| item.map(|update| update.map_err(Into::into)))
+    }
+}
+
+// === impl ToEndpoint ===
+
+impl ToEndpoint for Endpoint {
+    fn to_endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
+        Ok(self.clone())
+    }
+}
+
+impl ToEndpoint for SocketAddr {
+    fn to_endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
+        Ok(Endpoint::new(*self))
+    }
+}
+
+impl ToEndpoint for str {
+    fn to_endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
+        self.parse::<SocketAddr>()
+            .map(Endpoint::new)
+            .map_err(|_| InvalidEndpoint {
+                text: self.to_owned(),
+            })
+    }
+}
+
+impl ToEndpoint for String {
+    fn to_endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
+        self.as_str().to_endpoint()
+    }
+}
+
+impl<T: ToEndpoint + ?Sized> ToEndpoint for &T {
+    fn to_endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
+        (**self).to_endpoint()
+    }
+}
+
+// === impl Resolve ===
+
+impl<F> Resolve for F
+where
+    F: Fn(&Backend) -> Option<Endpoints> + Send + Sync + 'static,
+{
+    fn resolve(&self, backend: &Backend) -> Option<Endpoints> {
+        self(backend)
+    }
+}
+
+impl<T: ToEndpoint + Send + Sync + 'static> Resolve for BTreeMap<String, Vec<T>> {
+    fn resolve(&self, backend: &Backend) -> Option<Endpoints> {
+        backend_names(backend)
+            .iter()
+            .find_map(|name| self.get(name))
+            .map(|list| list.as_slice().into())
+    }
+}

@@ -1,0 +1,394 @@
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::leaf::Leaf;
+use super::{Endpoint, ErasedConnect, LeafCall};
+use crate::breaker::{Admitted, Breaker, Gate, Transition};
+use crate::core::draw::{Purpose, draw};
+use crate::core::observe::{Decision, Observers};
+use crate::core::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::core::time::{Epoch, nanos};
+use crate::load::{self, Estimate};
+use crate::policy::{FailureAccrual, Load, PeakEwma};
+use crate::verdict::{Issuer, Note, Outcome, Ticket, Verdict};
+
+/// What is known about one endpoint of one backend: requests in flight, latency, breaker.
+///
+/// Picks read its atomics; what a verdict changes is changed under its lock and then published.
+pub(crate) struct Cell {
+    address: SocketAddr,
+    site: ArcSwap<Site>,
+    pool: Arc<Pool>,
+    pending: AtomicUsize,
+    // Zero is closed, the maximum is half-open, anything else is when a probe is due.
+    gate: AtomicU64,
+    // The breaker's epoch, for requests that pass a closed gate without the lock.
+    epoch: AtomicU64,
+    latency: [AtomicU64; 2],
+    penalty: [AtomicU64; 2],
+    state: Mutex<State>,
+}
+
+struct State {
+    breaker: Breaker,
+    latency: Estimate,
+    penalty: Estimate,
+    load: Load,
+    floor: u32,
+    // Whether it is in the set, and whether it is counted as in service.
+    member: bool,
+    counted: bool,
+}
+
+/// The part that changes with the endpoint's metadata.
+struct Site {
+    endpoint: Endpoint,
+    leaf: OnceLock<Box<dyn Leaf>>,
+}
+
+/// What the cells of one backend share.
+pub(crate) struct Pool {
+    pub(crate) name: Arc<str>,
+    pub(crate) seed: u64,
+    pub(crate) epoch: Epoch,
+    pub(crate) observers: Observers,
+    /// Told when an endpoint may have become able to serve.
+    pub(crate) changed: Arc<Notify>,
+    in_service: AtomicUsize,
+}
+
+/// Whether a cell can take a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Availability {
+    Open,
+    ProbeDue,
+    /// Not before this moment, in nanoseconds; none while a probe is out.
+    Not(Option<u64>),
+}
+
+const CLOSED: u64 = 0;
+const HALF_OPEN: u64 = u64::MAX;
+
+// === impl Pool ===
+
+impl Pool {
+    pub(crate) fn new(name: Arc<str>, seed: u64, epoch: Epoch, observers: Observers) -> Self {
+        Self {
+            name,
+            seed,
+            epoch,
+            observers,
+            changed: Arc::new(Notify::new()),
+            in_service: AtomicUsize::new(0),
+        }
+    }
+
+    // Takes one endpoint out of service, unless that would leave fewer than `floor`.
+    fn may_eject(&self, floor: u32) -> bool {
+        self.in_service
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |ready| {
+                (ready > floor as usize).then(|| ready - 1)
+            })
+            .is_ok()
+    }
+}
+
+// === impl Cell ===
+
+impl Cell {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        pool: Arc<Pool>,
+        accrual: Option<&FailureAccrual>,
+        load: Load,
+        now: Instant,
+    ) -> Self {
+        let latency = Estimate::new(load.ewma());
+        let penalty = Estimate::from_words((0, u64::MAX));
+        let words = |(value, stamp)| [AtomicU64::new(value), AtomicU64::new(stamp)];
+        Self {
+            address: endpoint.address(),
+            site: ArcSwap::from_pointee(Site::new(endpoint)),
+            pool,
+            pending: AtomicUsize::new(0),
+            gate: AtomicU64::new(CLOSED),
+            epoch: AtomicU64::new(0),
+            latency: words(latency.words()),
+            penalty: words(penalty.words()),
+            state: Mutex::new(State {
+                breaker: Breaker::new(accrual, now),
+                latency,
+                penalty,
+                load,
+                floor: floor(accrual),
+                member: false,
+                counted: false,
+            }),
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        self.site.load().endpoint.clone()
+    }
+
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn gate(&self) -> Gate {
+        lock(&self.state).breaker.gate()
+    }
+
+    /// The latency estimate in nanoseconds.
+    pub(crate) fn latency(&self, now: u64, ewma: PeakEwma) -> u64 {
+        read(&self.latency).get(now, ewma.decay())
+    }
+
+    pub(crate) fn cost(&self, now: u64, load: &Load) -> u128 {
+        let mut estimate = self.latency(now, load.ewma());
+        if let Load::PenaltyPeakEwma(penalty) = load {
+            estimate = estimate.max(read(&self.penalty).get(now, penalty.penalty_decay));
+        }
+        load::cost(estimate, self.pending())
+    }
+
+    /// Whether it can take a request at `now`, in nanoseconds.
+    pub(crate) fn availability(&self, now: u64) -> Availability {
+        match self.gate.load(Ordering::Acquire) {
+            CLOSED => Availability::Open,
+            HALF_OPEN => Availability::Not(None),
+            until if until <= now => Availability::ProbeDue,
+            until => Availability::Not(Some(until)),
+        }
+    }
+
+    /// A ticket for one request, if it can take one.
+    pub(crate) fn admit(self: &Arc<Self>, now: Instant, request: u64) -> Option<Ticket> {
+        // The epoch first: should the gate change in between, the ticket is from before and decides nothing.
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let admitted = if self.gate.load(Ordering::Acquire) == CLOSED {
+            Admitted {
+                epoch,
+                probe: false,
+            }
+        } else {
+            let mut state = lock(&self.state);
+            let admitted = state.breaker.admit(now)?;
+            self.publish(&state);
+            admitted
+        };
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        if admitted.probe {
+            self.pool.observers.tell(now, || Decision::Probing {
+                endpoint: self.address,
+                request,
+            });
+        }
+        let note = Note::new(now, request, admitted.epoch, admitted.probe);
+        Some(Ticket::new(Arc::clone(self) as _, note))
+    }
+
+    /// A fresh call of its leaf, which is made if there is none yet.
+    pub(crate) fn start(&self, connector: &dyn ErasedConnect) -> Pin<Box<dyn LeafCall>> {
+        let site = self.site.load();
+        site.leaf
+            .get_or_init(|| connector.connect_erased(&site.endpoint))
+            .start()
+    }
+
+    /// It joined the set, or its metadata may have changed. What was learned stays.
+    pub(crate) fn join(&self, endpoint: Endpoint) {
+        if self.site.load().endpoint != endpoint {
+            self.site.store(Arc::new(Site::new(endpoint)));
+        }
+        let mut state = lock(&self.state);
+        state.member = true;
+        self.recount(&mut state);
+    }
+
+    /// It left the set. Its connections are let go when the requests on them have ended; what was learned stays.
+    pub(crate) fn leave(&self) {
+        self.site.store(Arc::new(Site::new(self.endpoint())));
+        let mut state = lock(&self.state);
+        state.member = false;
+        self.recount(&mut state);
+    }
+
+    /// Another policy. What was learned stays.
+    pub(crate) fn configure(&self, accrual: Option<&FailureAccrual>, load: Load, now: Instant) {
+        let mut state = lock(&self.state);
+        state.breaker.configure(accrual, now);
+        state.load = load;
+        state.floor = floor(accrual);
+        self.recount(&mut state);
+        self.publish(&state);
+    }
+
+    fn recount(&self, state: &mut State) {
+        let counts = state.member && state.breaker.gate() == Gate::Closed;
+        if counts && !state.counted {
+            self.pool.in_service.fetch_add(1, Ordering::AcqRel);
+        } else if !counts && state.counted {
+            self.pool.in_service.fetch_sub(1, Ordering::AcqRel);
+        }
+        state.counted = counts;
+    }
+
+    fn publish(&self, state: &State) {
+        self.epoch.store(state.breaker.epoch(), Ordering::Release);
+        let gate = match state.breaker.gate() {
+            Gate::Closed => CLOSED,
+            Gate::Open { until } => self
+                .pool
+                .epoch
+                .nanos(until)
+                .clamp(CLOSED + 1, HALF_OPEN - 1),
+            Gate::HalfOpen => HALF_OPEN,
+        };
+        self.gate.store(gate, Ordering::Release);
+        write(&self.latency, state.latency);
+        write(&self.penalty, state.penalty);
+    }
+
+    fn record(&self, note: &Note, outcome: &Outcome, now: Instant, sample: Sample) {
+        let mut state = lock(&self.state);
+        let at = self.pool.epoch.nanos(now);
+        let elapsed = nanos(now.saturating_duration_since(note.issued));
+        let tau = state.load.ewma().decay();
+        match sample {
+            Sample::Answer => state.latency.observe(at, elapsed, tau),
+            Sample::AtLeast => state.latency.raise(at, elapsed, tau),
+            Sample::None => {}
+        }
+        if let Load::PenaltyPeakEwma(policy) = state.load
+            && (outcome.is_failure() || outcome.rate_limited)
+        {
+            let hint = outcome.retry_after.unwrap_or_default();
+            let weight = policy.penalty.max(hint.min(policy.max_retry_after));
+            state.penalty.raise(at, nanos(weight), policy.penalty_decay);
+        }
+        let admitted = Admitted {
+            epoch: note.epoch,
+            probe: note.probe,
+        };
+        let word = draw(self.pool.seed, note.request, Purpose::ProbeBackoff, 0);
+        let floor = state.floor;
+        let counted = state.counted;
+        let mut ejected = false;
+        let transition = state.breaker.record(now, admitted, outcome, word, || {
+            // One that has left the set is no loss to it.
+            ejected = counted && self.pool.may_eject(floor);
+            ejected || !counted
+        });
+        if ejected {
+            state.counted = false;
+        }
+        self.recount(&mut state);
+        self.publish(&state);
+        drop(state);
+        if let Some(transition) = transition {
+            self.tell(transition, now);
+        }
+    }
+
+    // Called without the lock: an observer may look at this cell.
+    fn tell(&self, transition: Transition, now: Instant) {
+        let endpoint = self.address;
+        self.pool.observers.tell(now, || match &transition {
+            Transition::Opened { why, until } => Decision::Opened {
+                endpoint,
+                why: why.clone(),
+                until: *until,
+            },
+            Transition::Refused { why } => Decision::EjectionRefused {
+                endpoint,
+                why: why.clone(),
+            },
+            Transition::Closed => Decision::Closed { endpoint },
+            Transition::ProbeReturned => Decision::ProbeReturned { endpoint },
+        });
+        if !matches!(transition, Transition::Refused { .. }) {
+            // Those who wait look again: it can serve, or its next probe is due at another time.
+            self.pool.changed.notify_waiters();
+        }
+    }
+}
+
+impl Issuer for Cell {
+    fn answered(&self, note: &Note, now: Instant) {
+        self.pending.fetch_sub(1, Ordering::Relaxed);
+        let mut state = lock(&self.state);
+        let at = self.pool.epoch.nanos(now);
+        let elapsed = nanos(now.saturating_duration_since(note.issued));
+        let tau = state.load.ewma().decay();
+        state.latency.observe(at, elapsed, tau);
+        write(&self.latency, state.latency);
+    }
+
+    fn unused(&self, note: &Note, now: Instant) {
+        self.pending.fetch_sub(1, Ordering::Relaxed);
+        self.record(note, &Outcome::NEUTRAL, now, Sample::None);
+    }
+
+    fn settled(&self, note: &Note, outcome: &Outcome, answered: bool, now: Instant) {
+        if !answered {
+            self.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+        let sample = match outcome.verdict {
+            // The latency was taken at the first frame.
+            _ if answered => Sample::None,
+            Verdict::Success => Sample::Answer,
+            // However soon it failed, and however early its caller left: it is no faster for that.
+            Verdict::Failure | Verdict::Neutral => Sample::AtLeast,
+        };
+        self.record(note, outcome, now, sample);
+    }
+}
+
+// What an exchange says about latency.
+enum Sample {
+    Answer,
+    AtLeast,
+    None,
+}
+
+fn floor(accrual: Option<&FailureAccrual>) -> u32 {
+    accrual
+        .and_then(FailureAccrual::ejection)
+        .map_or(0, |ejection| ejection.min_ready_endpoints)
+}
+
+// Two words that are read without the lock. A reader that falls between the two writes sees a new value with an old
+// time, once, which is a slightly wrong estimate and nothing worse.
+fn read(words: &[AtomicU64; 2]) -> Estimate {
+    Estimate::from_words((
+        words[0].load(Ordering::Relaxed),
+        words[1].load(Ordering::Relaxed),
+    ))
+}
+
+fn write(words: &[AtomicU64; 2], estimate: Estimate) {
+    let (value, stamp) = estimate.words();
+    words[0].store(value, Ordering::Relaxed);
+    words[1].store(stamp, Ordering::Relaxed);
+}
+
+// === impl Site ===
+
+impl Site {
+    fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            leaf: OnceLock::new(),
+        }
+    }
+}
