@@ -1,2 +1,3 @@
 //! wip
 pub mod policy;
+pub mod route;
