@@ -19,9 +19,10 @@ pub(super) fn of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     .filter(|host| !host.is_empty())
 }
 
-/// The `Host` header, if it is text.
+/// The `Host` header, if it is text without a user.
 pub(super) fn header(headers: &HeaderMap) -> Option<&str> {
-    headers.get(HOST)?.to_str().ok()
+    let host = headers.get(HOST)?.to_str().ok()?;
+    (!host.contains('@')).then_some(host)
 }
 
 /// How well this host fits, if it does.
@@ -63,9 +64,6 @@ fn unless(dotted: bool, name: &str) -> &str {
 
 /// By hand, since parsing an `Authority` would copy it for every request.
 fn without_port(authority: &str) -> Option<&str> {
-    if authority.contains('@') {
-        return None;
-    }
     if authority.starts_with('[') {
         return authority.get(..=authority.find(']')?);
     }

@@ -66,7 +66,11 @@ fn authority(
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     };
-    text.parse().map_err(|_| InvalidFilter::Host { host: text })
+    // The host of a redirect may have been written without `with_host`, which checks this.
+    text.parse()
+        .ok()
+        .filter(|authority: &Authority| authority.host() == host && !host.is_empty())
+        .ok_or(InvalidFilter::Host { host: text })
 }
 
 fn default_port(scheme: &Scheme) -> Option<u16> {
