@@ -15,3 +15,4 @@ pub use self::core::BoxError;
 pub use self::core::error::{Error, ErrorKind};
 pub use self::endpoint::{Connect, Endpoint};
 pub use self::verdict::Verdict;
+pub mod route;

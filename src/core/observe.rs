@@ -150,6 +150,8 @@ pub enum NotRetried {
     Deadline,
     /// It may have been processed, and is not safe to repeat.
     Unsafe,
+    /// No endpoint can take it.
+    NoEndpoint,
 }
 
 /// Somebody who wants to know. Called in line: it should be quick, and must not call the client.

@@ -134,6 +134,15 @@ impl fmt::Debug for Endpoints {
 // === impl Source ===
 
 impl Source {
+    /// The same source for another backend. A stream can be followed once: whoever asks first gets its updates.
+    pub(crate) fn share(&self) -> Self {
+        match self {
+            Self::Fixed(list) => Self::Fixed(list.clone()),
+            Self::Watch(receiver) => Self::Watch(receiver.clone()),
+            Self::Stream(stream) => Self::Stream(Arc::clone(stream)),
+        }
+    }
+
     /// The task that applies updates for as long as `apply` says to go on; none for a fixed list.
     pub(crate) fn task<F>(
         &self,

@@ -5,7 +5,7 @@ use super::{InvalidPolicy, Ratio};
 /// Waits that double from `min` to `max`, each stretched at random by up to `jitter` of itself.
 ///
 /// The rules are the mesh's: `max` at least `min` and not zero, `jitter` from 0 to 100.
-/// How long each wait is, exactly: [`core::backoff`].
+/// How long each wait is, exactly: [`core::backoff`](crate::core::backoff).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExponentialBackoff {
     min: Duration,

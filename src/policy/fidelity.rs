@@ -28,19 +28,22 @@ pub enum Difference {
     UnsafeRepeat,
     /// Whether a retry avoids endpoints that this request was already sent to.
     AvoidTried,
+    /// Whether a request that never left is tried again on a route that retries.
+    ConnectRetry,
 }
 
 // === impl Difference ===
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
         Self::ForwardBreaker,
         Self::UnsafeRepeat,
         Self::AvoidTried,
+        Self::ConnectRetry,
     ];
 
     /// A stable name.
@@ -52,6 +55,7 @@ impl Difference {
             Self::ForwardBreaker => "forward-breaker",
             Self::UnsafeRepeat => "unsafe-repeat",
             Self::AvoidTried => "avoid-tried",
+            Self::ConnectRetry => "connect-retry",
         }
     }
 
@@ -66,6 +70,9 @@ impl Difference {
                 "any method is repeated after a broken connection, where 502 is retried"
             }
             Self::AvoidTried => "a retry may go to the endpoint that just failed",
+            Self::ConnectRetry => {
+                "a failed connection is tried again where the 502 or 504 it becomes is retried"
+            }
         }
     }
 
@@ -80,6 +87,9 @@ impl Difference {
                 "after a broken connection only idempotent methods, and requests marked safe to repeat, are sent again"
             }
             Self::AvoidTried => "a retry prefers endpoints this request has not been sent to",
+            Self::ConnectRetry => {
+                "a request that never left is tried again on every route that retries"
+            }
         }
     }
 }

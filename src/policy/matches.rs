@@ -1,6 +1,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::InvalidPolicy;
@@ -94,7 +95,7 @@ impl MatchHost {
     /// From the form that manifests use: `example.com` or `*.example.com`.
     ///
     /// # Errors
-    /// An empty name or label, or a `*` elsewhere.
+    /// An empty name or label, a `*` elsewhere, a port, or what no host can contain.
     pub fn parse(host: &str) -> Result<Self, InvalidPolicy> {
         let invalid = || {
             InvalidPolicy::new(
@@ -105,7 +106,10 @@ impl MatchHost {
         };
         let name = host.strip_prefix("*.").unwrap_or(host);
         let labels = name.strip_suffix('.').unwrap_or(name);
-        if name.contains('*') || labels.is_empty() || labels.split('.').any(str::is_empty) {
+        let host_only = name
+            .parse::<Authority>()
+            .is_ok_and(|authority| authority.host() == name);
+        if !host_only || name.contains('*') || labels.split('.').any(str::is_empty) {
             return Err(invalid());
         }
         Ok(if name.len() < host.len() {
@@ -160,7 +164,13 @@ impl Pattern {
     pub fn new(text: &str) -> Result<Self, InvalidPolicy> {
         // Compiled alone first: `a)(b` must not become valid by the parentheses that anchor it.
         regex::Regex::new(text)
-            .and_then(|_| regex::Regex::new(&format!(r"\A(?:{text})\z")))
+            .and_then(|_| {
+                // In verbose mode a comment at the end swallows the closing parenthesis; a line end, which says nothing
+                // there, saves it. Only then: elsewhere it would have to match.
+                regex::Regex::new(&format!(r"\A(?:{text})\z")).or_else(|error| {
+                    regex::Regex::new(&format!("\\A(?:{text}\n)\\z")).map_err(|_| error)
+                })
+            })
             .map(|anchored| Self {
                 text: text.to_owned(),
                 anchored,

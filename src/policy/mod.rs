@@ -49,6 +49,7 @@ pub use self::matches::{
 pub use self::meta::{Meta, Resource};
 pub use self::ratio::Ratio;
 pub use self::retry::{Budget, Retry, RetryBuilder, StatusRanges};
+pub(crate) use self::route::Spread;
 pub use self::route::{
     Route, RouteBackend, RouteDistribution, RouteParams, RoutePolicy, Rule, Timeouts,
 };

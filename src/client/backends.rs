@@ -1,0 +1,181 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::balance::{Balance, Settings};
+use crate::core::observe::{Decision, Observers};
+use crate::core::sync::{Mutex, lock};
+use crate::core::time::Epoch;
+use crate::discover::{Driver, Endpoints, Resolve, Source, Update, backend_names};
+use crate::endpoint::{Endpoint, Pool};
+use crate::policy::{Backend, BackendDispatcher, EndpointDiscovery};
+
+/// The backends of all plans so far: what is known about them outlives every plan.
+pub(crate) struct Backends {
+    pub(crate) seed: u64,
+    pub(crate) epoch: Epoch,
+    pub(crate) observers: Observers,
+    pub(crate) server_name: Option<Arc<str>>,
+    pub(crate) sources: Sources,
+    known: Mutex<BTreeMap<String, Arc<BackendState>>>,
+}
+
+/// Where the builder was told to find endpoints.
+#[derive(Default)]
+pub(crate) struct Sources {
+    pub(crate) named: BTreeMap<String, Endpoints>,
+    pub(crate) resolver: Option<Box<dyn Resolve>>,
+    pub(crate) default: Option<Endpoints>,
+}
+
+/// One backend's state, and the task that keeps it up to date.
+pub(crate) struct BackendState {
+    pub(crate) balance: Arc<Balance>,
+    driver: Option<Driver>,
+    /// Whether anybody was named who knows its endpoints.
+    pub(crate) sourced: bool,
+}
+
+// === impl Backends ===
+
+impl Backends {
+    pub(crate) fn new(
+        seed: u64,
+        epoch: Epoch,
+        observers: Observers,
+        server_name: Option<Arc<str>>,
+        sources: Sources,
+    ) -> Self {
+        Self {
+            seed,
+            epoch,
+            observers,
+            server_name,
+            sources,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The state of a backend, which is made when it is first named.
+    pub(crate) fn get(
+        &self,
+        backend: &Backend,
+        settings: &Settings,
+        now: Instant,
+    ) -> Arc<BackendState> {
+        let mut known = lock(&self.known);
+        if let Some(state) = known.get(&key(backend)) {
+            state.balance.configure(settings, now);
+            return Arc::clone(state);
+        }
+        let state = Arc::new(self.make(backend, settings, now));
+        known.insert(key(backend), Arc::clone(&state));
+        state
+    }
+
+    fn make(&self, backend: &Backend, settings: &Settings, now: Instant) -> BackendState {
+        let name: Arc<str> = backend.meta.to_string().into();
+        let pool = Pool::new(
+            Arc::clone(&name),
+            self.seed,
+            self.epoch,
+            self.observers.clone(),
+        );
+        let server_name = self.server_name.clone().or_else(|| host_of(backend));
+        let balance = Arc::new(Balance::new(pool, settings.clone(), server_name));
+        let source = match backend.dispatcher {
+            BackendDispatcher::Forward(address) => {
+                Some(Source::Fixed(Ok(vec![Endpoint::new(address)])))
+            }
+            BackendDispatcher::BalanceP2c(..) => self.sources.find(backend),
+        };
+        let sourced = source.is_some();
+        if let Some(Source::Fixed(Ok(endpoints))) = &source {
+            balance.update(Update::Reset(endpoints.clone()), now);
+        }
+        let apply = applier(Arc::downgrade(&balance));
+        let driver = source
+            .and_then(|source| source.task(apply))
+            .map(Driver::new);
+        BackendState {
+            balance,
+            driver,
+            sourced,
+        }
+    }
+}
+
+// A task must not keep alive what it keeps up to date.
+fn applier(
+    balance: Weak<Balance>,
+) -> impl Fn(Result<Update, crate::BoxError>) -> bool + Clone + Send + Sync + 'static {
+    move |update| {
+        let Some(balance) = balance.upgrade() else {
+            return false;
+        };
+        let now = Instant::now();
+        match update {
+            Ok(update) => balance.update(update, now),
+            Err(error) => {
+                tracing::warn!(backend = %balance.pool.name, %error, "endpoint discovery failed; what is known stays in use");
+                balance
+                    .pool
+                    .observers
+                    .tell(now, || Decision::DiscoveryFailed {
+                        backend: Arc::clone(&balance.pool.name),
+                        error: error.to_string(),
+                    });
+            }
+        }
+        true
+    }
+}
+
+fn key(backend: &Backend) -> String {
+    match &backend.dispatcher {
+        BackendDispatcher::Forward(address) => format!("{} {address}", backend.meta),
+        BackendDispatcher::BalanceP2c(_, EndpointDiscovery::DestinationGet { path }) => {
+            format!("{} {path}", backend.meta)
+        }
+    }
+}
+
+fn host_of(backend: &Backend) -> Option<Arc<str>> {
+    match &backend.dispatcher {
+        BackendDispatcher::Forward(_) => None,
+        BackendDispatcher::BalanceP2c(_, EndpointDiscovery::DestinationGet { path }) => {
+            path.split(':').next().map(Arc::from)
+        }
+    }
+}
+
+// === impl Sources ===
+
+impl Sources {
+    fn find(&self, backend: &Backend) -> Option<Source> {
+        backend_names(backend)
+            .iter()
+            .find_map(|name| self.named.get(name))
+            .map(|endpoints| endpoints.0.share())
+            .or_else(|| Some(self.resolver.as_ref()?.resolve(backend)?.0))
+            .or_else(|| Some(self.default.as_ref()?.0.share()))
+    }
+}
+
+// === impl BackendState ===
+
+impl BackendState {
+    /// Starts its task, if it has one that is not running.
+    pub(crate) fn ensure(&self) {
+        if let Some(driver) = &self.driver {
+            driver.ensure();
+        }
+    }
+
+    /// Told when its endpoints change.
+    pub(crate) fn changed(&self) -> &Arc<Notify> {
+        &self.balance.pool.changed
+    }
+}

@@ -1,0 +1,97 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What one request wants otherwise than the policy. An extension of the request; it wins over the policy.
+///
+/// ```
+/// use tower_mesh::RequestOptions;
+///
+/// let order = http::Request::post("http://shop/order")
+///     .extension(RequestOptions::new().no_retries())
+///     .body("{}")?;
+/// # Ok::<(), http::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestOptions {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) max_retries: Option<u16>,
+    pub(crate) safe_to_repeat: bool,
+    pub(crate) only: Option<SocketAddr>,
+    pub(crate) avoid: Vec<SocketAddr>,
+}
+
+/// Who answered, and what it took. An extension of the response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Served {
+    /// The endpoint.
+    pub endpoint: SocketAddr,
+    /// Its backend, by the name of the policy.
+    pub backend: Arc<str>,
+    /// Attempts sent, this one included.
+    pub attempts: u32,
+    /// The time spent in line for an endpoint.
+    pub waited: Duration,
+}
+
+// === impl RequestOptions ===
+
+impl RequestOptions {
+    /// Nothing otherwise.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The request's deadline, from the call on. Instead of the policy's request timeout.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The request's deadline, absolutely; the earlier counts if there is a timeout, too. Instead of the policy's request
+    /// timeout.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// One attempt, whatever happens.
+    #[must_use]
+    pub fn no_retries(self) -> Self {
+        self.max_retries(0)
+    }
+
+    /// At most so many attempts after the first, on a route that retries.
+    #[must_use]
+    pub fn max_retries(mut self, max_retries: u16) -> Self {
+        self.max_retries = Some(max_retries);
+        self
+    }
+
+    /// Processing it twice does no harm, whatever its method: it may be sent again after a connection broke.
+    #[must_use]
+    pub fn safe_to_repeat(mut self) -> Self {
+        self.safe_to_repeat = true;
+        self
+    }
+
+    /// Only this endpoint. The request waits for it, and fails fast if it cannot serve.
+    #[must_use]
+    pub fn pin(mut self, endpoint: SocketAddr) -> Self {
+        self.only = Some(endpoint);
+        self
+    }
+
+    /// Not this endpoint, if there is another that can serve. May be called for several.
+    #[must_use]
+    pub fn avoid(mut self, endpoint: SocketAddr) -> Self {
+        self.avoid.push(endpoint);
+        self
+    }
+}
