@@ -32,8 +32,8 @@ pub(crate) struct Want<'a> {
 /// What was found.
 pub(crate) enum Pick {
     Found(Arc<Cell>, Ticket),
-    /// None can serve. The earliest moment at which a probe is due, in nanoseconds, if one is to come.
-    None(Option<u64>),
+    /// None can serve.
+    None,
 }
 
 // Up to two candidates.
@@ -63,22 +63,21 @@ impl Balance {
                 return Pick::Found(Arc::clone(cell), ticket);
             }
         }
-        let due = members
-            .iter()
-            .filter(|cell| want.only.is_none_or(|only| only == cell.address()))
-            .filter_map(|cell| match cell.availability(now) {
-                Availability::Not(until) => until,
-                _ => Some(now),
-            })
-            .min();
-        Pick::None(due)
+        Pick::None
     }
 
-    /// Whether a pick would find something.
-    pub(crate) fn can_serve(&self, now: Instant) -> bool {
+    /// The earliest moment at which a probe is due, if one is to come: of all endpoints, or of `only` one.
+    pub(crate) fn next_probe(&self, now: Instant, only: Option<SocketAddr>) -> Option<Instant> {
         let at = self.pool.epoch.nanos(now);
-        // The first is nearly always the answer.
-        self.members.load().iter().any(|cell| able(cell, at))
+        let members = self.members.load();
+        let due = members
+            .iter()
+            .filter(|cell| only.is_none_or(|only| only == cell.address()))
+            .filter_map(|cell| match cell.availability(at) {
+                Availability::Not(until) => until,
+                Availability::Open | Availability::ProbeDue => Some(at),
+            });
+        due.min().map(|due| self.pool.epoch.instant(due))
     }
 }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 mod tail;
@@ -36,7 +36,7 @@ enum Kind {
     Full(Bytes),
     #[cfg(feature = "hyper")]
     Incoming(hyper::body::Incoming),
-    Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>),
+    Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
 }
 
 // === impl Body ===
@@ -53,7 +53,7 @@ impl Body {
     /// Any body. One that is a `Body` already, empty or in memory is not boxed.
     pub fn new<B>(body: B) -> Self
     where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         // Moves `body` out if it is one of the types that need no box.
@@ -105,7 +105,7 @@ impl Body {
 
     /// Gives the body something that hears how it ends.
     pub(crate) fn with_tail(mut self, tail: Tail) -> Self {
-        if http_body::Body::is_end_stream(&self) {
+        if self.is_end_stream() {
             tail.ended();
         } else {
             self.tail = Some(tail);
@@ -114,7 +114,6 @@ impl Body {
     }
 
     fn from_full(full: http_body_util::Full<Bytes>) -> Self {
-        use http_body::Body as _;
         let mut full = Box::pin(full);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         match full.as_mut().poll_frame(&mut cx) {
@@ -138,9 +137,7 @@ impl Body {
     }
 }
 
-use http_body::Body as _;
-
-impl http_body::Body for Body {
+impl HttpBody for Body {
     type Data = Bytes;
     type Error = BoxError;
 

@@ -65,6 +65,11 @@ impl RetryBudget {
         }))
     }
 
+    /// Whether both are the same bank.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The policy it was made from.
     pub fn policy(&self) -> policy::Budget {
         self.0.policy

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
@@ -171,6 +172,36 @@ impl BackendState {
     pub(crate) fn ensure(&self) {
         if let Some(driver) = &self.driver {
             driver.ensure();
+        }
+    }
+
+    /// Why it cannot serve: in words, for an error.
+    pub(crate) fn why_unready(&self, now: Instant, only: Option<SocketAddr>) -> String {
+        let members = self.balance.members();
+        let count = match only {
+            Some(only) => {
+                if members.iter().all(|cell| cell.address() != only) {
+                    return format!("the request asks for {only}, which is none of its endpoints");
+                }
+                1
+            }
+            None => members.len(),
+        };
+        if count == 0 {
+            return if !self.sourced {
+                "nobody was named who knows its endpoints; give them to the builder".to_owned()
+            } else if self.balance.heard() {
+                "it has no endpoints".to_owned()
+            } else {
+                "its endpoint source has said nothing yet".to_owned()
+            };
+        }
+        match self.balance.next_probe(now, only) {
+            Some(due) => {
+                let wait = due.saturating_duration_since(now);
+                format!("all {count} are ejected; the next probe is due in {wait:?}")
+            }
+            None => format!("all {count} are ejected, and a probe is out"),
         }
     }
 

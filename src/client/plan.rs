@@ -6,6 +6,7 @@ use http::{HeaderMap, Method, Uri, Version};
 use tokio::time::Instant;
 
 use super::backends::{BackendState, Backends};
+use crate::balance::Settings;
 use crate::budget::RetryBudget;
 use crate::core::sync::{Mutex, lock};
 use crate::distribute::Weighted;
@@ -14,7 +15,6 @@ use crate::policy::{
     Protocol, Queue, Retry, RoutePolicy, Spread, Timeouts,
 };
 use crate::route::{self, PathMatched};
-use crate::balance::Settings;
 use crate::verdict::HttpClassifier;
 
 /// A policy, compiled: immutable, with the state that outlives it.
@@ -75,16 +75,16 @@ impl Plan {
             let rules = |route: &crate::policy::Route| {
                 let rules = route.rules.iter();
                 rules
-                    .map(|rule| RulePlan::compile(&rule.policy, http, &policy, backends, budgets, now))
+                    .map(|rule| {
+                        RulePlan::compile(&rule.policy, http, &policy, backends, budgets, now)
+                    })
                     .collect()
             };
             http.routes.iter().map(rules).collect()
         };
         let routes = match &policy.protocol {
             Protocol::Http1(http) | Protocol::Http2(http) => [compile(http), Vec::new()],
-            Protocol::Detect { http1, http2, .. } if http1 == http2 => {
-                [compile(http1), Vec::new()]
-            }
+            Protocol::Detect { http1, http2, .. } if http1 == http2 => [compile(http1), Vec::new()],
             Protocol::Detect { http1, http2, .. } => [compile(http1), compile(http2)],
         };
         Self {

@@ -37,6 +37,17 @@ pub fn below(word: u64, n: u64) -> u64 {
     ((u128::from(word) * u128::from(n)) >> 64) as u64
 }
 
+/// A seed nobody knows, for clients that were given none.
+#[allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the one place where chance may come from outside; a seed given to the builder replaces it"
+)]
+pub(crate) fn entropy() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
+
 // The finalizer of splitmix64 over a Weyl step: a bijection in which every input bit reaches every output bit.
 fn mix(word: u64) -> u64 {
     let mut z = word.wrapping_add(0x9e37_79b9_7f4a_7c15);

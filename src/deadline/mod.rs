@@ -79,7 +79,10 @@ mod tests {
         let now = Instant::now();
         assert_eq!(earlier(None, Some(now)), Some(now));
         assert_eq!(earlier(Some(now), None), Some(now));
-        assert_eq!(earlier(Some(now + Duration::from_secs(1)), Some(now)), Some(now));
+        assert_eq!(
+            earlier(Some(now + Duration::from_secs(1)), Some(now)),
+            Some(now)
+        );
         assert_eq!(earlier(None, None), None);
     }
 }

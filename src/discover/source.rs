@@ -93,6 +93,17 @@ impl Endpoints {
         let stream: Updates = Box::pin(Boxed { stream });
         Self(Source::Stream(Arc::new(Mutex::new(Some(stream)))))
     }
+
+    pub(crate) fn check(&self) -> Result<(), InvalidEndpoint> {
+        match &self.0 {
+            Source::Fixed(Err(invalid)) => Err(invalid.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.0, Source::Stream(_))
+    }
 }
 
 impl<T: ToEndpoint, const N: usize> From<[T; N]> for Endpoints {
@@ -147,7 +158,7 @@ impl Source {
     pub(crate) fn task<F>(
         &self,
         apply: F,
-    ) -> Option<impl Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static>
+    ) -> Option<impl Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + use<F>>
     where
         F: Fn(Result<Update, BoxError>) -> bool + Clone + Send + Sync + 'static,
     {

@@ -47,7 +47,8 @@ mod tests {
         let share = |still: fn(usize) -> bool| {
             let mut counts = [0u32; 4];
             for n in 0..10_000 {
-                if let Some(index) = by_weight(&[1, 0, 3, 6], still, draw(1, n, Purpose::Weight, 0)) {
+                if let Some(index) = by_weight(&[1, 0, 3, 6], still, draw(1, n, Purpose::Weight, 0))
+                {
                     counts[index] += 1;
                 }
             }

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
@@ -148,8 +149,14 @@ impl Cell {
         lock(&self.state).breaker.gate()
     }
 
+    /// The latency estimate, by its own policy.
+    pub(crate) fn latency_now(&self, now: u64) -> Duration {
+        let ewma = lock(&self.state).load.ewma();
+        Duration::from_nanos(self.latency(now, ewma))
+    }
+
     /// The latency estimate in nanoseconds.
-    pub(crate) fn latency(&self, now: u64, ewma: PeakEwma) -> u64 {
+    fn latency(&self, now: u64, ewma: PeakEwma) -> u64 {
         read(&self.latency).get(now, ewma.decay())
     }
 

@@ -94,7 +94,10 @@ mod tests {
             (failed(&K::HeadersTimeout, Unknown), [Retry; 4]),
             (failed(&K::Refused, Unprocessed), [Retry; 4]),
             (failed(&K::Connect, NotSent), [Retry, Retry, Final, Retry]),
-            (failed(&K::ConnectTimeout, NotSent), [Final, Retry, Final, Retry]),
+            (
+                failed(&K::ConnectTimeout, NotSent),
+                [Final, Retry, Final, Retry],
+            ),
             (failed(&K::Broken, NotSent), [Retry, Retry, Final, Retry]),
             (failed(&K::Broken, Unknown), [Retry, Unsafe, Final, Final]),
             (failed(&K::RequestTimeout, Unknown), [Final; 4]),
@@ -117,8 +120,20 @@ mod tests {
 
     #[test]
     fn methods() {
-        for (method, idempotent) in [("GET", true), ("PUT", true), ("DELETE", true), ("POST", false), ("PATCH", false), ("CONNECT", false), ("X", false)] {
-            assert_eq!(is_idempotent(&method.parse().unwrap()), idempotent, "{method}");
+        for (method, idempotent) in [
+            ("GET", true),
+            ("PUT", true),
+            ("DELETE", true),
+            ("POST", false),
+            ("PATCH", false),
+            ("CONNECT", false),
+            ("X", false),
+        ] {
+            assert_eq!(
+                is_idempotent(&method.parse().unwrap()),
+                idempotent,
+                "{method}"
+            );
         }
     }
 }

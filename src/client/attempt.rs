@@ -1,0 +1,137 @@
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Request, Response};
+use tokio::time::Instant;
+
+use crate::body::Body;
+use crate::core::error::Error;
+use crate::endpoint::{Cell, ErasedConnect, LeafCall};
+use crate::verdict::{Outcome, Settle, Ticket};
+
+/// An endpoint that was chosen, and the call to it.
+///
+/// Dropped before the request was sent it gives its ticket back as if nothing had been; dropped after that it settles.
+pub(super) struct Attempt {
+    pub(super) cell: Arc<Cell>,
+    pub(super) call: Pin<Box<dyn LeafCall>>,
+    // None once it was taken out to settle.
+    ticket: Option<Ticket>,
+    sent: bool,
+}
+
+/// What is needed to send a request, and to send it again.
+pub(super) struct Template {
+    parts: Option<Parts>,
+    body: Option<Body>,
+}
+
+/// An answer that is kept while another try is prepared, and stands if that comes to nothing.
+pub(super) enum Prior {
+    Response(Answered),
+    Error(Error),
+}
+
+/// A response, with what it takes to hand it over.
+pub(super) struct Answered {
+    pub(super) response: Response<Body>,
+    pub(super) ticket: Ticket,
+    pub(super) endpoint: SocketAddr,
+    /// Which of the rule's backends.
+    pub(super) backend: usize,
+    /// When its body must have ended, by the policy's response timeout.
+    pub(super) response_until: Option<Instant>,
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    pub(super) fn new(cell: Arc<Cell>, ticket: Ticket, connector: &dyn ErasedConnect) -> Self {
+        let call = cell.start(connector);
+        Self {
+            cell,
+            call,
+            ticket: Some(ticket),
+            sent: false,
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> SocketAddr {
+        self.cell.address()
+    }
+
+    pub(super) fn is_probe(&self) -> bool {
+        self.ticket
+            .as_ref()
+            .is_some_and(|ticket| ticket.note().probe)
+    }
+
+    pub(super) fn send(&mut self, request: Request<Body>) {
+        self.sent = true;
+        self.call.as_mut().call(request);
+    }
+
+    /// The endpoint failed, or not, without a response.
+    pub(super) fn settle(mut self, outcome: &Outcome) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.settle(outcome);
+        }
+    }
+
+    /// The response's part of the ticket.
+    pub(super) fn into_ticket(mut self) -> Option<Ticket> {
+        self.ticket.take()
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.sent
+            && let Some(ticket) = self.ticket.take()
+        {
+            ticket.give_back();
+        }
+    }
+}
+
+// === impl Template ===
+
+impl Template {
+    pub(super) fn new(request: Request<Body>) -> Self {
+        let (parts, body) = request.into_parts();
+        Self {
+            parts: Some(parts),
+            body: Some(body),
+        }
+    }
+
+    /// None once the request was given away.
+    pub(super) fn parts(&self) -> Option<&Parts> {
+        self.parts.as_ref()
+    }
+
+    pub(super) fn parts_mut(&mut self) -> Option<&mut Parts> {
+        self.parts.as_mut()
+    }
+
+    /// Whether it can be sent and kept: it is empty or in memory, with at most so many bytes.
+    pub(super) fn is_replayable(&self, max_bytes: usize) -> bool {
+        self.body
+            .as_ref()
+            .and_then(Body::buffered)
+            .is_some_and(|bytes| bytes <= max_bytes)
+    }
+
+    /// The request; what remains is enough for another only if `keep`.
+    pub(super) fn take(&mut self, keep: bool) -> Option<Request<Body>> {
+        let (parts, body) = if keep {
+            let body = self.body.as_ref().and_then(Body::try_clone)?;
+            (self.parts.clone()?, body)
+        } else {
+            (self.parts.take()?, self.body.take()?)
+        };
+        Some(Request::from_parts(parts, body))
+    }
+}

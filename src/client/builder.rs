@@ -1,0 +1,269 @@
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::backends::{Backends, Sources};
+use super::plan::Budgets;
+use super::{Client, Shared};
+use crate::core::draw;
+use crate::core::in_flight::InFlight;
+use crate::core::observe::{Observer, Observers};
+use crate::core::sync::AtomicU64;
+use crate::core::time::Epoch;
+use crate::discover::{Driver, Endpoints, InvalidEndpoint, Resolve, backend_names};
+use crate::endpoint::Connect;
+use crate::policy::{BackendDispatcher, ClientPolicy};
+
+/// Makes a [`Client`]; see [`Client::builder`].
+#[must_use = "a builder does nothing until it is built"]
+pub struct ClientBuilder {
+    policy: PolicySource,
+    sources: Sources,
+    observers: Observers,
+    seed: Option<u64>,
+    server_name: Option<Arc<str>>,
+}
+
+/// Where a client's policy comes from: one [`ClientPolicy`], or a `tokio::sync::watch` of them.
+///
+/// A watch may start with none; requests then wait for the first. What was learned about endpoints survives every
+/// change, and requests that have begun end with the policy they began with.
+#[derive(Clone, Debug)]
+pub struct PolicySource(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Fixed(Box<ClientPolicy>),
+    Watch(watch::Receiver<ClientPolicy>),
+    WatchOption(watch::Receiver<Option<ClientPolicy>>),
+}
+
+/// Why a client cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An endpoint that is none.
+    #[error(transparent)]
+    Endpoint(#[from] InvalidEndpoint),
+    /// A backend whose endpoints nobody knows.
+    #[error(
+        "nobody knows the endpoints of backend {backend}: give them with `.endpoints([..])`, or with \
+         `.endpoints_of({name:?}, [..])`"
+    )]
+    NoEndpoints {
+        /// The backend.
+        backend: String,
+        /// A name that `endpoints_of` would find it by.
+        name: String,
+    },
+    /// Endpoints for a backend that the policy does not name.
+    #[error("endpoints were given for {name:?}, which is no backend of the policy; its backends are {}", backends.join(", "))]
+    UnknownBackend {
+        /// The name.
+        name: String,
+        /// The backends that there are.
+        backends: Vec<String>,
+    },
+    /// One stream of endpoints for several backends.
+    #[error(
+        "a stream of endpoints can serve one backend, and the policy has several: give each its own with `endpoints_of`"
+    )]
+    OneStream,
+}
+
+// === impl ClientBuilder ===
+
+impl ClientBuilder {
+    pub(super) fn new(policy: PolicySource) -> Self {
+        Self {
+            policy,
+            sources: Sources::default(),
+            observers: Observers::default(),
+            seed: None,
+            server_name: None,
+        }
+    }
+
+    /// The endpoints of every backend that none are given for otherwise. See [`Endpoints`] for what can be given.
+    pub fn endpoints(mut self, endpoints: impl Into<Endpoints>) -> Self {
+        self.sources.default = Some(endpoints.into());
+        self
+    }
+
+    /// The endpoints of one backend, by any of its [names](crate::discover::backend_names): `web-v1:80`.
+    pub fn endpoints_of(
+        mut self,
+        backend: impl Into<String>,
+        endpoints: impl Into<Endpoints>,
+    ) -> Self {
+        self.sources.named.insert(backend.into(), endpoints.into());
+        self
+    }
+
+    /// Asks `resolver` for the endpoints of each backend that none were given for by name.
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
+        self.sources.resolver = Some(Box::new(resolver));
+        self
+    }
+
+    /// The name that endpoints' certificates must have, for those that have none of their own. Default: the backend's
+    /// host, such as `payments.shop.svc.cluster.local`.
+    pub fn server_name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// Tells every decision to `observer`.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers = Observers::new(observer);
+        self
+    }
+
+    /// What chance is drawn from. With a seed, paused time and a current-thread runtime the same calls make the same
+    /// decisions. Default: another one for each client.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The client, over leaves that `connector` makes.
+    ///
+    /// # Errors
+    /// An endpoint that is none; a backend that nobody knows the endpoints of.
+    pub fn build(self, connector: impl Connect) -> Result<Client, BuildError> {
+        let first = self.policy.first();
+        self.check(first.as_ref())?;
+        let backends = Backends::new(
+            self.seed.unwrap_or_else(draw::entropy),
+            Epoch::new(Instant::now()),
+            self.observers,
+            self.server_name,
+            self.sources,
+        );
+        let source = self.policy;
+        let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
+            backends,
+            budgets: Budgets::default(),
+            connector: Box::new(connector),
+            in_flight: Arc::new(InFlight::default()),
+            plan: ArcSwapOption::empty(),
+            plan_changed: Arc::new(Notify::new()),
+            policy_driver: source.driver(Weak::clone(shared)),
+            requests: AtomicU64::new(0),
+        });
+        if let Some(policy) = first {
+            shared.swap(policy);
+        }
+        Ok(Client { shared })
+    }
+
+    fn check(&self, policy: Option<&ClientPolicy>) -> Result<(), BuildError> {
+        let Sources {
+            named,
+            resolver,
+            default,
+        } = &self.sources;
+        for endpoints in named.values().chain(default) {
+            endpoints.check()?;
+        }
+        let Some(policy) = policy else {
+            return Ok(());
+        };
+        let backends = policy.backends();
+        let known_as = |name: &String| backends.iter().any(|b| backend_names(b).contains(name));
+        if let Some(name) = named.keys().find(|name| !known_as(name))
+            && matches!(self.policy.0, Source::Fixed(_))
+        {
+            return Err(BuildError::UnknownBackend {
+                name: name.clone(),
+                backends: backends.iter().map(|b| b.meta.to_string()).collect(),
+            });
+        }
+        let mut by_default = 0;
+        for backend in &backends {
+            let names = backend_names(backend);
+            let forward = matches!(backend.dispatcher, BackendDispatcher::Forward(_));
+            if forward || names.iter().any(|name| named.contains_key(name)) {
+                continue;
+            }
+            match (resolver, default) {
+                (None, None) => {
+                    return Err(BuildError::NoEndpoints {
+                        backend: backend.meta.to_string(),
+                        name: names.into_iter().next().unwrap_or_default(),
+                    });
+                }
+                (None, Some(_)) => by_default += 1,
+                (Some(_), _) => {}
+            }
+        }
+        if by_default > 1 && default.as_ref().is_some_and(Endpoints::is_stream) {
+            return Err(BuildError::OneStream);
+        }
+        Ok(())
+    }
+}
+
+// === impl PolicySource ===
+
+impl PolicySource {
+    fn first(&self) -> Option<ClientPolicy> {
+        match &self.0 {
+            Source::Fixed(policy) => Some((**policy).clone()),
+            Source::Watch(receiver) => Some(receiver.borrow().clone()),
+            Source::WatchOption(receiver) => receiver.borrow().clone(),
+        }
+    }
+
+    fn driver(self, shared: Weak<Shared>) -> Option<Driver> {
+        match self.0 {
+            Source::Fixed(_) => None,
+            Source::Watch(receiver) => Some(Driver::new(move || {
+                Box::pin(follow(receiver.clone(), shared.clone(), |policy| {
+                    Some(policy.clone())
+                }))
+            })),
+            Source::WatchOption(receiver) => Some(Driver::new(move || {
+                Box::pin(follow(receiver.clone(), shared.clone(), Option::clone))
+            })),
+        }
+    }
+}
+
+// Each task follows from the policy that was there when the client was built: the first of a watch is compiled twice,
+// which costs little and misses nothing that came in between.
+async fn follow<T: Send + Sync>(
+    mut receiver: watch::Receiver<T>,
+    shared: Weak<Shared>,
+    policy: impl Fn(&T) -> Option<ClientPolicy> + Send,
+) {
+    while receiver.changed().await.is_ok() {
+        let policy = policy(&receiver.borrow_and_update());
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        if let Some(policy) = policy {
+            shared.swap(policy);
+        }
+    }
+}
+
+impl From<ClientPolicy> for PolicySource {
+    fn from(policy: ClientPolicy) -> Self {
+        Self(Source::Fixed(Box::new(policy)))
+    }
+}
+
+impl From<watch::Receiver<ClientPolicy>> for PolicySource {
+    fn from(receiver: watch::Receiver<ClientPolicy>) -> Self {
+        Self(Source::Watch(receiver))
+    }
+}
+
+impl From<watch::Receiver<Option<ClientPolicy>>> for PolicySource {
+    fn from(receiver: watch::Receiver<Option<ClientPolicy>>) -> Self {
+        Self(Source::WatchOption(receiver))
+    }
+}

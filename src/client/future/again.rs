@@ -1,0 +1,154 @@
+//! What an answer leads to: another try, or its way to the caller.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+use tokio::time::Instant;
+
+use super::{Next, Step, Walk, fail};
+use crate::body::{Body, BodyLimit, Limit, Tail};
+use crate::client::attempt::{Answered, Prior};
+use crate::client::options::Served;
+use crate::client::plan::{Plan, RulePlan};
+use crate::core::backoff;
+use crate::core::draw::{Purpose, draw};
+use crate::core::error::ErrorKind;
+use crate::core::observe::{Decision, NotRetried};
+use crate::core::time::after;
+use crate::policy::Fidelity;
+use crate::retry::{self, Attempted, Judgement};
+use crate::route::filter_response;
+
+// === impl Walk ===
+
+impl Walk {
+    pub(super) fn judge(
+        &self,
+        rule: &RulePlan,
+        plan: &Plan,
+        attempted: Attempted<'_>,
+    ) -> Judgement {
+        match &rule.retry {
+            Some(retry) => retry::judge(&retry.retry, plan.fidelity, self.repeatable, attempted),
+            None => Judgement::Final,
+        }
+    }
+
+    /// Another try, if something pays for it; otherwise `prior` stands.
+    pub(super) fn again(
+        &mut self,
+        rule: &RulePlan,
+        plan: &Plan,
+        endpoint: SocketAddr,
+        prior: Prior,
+        now: Instant,
+    ) -> Next {
+        // Difference::AvoidTried.
+        if plan.fidelity != Fidelity::Mesh && !self.avoid.contains(&endpoint) {
+            self.avoid.push(endpoint);
+        }
+        self.prior = Some(prior);
+        let Some(retry) = &rule.retry else {
+            return self.stand(now, NotRetried::Limit);
+        };
+        if self.attempts > u32::from(self.max_retries(&retry.retry)) {
+            return self.stand(now, NotRetried::Limit);
+        }
+        if self.template.parts().is_none() {
+            return self.stand(now, NotRetried::Body);
+        }
+        let seed = self.shared.backends.seed;
+        let word = draw(
+            seed,
+            self.number,
+            Purpose::RetryBackoff,
+            self.attempts.into(),
+        );
+        let wait = retry.retry.backoff().map_or(Duration::ZERO, |backoff| {
+            backoff::delay(&backoff, self.attempts - 1, word)
+        });
+        let until = after(now, wait);
+        if self.deadline.is_some_and(|deadline| until >= deadline) {
+            return self.stand(now, NotRetried::Deadline);
+        }
+        if let Some(budget) = &retry.budget {
+            let Some(token) = budget.withdraw(now) else {
+                return self.stand(now, NotRetried::Budget);
+            };
+            self.token = Some(token);
+        }
+        let (number, attempts) = (self.number, self.attempts);
+        self.tell(now, || Decision::Retried {
+            request: number,
+            attempt: attempts,
+            backoff: wait,
+        });
+        self.go(Step::Backoff { until })
+    }
+
+    /// The answer that was kept stands, because there is no other try.
+    pub(super) fn stand(&mut self, now: Instant, why: NotRetried) -> Next {
+        let (number, attempts) = (self.number, self.attempts);
+        self.tell(now, || Decision::NotRetried {
+            request: number,
+            attempt: attempts,
+            why,
+        });
+        self.token = None;
+        let plan = self.plan.clone();
+        match (self.prior.take(), plan) {
+            (Some(Prior::Response(answered)), Some((plan, matched))) => {
+                let rule = plan.rule(&matched);
+                Next::Done(Ok(self.hand_over(rule, answered)))
+            }
+            (Some(Prior::Error(error)), _) => Next::Done(Err(error)),
+            _ => fail(ErrorKind::NoBackend),
+        }
+    }
+
+    /// Gives up for `kind`, unless there is an answer that can stand.
+    pub(super) fn give_up(&mut self, kind: ErrorKind) -> Next {
+        if self.prior.is_some() {
+            let why = if kind == ErrorKind::RequestTimeout {
+                NotRetried::Deadline
+            } else {
+                NotRetried::NoEndpoint
+            };
+            return self.stand(Instant::now(), why);
+        }
+        fail(kind)
+    }
+
+    pub(super) fn hand_over(&mut self, rule: &RulePlan, answered: Answered) -> Response<Body> {
+        let Answered {
+            mut response,
+            ticket,
+            endpoint,
+            backend,
+            response_until,
+        } = answered;
+        let backend = &rule.backends[backend];
+        filter_response(&backend.filters, response.headers_mut());
+        filter_response(&rule.filters, response.headers_mut());
+        response.extensions_mut().insert(Served {
+            endpoint,
+            backend: Arc::clone(&backend.state.balance.pool.name),
+            attempts: self.attempts,
+            waited: self.waited,
+        });
+        let limit = |at: Option<Instant>, kind| Some(Limit { at: at?, kind });
+        let request = limit(self.deadline, BodyLimit::Request);
+        let limit = match (request, limit(response_until, BodyLimit::Response)) {
+            (Some(request), Some(response)) if response.at < request.at => Some(response),
+            (Some(request), _) => Some(request),
+            (None, response) => response,
+        };
+        match self.in_flight.take() {
+            Some(guard) => response.map(|body| body.with_tail(Tail::new(ticket, limit, guard))),
+            // Taken in `begin`, given away here, once.
+            None => response,
+        }
+    }
+}

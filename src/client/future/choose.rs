@@ -1,0 +1,344 @@
+//! From the policy to an endpoint that is ready.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::Instant;
+
+use super::{Next, Step, Walk, fail};
+use crate::balance::{Pick, Place, Want};
+use crate::client::attempt::Attempt;
+use crate::client::plan::{Plan, RulePlan};
+use crate::core::draw::{Purpose, draw};
+use crate::core::error::{Error, ErrorKind};
+use crate::core::observe::{Decision, NotRetried};
+use crate::core::time::after;
+use crate::deadline::earlier;
+use crate::distribute::by_weight;
+use crate::route::filter_request;
+
+/// How long a request waits for the first policy.
+const POLICY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Which backends were asked. The first 64 in a word; more than that is not what a route has.
+#[derive(Default)]
+pub(super) struct Asked {
+    few: u64,
+    many: Vec<usize>,
+}
+
+// === impl Walk ===
+
+impl Walk {
+    pub(super) fn begin(&mut self) -> Next {
+        let Some(guard) = self.shared.in_flight.enter() else {
+            return fail(ErrorKind::Closed);
+        };
+        self.in_flight = Some(guard);
+        self.shared.ensure_policy();
+        self.go(Step::Policy {
+            until: after(self.started, POLICY_TIMEOUT),
+        })
+    }
+
+    pub(super) fn policy(
+        &mut self,
+        until: Instant,
+        changed: Pin<&mut Option<OwnedNotified>>,
+    ) -> Next {
+        if let Some(plan) = self.shared.plan.load_full() {
+            return self.route(plan);
+        }
+        if listen(&self.shared.plan_changed, changed) {
+            return self.go(Step::Policy { until });
+        }
+        let now = Instant::now();
+        if self.is_late(now) {
+            return fail(ErrorKind::RequestTimeout);
+        }
+        if now >= until {
+            return fail(ErrorKind::NoPolicy);
+        }
+        let until_any = earlier(Some(until), self.deadline);
+        self.sleep(Step::Policy { until }, until_any)
+    }
+
+    pub(super) fn route(&mut self, plan: Arc<Plan>) -> Next {
+        let Some(parts) = self.template.parts_mut() else {
+            return fail(ErrorKind::InvalidRequest);
+        };
+        let found = plan.find(self.version, &parts.method, &parts.uri, &parts.headers);
+        let Some(matched) = found else {
+            return fail(ErrorKind::NoRoute);
+        };
+        let rule = plan.rule(&matched);
+        let (seed, number) = (self.shared.backends.seed, self.number);
+        let mut drawn = 0;
+        let word = || {
+            drawn += 1;
+            draw(seed, number, Purpose::Inject, drawn)
+        };
+        let headers = &mut parts.headers;
+        if let Err(filtered) =
+            filter_request(&rule.filters, &parts.uri, headers, matched.path, word)
+        {
+            return fail(filtered.into());
+        }
+        if self.deadline.is_none() {
+            let request = rule.timeouts.request;
+            self.deadline = request.map(|timeout| after(self.started, timeout));
+        }
+        if rule.backends.is_empty() {
+            return fail(ErrorKind::NoBackend);
+        }
+        let now = Instant::now();
+        self.tell(now, || Decision::Routed {
+            request: number,
+            route: Arc::clone(&rule.name),
+        });
+        self.plan = Some((plan, matched));
+        self.go(Step::Choose)
+    }
+
+    /// Asks the backends in turn, each once.
+    pub(super) fn choose(&mut self) -> Next {
+        let now = Instant::now();
+        if self.is_late(now) {
+            return self.give_up(ErrorKind::RequestTimeout);
+        }
+        let Some((plan, matched)) = self.plan.clone() else {
+            return fail(ErrorKind::NoPolicy);
+        };
+        let rule = plan.rule(&matched);
+        let mut asked = Asked::default();
+        let mut first = None;
+        while let Some(backend) = self.next_backend(rule, &asked) {
+            asked.add(backend);
+            first = first.or(Some(backend));
+            if let Some(attempt) = self.pick(rule, backend, now, None) {
+                return self.go(Step::Ready {
+                    backend,
+                    first: attempt,
+                    second: None,
+                    until: self.ready_until(rule, backend, now),
+                });
+            }
+        }
+        // Another try is not worth waiting for: the first one's answer is here.
+        if self.prior.is_some() {
+            return self.stand(now, NotRetried::NoEndpoint);
+        }
+        let Some(backend) = first else {
+            return fail(ErrorKind::NoBackend);
+        };
+        let balance = &rule.backends[backend].state.balance;
+        let number = self.number;
+        self.tell(now, || Decision::Waiting {
+            request: number,
+            backend: Arc::clone(&balance.pool.name),
+        });
+        let Some(place) = balance.line.enter() else {
+            return fail(ErrorKind::QueueFull {
+                backend: balance.pool.name.to_string(),
+                capacity: balance.line.capacity(),
+            });
+        };
+        self.go(Step::Wait {
+            place,
+            backend,
+            since: now,
+        })
+    }
+
+    // In order, or by weight of those that were not asked yet.
+    pub(super) fn next_backend(&self, rule: &RulePlan, asked: &Asked) -> Option<usize> {
+        let still = |index: usize| !asked.contains(index);
+        if rule.in_order {
+            return (0..rule.backends.len()).find(|index| still(*index));
+        }
+        let number = (self.round << 16) | asked.count();
+        let word = draw(
+            self.shared.backends.seed,
+            self.number,
+            Purpose::Weight,
+            number,
+        );
+        by_weight(&rule.backends, still, word)
+    }
+
+    pub(super) fn pick(
+        &mut self,
+        rule: &RulePlan,
+        backend: usize,
+        now: Instant,
+        except: Option<SocketAddr>,
+    ) -> Option<Attempt> {
+        let backend = &rule.backends[backend];
+        backend.state.ensure();
+        let round = self.round;
+        self.round += 1;
+        let pick = backend.state.balance.pick(Want {
+            now,
+            request: self.number,
+            round,
+            avoid: &self.avoid,
+            except,
+            only: self.options.only,
+            load: &backend.load,
+        });
+        match pick {
+            Pick::Found(cell, ticket) => Some(Attempt::new(cell, ticket, &*self.shared.connector)),
+            Pick::None => None,
+        }
+    }
+
+    pub(super) fn wait(
+        &mut self,
+        place: Place,
+        backend: usize,
+        since: Instant,
+        changed: Pin<&mut Option<OwnedNotified>>,
+    ) -> Next {
+        let Some((plan, matched)) = self.plan.clone() else {
+            return fail(ErrorKind::NoPolicy);
+        };
+        let rule = plan.rule(&matched);
+        let balance = &rule.backends[backend].state.balance;
+        // Listens before it looks, so that no change falls between the two.
+        let listening = listen(&balance.pool.changed, changed);
+        let now = Instant::now();
+        if self.is_late(now) {
+            return fail(ErrorKind::RequestTimeout);
+        }
+        if let Some(first) = self.pick(rule, backend, now, None) {
+            drop(place);
+            self.waited += now.saturating_duration_since(since);
+            let until = self.ready_until(rule, backend, now);
+            return self.go(Step::Ready {
+                backend,
+                first,
+                second: None,
+                until,
+            });
+        }
+        if listening {
+            return self.go(Step::Wait {
+                place,
+                backend,
+                since,
+            });
+        }
+        let due = balance.next_probe(now, self.options.only);
+        let failfast = balance.line.unready(&balance.pool.epoch, now);
+        if now >= failfast {
+            let why = rule.backends[backend]
+                .state
+                .why_unready(now, self.options.only);
+            let kind = ErrorKind::FailFast {
+                backend: balance.pool.name.to_string(),
+                why,
+            };
+            return Next::Done(Err(Error::new(kind).with_retry_at(due)));
+        }
+        let until = earlier(earlier(Some(failfast), self.deadline), due);
+        self.sleep(
+            Step::Wait {
+                place,
+                backend,
+                since,
+            },
+            until,
+        )
+    }
+
+    pub(super) fn ready(
+        &mut self,
+        cx: &mut Context<'_>,
+        backend: usize,
+        mut first: Attempt,
+        mut second: Option<Attempt>,
+        until: Instant,
+    ) -> Next {
+        let Some((plan, matched)) = self.plan.clone() else {
+            return fail(ErrorKind::NoPolicy);
+        };
+        let rule = plan.rule(&matched);
+        let now = Instant::now();
+        match first.call.as_mut().poll_ready(cx) {
+            Poll::Ready(Ok(())) => return self.send(rule, backend, first, now),
+            Poll::Ready(Err(error)) => return self.unready(rule, first, error, now),
+            Poll::Pending => {}
+        }
+        if second.is_none() && self.options.only.is_none() {
+            second = self.pick(rule, backend, now, Some(first.endpoint()));
+        }
+        if let Some(mut other) = second.take() {
+            match other.call.as_mut().poll_ready(cx) {
+                Poll::Ready(Ok(())) => return self.send(rule, backend, other, now),
+                Poll::Ready(Err(error)) => return self.unready(rule, other, error, now),
+                Poll::Pending => second = Some(other),
+            }
+        }
+        if self.is_late(now) {
+            return self.give_up(ErrorKind::RequestTimeout);
+        }
+        if now >= until {
+            let kind = ErrorKind::FailFast {
+                backend: rule.backends[backend].state.balance.pool.name.to_string(),
+                why: "its endpoints have no room for another request".to_owned(),
+            };
+            return self.give_up(kind);
+        }
+        let wake = earlier(Some(until), self.deadline);
+        self.sleep(
+            Step::Ready {
+                backend,
+                first,
+                second,
+                until,
+            },
+            wake,
+        )
+    }
+}
+
+// Starts to listen, if nobody does: true if it just did, and what is waited for should be looked at once more.
+fn listen(notify: &Arc<Notify>, mut changed: Pin<&mut Option<OwnedNotified>>) -> bool {
+    if changed.is_some() {
+        return false;
+    }
+    changed.set(Some(Arc::clone(notify).notified_owned()));
+    if let Some(changed) = changed.as_pin_mut() {
+        changed.enable();
+    }
+    true
+}
+
+// === impl Asked ===
+
+impl Asked {
+    fn add(&mut self, index: usize) {
+        if index < 64 {
+            self.few |= 1 << index;
+        } else {
+            self.many.push(index);
+        }
+    }
+
+    fn contains(&self, index: usize) -> bool {
+        if index < 64 {
+            self.few & (1 << index) != 0
+        } else {
+            self.many.contains(&index)
+        }
+    }
+
+    fn count(&self) -> u64 {
+        u64::from(self.few.count_ones()) + self.many.len() as u64
+    }
+}

@@ -1,0 +1,277 @@
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Request;
+use http::{Response, Version};
+use pin_project_lite::pin_project;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::Instant;
+
+mod again;
+mod choose;
+mod exchange;
+
+use super::Shared;
+use super::attempt::{Attempt, Prior, Template};
+use super::options::RequestOptions;
+use super::plan::{Matched, Plan, RulePlan};
+use crate::balance::Place;
+use crate::body::Body;
+use crate::budget::Token;
+use crate::core::error::{Error, ErrorKind};
+use crate::core::in_flight::InFlightGuard;
+use crate::core::observe::Decision;
+use crate::core::time::after;
+use crate::deadline::{Alarm, earlier};
+use crate::policy::Retry;
+use crate::retry;
+
+pin_project! {
+    /// A request on its way: [`Client::request`](super::Client::request).
+    ///
+    /// Dropped, it leaves nothing behind but what was learned.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture {
+        walk: Walk,
+        // The one timer, for whatever is waited for.
+        #[pin]
+        alarm: Alarm,
+        // A change that is waited for.
+        #[pin]
+        changed: Option<OwnedNotified>,
+    }
+}
+
+/// What goes along with a request.
+struct Walk {
+    shared: Arc<Shared>,
+    plan: Option<(Arc<Plan>, Matched)>,
+    in_flight: Option<InFlightGuard>,
+    template: Template,
+    options: RequestOptions,
+    version: Version,
+    repeatable: bool,
+    number: u64,
+    started: Instant,
+    deadline: Option<Instant>,
+    attempts: u32,
+    // Counts picks, so that each draws anew.
+    round: u64,
+    avoid: Vec<SocketAddr>,
+    waited: Duration,
+    token: Option<Token>,
+    prior: Option<Prior>,
+    step: Step,
+}
+
+enum Step {
+    Begin,
+    /// No policy yet.
+    Policy {
+        until: Instant,
+    },
+    /// Find an endpoint.
+    Choose,
+    /// None can serve.
+    Wait {
+        place: Place,
+        backend: usize,
+        since: Instant,
+    },
+    /// Its leaf is not ready yet, and neither is the other one's, if there is one.
+    Ready {
+        backend: usize,
+        first: Attempt,
+        second: Option<Attempt>,
+        until: Instant,
+    },
+    /// It was sent.
+    Call {
+        backend: usize,
+        attempt: Attempt,
+        try_until: Option<Instant>,
+        response_until: Option<Instant>,
+    },
+    /// It will be sent again.
+    Backoff {
+        until: Instant,
+    },
+    Done,
+}
+
+// === impl Step ===
+
+impl Step {
+    fn listens(&self) -> bool {
+        matches!(self, Self::Policy { .. } | Self::Wait { .. })
+    }
+}
+
+type Outcomes = Result<Response<Body>, Error>;
+
+// What a step asks for.
+enum Next {
+    /// Go on with the step that is now set.
+    Go,
+    /// Wait for this moment, or for the change that is listened for.
+    Sleep(Option<Instant>),
+    Done(Outcomes),
+}
+
+// === impl ResponseFuture ===
+
+impl ResponseFuture {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        number: u64,
+        mut request: Request<Body>,
+        now: Instant,
+    ) -> Self {
+        let options: RequestOptions = request.extensions_mut().remove().unwrap_or_default();
+        let timeout = options.timeout.map(|timeout| after(now, timeout));
+        let version = request.version();
+        let repeatable = options.safe_to_repeat || retry::is_idempotent(request.method());
+        Self {
+            walk: Walk {
+                shared,
+                plan: None,
+                in_flight: None,
+                deadline: earlier(options.deadline, timeout),
+                avoid: options.avoid.clone(),
+                template: Template::new(request),
+                options,
+                version,
+                repeatable,
+                number,
+                started: now,
+                attempts: 0,
+                round: 0,
+                waited: Duration::ZERO,
+                token: None,
+                prior: None,
+                step: Step::Begin,
+            },
+            alarm: Alarm::default(),
+            changed: None,
+        }
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Outcomes;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcomes> {
+        let mut this = self.project();
+        loop {
+            match this.walk.step(cx, this.changed.as_mut()) {
+                // What is listened to belongs to the step that waits for it.
+                Next::Go if this.walk.step.listens() => {}
+                Next::Go => this.changed.set(None),
+                Next::Done(result) => {
+                    this.changed.set(None);
+                    return Poll::Ready(this.walk.finish(result));
+                }
+                Next::Sleep(until) => {
+                    let changed = this.changed.as_mut().as_pin_mut();
+                    if changed.is_some_and(|changed| changed.poll(cx).is_ready()) {
+                        this.changed.set(None);
+                    } else if this.alarm.as_mut().poll_at(cx, until).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+}
+
+// === impl Walk ===
+
+impl Walk {
+    fn step(&mut self, cx: &mut Context<'_>, changed: Pin<&mut Option<OwnedNotified>>) -> Next {
+        match std::mem::replace(&mut self.step, Step::Done) {
+            Step::Begin => self.begin(),
+            Step::Policy { until } => self.policy(until, changed),
+            Step::Choose => self.choose(),
+            Step::Wait {
+                place,
+                backend,
+                since,
+            } => self.wait(place, backend, since, changed),
+            Step::Ready {
+                backend,
+                first,
+                second,
+                until,
+            } => self.ready(cx, backend, first, second, until),
+            Step::Call {
+                backend,
+                attempt,
+                try_until,
+                response_until,
+            } => self.call(cx, backend, attempt, try_until, response_until),
+            Step::Backoff { until } => {
+                if Instant::now() >= until {
+                    return self.go(Step::Choose);
+                }
+                self.sleep(Step::Backoff { until }, Some(until))
+            }
+            // Polled again after it was ready: the same as never.
+            Step::Done => Next::Sleep(None),
+        }
+    }
+
+    fn go(&mut self, step: Step) -> Next {
+        self.step = step;
+        Next::Go
+    }
+
+    fn sleep(&mut self, step: Step, until: Option<Instant>) -> Next {
+        self.step = step;
+        Next::Sleep(until)
+    }
+
+    fn finish(&mut self, result: Outcomes) -> Outcomes {
+        self.step = Step::Done;
+        self.in_flight = None;
+        self.plan = None;
+        if let Err(error) = &result {
+            let (number, why) = (self.number, error.kind().name());
+            self.tell(Instant::now(), || Decision::Refused {
+                request: number,
+                why,
+            });
+        }
+        result
+    }
+
+    // Whether the request that is about to be sent may be needed once more.
+    fn may_keep(&self, retry: &Retry) -> bool {
+        self.attempts <= u32::from(self.max_retries(retry))
+            && self.template.is_replayable(retry.max_request_bytes())
+    }
+
+    fn max_retries(&self, retry: &Retry) -> u16 {
+        self.options.max_retries.unwrap_or(retry.max_retries())
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    fn ready_until(&self, rule: &RulePlan, backend: usize, now: Instant) -> Instant {
+        let line = &rule.backends[backend].state.balance.line;
+        after(now, line.failfast_timeout())
+    }
+
+    fn tell(&self, now: Instant, decision: impl FnOnce() -> Decision) {
+        self.shared.backends.observers.tell(now, decision);
+    }
+}
+
+fn fail(kind: ErrorKind) -> Next {
+    Next::Done(Err(Error::new(kind)))
+}

@@ -1,0 +1,194 @@
+//! The client: a policy compiled to a plan, and the future that walks it.
+
+mod attempt;
+mod backends;
+mod builder;
+mod future;
+mod options;
+mod plan;
+mod ready;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tower_service::Service;
+
+pub use self::builder::{BuildError, ClientBuilder, PolicySource};
+pub use self::future::ResponseFuture;
+pub use self::options::{RequestOptions, Served};
+pub use self::ready::NotReady;
+
+pub(crate) use self::backends::BackendState;
+use self::backends::Backends;
+use self::plan::{Budgets, Plan};
+use crate::body::Body;
+use crate::core::BoxError;
+use crate::core::error::Error;
+use crate::core::in_flight::InFlight;
+use crate::core::observe::Decision;
+use crate::core::sync::{AtomicU64, Ordering};
+use crate::discover::Driver;
+use crate::endpoint::ErasedConnect;
+use crate::policy::ClientPolicy;
+use crate::telemetry::Snapshot;
+
+/// A client of one target, made from a policy.
+///
+/// It routes, bounds in time, retries within a budget, spreads over backends, balances over endpoints and ejects those
+/// that fail, all as its policy says. Clones share everything and cost one reference count. It is always ready; requests
+/// that find no endpoint wait inside their future, in a bounded line.
+///
+/// It can be built anywhere, and must be called within a tokio runtime with time enabled.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use tower_mesh::policy::{ClientPolicy, Retry};
+/// use tower_mesh::{Body, BoxError, Client, Endpoint};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), BoxError> {
+/// // Any tower service can be the leaf; with feature `hyper`, `.build_http()` makes real connections.
+/// let connect = |endpoint: &Endpoint| {
+///     let name = endpoint.to_string();
+///     tower::service_fn(move |_: Request<Body>| {
+///         let response = Response::new(Full::new(Bytes::from(name.clone())));
+///         async move { Ok::<_, BoxError>(response) }
+///     })
+/// };
+/// let policy = ClientPolicy::http().retry(Retry::on(502..=504)).build()?;
+/// let client = Client::builder(policy)
+///     .endpoints(["10.0.0.7:8080", "10.0.0.8:8080"])
+///     .build(connect)?;
+///
+/// let request = Request::get("http://payments.shop:8080/quote").body(Body::empty())?;
+/// let response = client.request(request).await?;
+/// assert!(response.status().is_success());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+/// What the clones of a client share.
+pub(crate) struct Shared {
+    pub(crate) backends: Backends,
+    budgets: Budgets,
+    connector: Box<dyn ErasedConnect>,
+    in_flight: Arc<InFlight>,
+    plan: ArcSwapOption<Plan>,
+    plan_changed: Arc<Notify>,
+    policy_driver: Option<Driver>,
+    requests: AtomicU64,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// A client that does what `policy` says: a [`ClientPolicy`], or a `tokio::sync::watch` of them.
+    pub fn builder(policy: impl Into<PolicySource>) -> ClientBuilder {
+        ClientBuilder::new(policy.into())
+    }
+
+    /// Sends a request, and waits for the head of its response.
+    ///
+    /// The same as calling the service, without `&mut` and without readiness.
+    pub fn request<B>(&self, request: http::Request<B>) -> ResponseFuture
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let number = self.shared.requests.fetch_add(1, Ordering::Relaxed);
+        let request = request.map(Body::new);
+        ResponseFuture::new(Arc::clone(&self.shared), number, request, Instant::now())
+    }
+
+    /// Refuses new requests from now on, and waits until those in flight have ended, their response bodies included.
+    pub async fn close(&self) {
+        self.shared.in_flight.close().await;
+    }
+
+    /// What is going on right now. Takes a short lock for each endpoint.
+    pub fn snapshot(&self) -> Snapshot {
+        let plan = self.shared.plan.load_full();
+        Snapshot::take(
+            plan.iter().flat_map(|plan| plan.backends()),
+            plan.iter().flat_map(|plan| plan.budgets()),
+            self.shared.in_flight.count(),
+            Instant::now(),
+        )
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("in_flight", &self.shared.in_flight.count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B> Service<http::Request<B>> for Client
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = http::Response<Body>;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> ResponseFuture {
+        self.request(request)
+    }
+}
+
+impl<B> Service<http::Request<B>> for &Client
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = http::Response<Body>;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> ResponseFuture {
+        self.request(request)
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Compiles a policy and puts it in force. Requests that have begun keep the plan they began with.
+    fn swap(&self, policy: ClientPolicy) {
+        let now = Instant::now();
+        let plan = Plan::compile(Arc::new(policy), &self.backends, &self.budgets, now);
+        let observers = &self.backends.observers;
+        if self.plan.swap(Some(Arc::new(plan))).is_some() {
+            observers.tell(now, || Decision::Swapped);
+        }
+        self.plan_changed.notify_waiters();
+    }
+
+    fn ensure_policy(&self) {
+        if let Some(driver) = &self.policy_driver {
+            driver.ensure();
+        }
+    }
+}

@@ -1,0 +1,149 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::breaker::Gate;
+use crate::budget::RetryBudget;
+use crate::client::BackendState;
+use crate::endpoint::{Cell, Endpoint};
+
+/// A client at one moment. Its `Display` is a table.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Requests in flight, those whose response body has not ended included.
+    pub in_flight: usize,
+    /// The backends, in the order in which the policy names them.
+    pub backends: Vec<BackendSnapshot>,
+    /// What each retry budget holds, in thousandths of an attempt.
+    pub budgets_milli: Vec<u64>,
+}
+
+/// A backend at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BackendSnapshot {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Requests in line for an endpoint.
+    pub waiting: usize,
+    /// Its endpoints, by address.
+    pub endpoints: Vec<EndpointSnapshot>,
+}
+
+/// An endpoint at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EndpointSnapshot {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// Requests that have no answer yet.
+    pub pending: usize,
+    /// The latency estimate.
+    pub latency: Duration,
+    /// Its breaker.
+    pub gate: Gate,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    pub(crate) fn take<'a>(
+        backends: impl Iterator<Item = &'a Arc<BackendState>>,
+        budgets: impl Iterator<Item = &'a RetryBudget>,
+        in_flight: usize,
+        now: Instant,
+    ) -> Self {
+        let mut snapshot = Self {
+            in_flight,
+            backends: Vec::new(),
+            budgets_milli: Vec::new(),
+        };
+        let mut seen: Vec<&Arc<BackendState>> = Vec::new();
+        for state in backends {
+            if !seen.iter().any(|known| Arc::ptr_eq(known, state)) {
+                seen.push(state);
+                snapshot.backends.push(BackendSnapshot::take(state, now));
+            }
+        }
+        let mut seen: Vec<&RetryBudget> = Vec::new();
+        for budget in budgets {
+            if !seen.iter().any(|known| known.is_same(budget)) {
+                seen.push(budget);
+                snapshot.budgets_milli.push(budget.balance_milli(now));
+            }
+        }
+        snapshot
+    }
+
+    /// All endpoints of all backends.
+    pub fn endpoints(&self) -> impl Iterator<Item = &EndpointSnapshot> {
+        self.backends.iter().flat_map(|backend| &backend.endpoints)
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in flight", self.in_flight)?;
+        for milli in &self.budgets_milli {
+            let (whole, part) = (milli / 1000, milli % 1000);
+            write!(f, ", {whole}.{part:03} retries in the bank")?;
+        }
+        for backend in &self.backends {
+            write!(f, "\n{}: {} waiting", backend.name, backend.waiting)?;
+            for endpoint in &backend.endpoints {
+                let EndpointSnapshot {
+                    endpoint,
+                    pending,
+                    latency,
+                    gate,
+                } = endpoint;
+                let gate = match gate {
+                    Gate::Closed => "in service",
+                    Gate::Open { .. } => "ejected",
+                    Gate::HalfOpen => "being probed",
+                };
+                let millis = latency.as_secs_f64() * 1e3;
+                let name = endpoint.to_string();
+                write!(
+                    f,
+                    "\n  {name:<21} {gate:<12} {pending:>4} pending {millis:>9.1} ms"
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl BackendSnapshot ===
+
+impl BackendSnapshot {
+    fn take(state: &BackendState, now: Instant) -> Self {
+        let balance = &state.balance;
+        let at = balance.pool.epoch.nanos(now);
+        let members = balance.members();
+        Self {
+            name: Arc::clone(&balance.pool.name),
+            waiting: balance.line.waiting(),
+            endpoints: members
+                .iter()
+                .map(|cell| EndpointSnapshot::take(cell, at))
+                .collect(),
+        }
+    }
+}
+
+// === impl EndpointSnapshot ===
+
+impl EndpointSnapshot {
+    fn take(cell: &Cell, at: u64) -> Self {
+        Self {
+            endpoint: cell.endpoint(),
+            pending: cell.pending(),
+            latency: cell.latency_now(at),
+            gate: cell.gate(),
+        }
+    }
+}
