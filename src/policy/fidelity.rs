@@ -28,19 +28,22 @@ pub enum Difference {
     UnsafeRepeat,
     /// Whether a retry avoids endpoints that this request was already sent to.
     AvoidTried,
+    /// What becomes of an annotation whose value is not valid.
+    InvalidAnnotation,
 }
 
 // === impl Difference ===
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
         Self::ForwardBreaker,
         Self::UnsafeRepeat,
         Self::AvoidTried,
+        Self::InvalidAnnotation,
     ];
 
     /// A stable name.
@@ -52,6 +55,7 @@ impl Difference {
             Self::ForwardBreaker => "forward-breaker",
             Self::UnsafeRepeat => "unsafe-repeat",
             Self::AvoidTried => "avoid-tried",
+            Self::InvalidAnnotation => "invalid-annotation",
         }
     }
 
@@ -66,6 +70,9 @@ impl Difference {
                 "any method is repeated after a broken connection, where 502 is retried"
             }
             Self::AvoidTried => "a retry may go to the endpoint that just failed",
+            Self::InvalidAnnotation => {
+                "its whole family (breaker, load, retries, timeouts) is as if it were not there"
+            }
         }
     }
 
@@ -80,6 +87,7 @@ impl Difference {
                 "after a broken connection only idempotent methods, and requests marked safe to repeat, are sent again"
             }
             Self::AvoidTried => "a retry prefers endpoints this request has not been sent to",
+            Self::InvalidAnnotation => "the Service does not resolve; the error names the place",
         }
     }
 }
