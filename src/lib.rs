@@ -1,2 +1,4 @@
 //! wip
 pub mod policy;
+#[cfg(feature = "kubernetes")]
+pub mod source;
