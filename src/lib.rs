@@ -1,4 +1,66 @@
-//! wip
+//! A service mesh's outbound data plane, inside the process that makes the calls.
+//!
+//! `tower-mesh` reads the policy that a Linkerd mesh reads, the YAML that people apply to their cluster, and does with
+//! it what the mesh's proxy would do: routes, bounds requests in time, retries them within a budget, balances them by
+//! peak EWMA over endpoints, and ejects endpoints that fail. No sidecar, no extra hop, and in a test with paused time and
+//! a seed it decides the same every time.
+//!
+//! ```
+//! use http::Request;
+//! use tower_mesh::policy::{Budget, ClientPolicy, FailureAccrual, Retry, Timeouts};
+//! use tower_mesh::{Body, BoxError, Client};
+//! # use std::time::Duration;
+//! # use bytes::Bytes;
+//! # use http_body_util::Full;
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let leaf = |_: &tower_mesh::Endpoint| tower::service_fn(|_: Request<Body>| async {
+//! #     Ok::<_, BoxError>(http::Response::new(Full::new(Bytes::new())))
+//! # });
+//!
+//! // With feature `kubernetes`: Manifests::from_path("deploy/")?.resolve("payments.shop:8080")?
+//! let policy = ClientPolicy::http()
+//!     .timeouts(Timeouts::request(Duration::from_secs(2)))
+//!     .retry(Retry::on(502..=504).limit(2).budget(Budget::percent(20)))
+//!     .failure_accrual(FailureAccrual::consecutive(5))
+//!     .build()?;
+//! let client = Client::builder(policy)
+//!     .endpoints(["10.0.0.7:8080", "10.0.0.8:8080"])
+//!     .build(leaf)?; // any tower service; with feature `hyper`, `.build_http()?`
+//!
+//! let request = Request::get("http://payments.shop:8080/quote").body(Body::empty())?;
+//! let response = client.request(request).await?;
+//! # assert!(response.status().is_success());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Rooms
+//!
+//! | room | what |
+//! |---|---|
+//! | [`policy`] | what to do: the mesh's client policy as plain values |
+//! | `source` | where policy comes from: Kubernetes manifests (feature `kubernetes`) |
+//! | [`client`] | the [`Client`]: a policy, compiled and walked |
+//! | [`discover`] | which endpoints exist |
+//! | [`endpoint`] | one endpoint, and the [`Connect`] that makes its leaf |
+//! | `connect` | leaves over hyper (feature `hyper`) |
+//! | [`route`] | match, precedence, filters |
+//! | [`breaker`], [`load`], [`budget`] | the state machines: pure, told events and the time |
+//! | [`verdict`] | how an exchange ended, and who is told |
+//! | [`body`] | the one erased [`Body`] |
+//! | [`telemetry`] | what is going on |
+//! | [`core`] | words that all share: time, chance, decisions, errors |
+//!
+//! # Features
+//!
+//! None is on by default: the default build is policy, client and state machines, over any tower service.
+//!
+//! * **`hyper`**: leaves over hyper 1.x: TCP, HTTP/1.1 with pooled connections, HTTP/2. Without it, bring your own.
+//! * **`kubernetes`**: policy from manifests, with errors that name file, line and key. Without it, policy is written in
+//!   Rust.
+//! * **`full`**: both.
+
 pub(crate) mod balance;
 pub mod body;
 pub mod breaker;
@@ -13,6 +75,8 @@ pub mod load;
 pub mod policy;
 pub(crate) mod retry;
 pub mod route;
+#[cfg(feature = "kubernetes")]
+pub mod source;
 pub mod telemetry;
 pub mod verdict;
 

@@ -30,13 +30,15 @@ pub enum Difference {
     AvoidTried,
     /// Whether a request that never left is tried again on a route that retries.
     ConnectRetry,
+    /// What becomes of an annotation whose value is not valid.
+    InvalidAnnotation,
 }
 
 // === impl Difference ===
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
@@ -44,6 +46,7 @@ impl Difference {
         Self::UnsafeRepeat,
         Self::AvoidTried,
         Self::ConnectRetry,
+        Self::InvalidAnnotation,
     ];
 
     /// A stable name.
@@ -56,6 +59,7 @@ impl Difference {
             Self::UnsafeRepeat => "unsafe-repeat",
             Self::AvoidTried => "avoid-tried",
             Self::ConnectRetry => "connect-retry",
+            Self::InvalidAnnotation => "invalid-annotation",
         }
     }
 
@@ -72,6 +76,9 @@ impl Difference {
             Self::AvoidTried => "a retry may go to the endpoint that just failed",
             Self::ConnectRetry => {
                 "a failed connection is tried again where the 502 or 504 it becomes is retried"
+            }
+            Self::InvalidAnnotation => {
+                "its whole family (breaker, load, retries, timeouts) is as if it were not there"
             }
         }
     }
@@ -90,6 +97,7 @@ impl Difference {
             Self::ConnectRetry => {
                 "a request that never left is tried again on every route that retries"
             }
+            Self::InvalidAnnotation => "the Service does not resolve; the error names the place",
         }
     }
 }

@@ -1,0 +1,122 @@
+use std::fmt::{self, Write as _};
+
+use super::place::{Mark, Origin};
+
+/// How much a [`Diagnostic`] matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Severity {
+    /// Worth knowing; what was written takes effect.
+    Note,
+    /// Something that was written does not take effect, or not as it seems.
+    Warning,
+    /// Not valid. Resolving the resource it is about fails with the same words.
+    Error,
+}
+
+/// Something that a person who wrote a manifest should know.
+///
+/// The mesh writes such things to its controller's log, or nowhere. Written out (`Display`) as one line: place, severity,
+/// resource, key, what is the matter and what helps.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Diagnostic {
+    /// How much it matters.
+    pub severity: Severity,
+    /// The file, by the path or name it was read under; none for a text without a name.
+    pub file: Option<String>,
+    /// The line, from 1; none where it is about no line in particular.
+    pub line: Option<u32>,
+    /// The column in characters, from 1.
+    pub column: Option<u32>,
+    /// The resource, as `Service shop/payments`.
+    pub resource: Option<String>,
+    /// The annotation's key, or the field as a dotted path (`spec.ports[0].port`).
+    pub key: Option<String>,
+    /// What was found, and what was expected.
+    pub message: String,
+    /// What helps.
+    pub remedy: Option<String>,
+}
+
+// === impl Severity ===
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+// === impl Diagnostic ===
+
+impl Diagnostic {
+    pub(super) fn new(severity: Severity, origin: &Origin, message: impl Into<String>) -> Self {
+        Self {
+            severity,
+            file: origin.file.as_deref().map(str::to_owned),
+            line: None,
+            column: None,
+            resource: origin.resource.as_deref().map(str::to_owned),
+            key: None,
+            message: message.into(),
+            remedy: None,
+        }
+    }
+
+    pub(super) fn at(mut self, mark: Mark) -> Self {
+        // A default mark is no place.
+        if mark.line > 0 {
+            self.line = Some(mark.line);
+            self.column = Some(mark.column);
+        }
+        self
+    }
+
+    pub(super) fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The place, then what it is about and why. One line, whatever stands in the manifest.
+    pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, severity: &str) -> fmt::Result {
+        let mut text = match (&self.file, self.line, self.column) {
+            (Some(file), Some(line), Some(column)) => format!("{file}:{line}:{column}: "),
+            (Some(file), ..) => format!("{file}: "),
+            (None, Some(line), Some(column)) => format!("line {line}, column {column}: "),
+            (None, ..) => String::new(),
+        };
+        text.push_str(severity);
+        for part in [&self.resource, &self.key].into_iter().flatten() {
+            text.push_str(part);
+            text.push_str(": ");
+        }
+        text.push_str(&self.message);
+        if let Some(remedy) = &self.remedy {
+            text.push_str("; ");
+            text.push_str(remedy);
+        }
+        for c in text.chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, &format!("{}: ", self.severity))
+    }
+}

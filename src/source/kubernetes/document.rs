@@ -1,0 +1,138 @@
+use super::diagnostic::{Diagnostic, Severity};
+use super::error::Error;
+use super::field::Field;
+use super::keys;
+use super::place::Origin;
+use super::service::Service;
+use super::yaml::{Node, Value};
+
+/// One Kubernetes object of a manifest, by what is done with it.
+#[derive(Clone, Debug)]
+pub(super) enum Object {
+    /// Read.
+    Service(Box<Service>),
+    /// Anything else, by its kind: Deployments and the like stand in the same files.
+    Ignored(String),
+}
+
+/// What the mesh makes policy of and this version does not: API group and kind.
+const NOT_READ: [(&str, &str); 8] = [
+    ("gateway.networking.k8s.io", "HTTPRoute"),
+    ("gateway.networking.k8s.io", "GRPCRoute"),
+    ("gateway.networking.k8s.io", "TLSRoute"),
+    ("gateway.networking.k8s.io", "TCPRoute"),
+    ("policy.linkerd.io", "HTTPRoute"),
+    ("policy.linkerd.io", "EgressNetwork"),
+    ("linkerd.io", "ServiceProfile"),
+    ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy"),
+];
+
+/// Reads one document, of which a `List` makes many objects.
+///
+/// # Errors
+/// Not a mapping; a Service with a field of the wrong type.
+pub(super) fn read(
+    node: &Node,
+    origin: &Origin,
+    objects: &mut Vec<Object>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<(), Error> {
+    let document = Field::root(node, String::new(), origin);
+    object(&document, None, objects, diagnostics)
+}
+
+// An item of a `ServiceList` has no kind of its own: it is `inherited`, as (apiVersion, kind).
+fn object(
+    document: &Field<'_>,
+    inherited: Option<(&str, &str)>,
+    objects: &mut Vec<Object>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<(), Error> {
+    if !matches!(document.node.value, Value::Map(_)) {
+        let found = document.node.describe();
+        let message =
+            format!("found {found}, expected a mapping with apiVersion, kind and metadata");
+        return Err(document.error(message));
+    }
+    let kind = match (document.get("kind")?, inherited) {
+        (Some(kind), _) => kind.string()?,
+        (None, Some((_, kind))) => kind,
+        (None, None)
+            if document
+                .get("apiVersion")?
+                .or(document.get("metadata")?)
+                .is_some() =>
+        {
+            return document.require("kind", "such as Service").map(drop);
+        }
+        // A `kustomization.yaml` or `values.yaml` in the same folder.
+        (None, None) => {
+            let message = "a document without kind, which is left out";
+            let diagnostic = Diagnostic::new(Severity::Warning, document.origin, message);
+            diagnostics.push(diagnostic.at(document.at()).key("kind"));
+            objects.push(Object::Ignored("no kind".to_owned()));
+            return Ok(());
+        }
+    };
+    let api_version = match (document.get("apiVersion")?, inherited) {
+        (Some(version), _) => version.string()?,
+        (None, Some((version, _))) => version,
+        (None, None) => document
+            .require("apiVersion", "v1 for a Service")?
+            .string()?,
+    };
+    if let (Some(items), Some(item_kind)) = (document.get("items")?, kind.strip_suffix("List")) {
+        let inherited = Some((api_version, item_kind)).filter(|_| !item_kind.is_empty());
+        for item in items.list()? {
+            object(&item, inherited, objects, diagnostics)?;
+        }
+        return Ok(());
+    }
+    if (api_version, kind) == ("v1", "Service") {
+        let service = Service::read(document, diagnostics)?;
+        objects.push(Object::Service(Box::new(service)));
+        return Ok(());
+    }
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let resource = document.origin.resource(resource(document, kind));
+    if NOT_READ.contains(&(group, kind)) {
+        let message = format!("{kind} is not read yet; it does not take effect");
+        let diagnostic = Diagnostic::new(Severity::Warning, &resource, message);
+        diagnostics.push(diagnostic.at(document.at()).key("kind"));
+    } else {
+        misplaced(document, &resource, diagnostics);
+    }
+    objects.push(Object::Ignored(kind.to_owned()));
+    Ok(())
+}
+
+// Whatever the object is, nothing in it is an error.
+fn resource(document: &Field<'_>, kind: &str) -> String {
+    let text = |key| {
+        let metadata = document.get("metadata").ok()??;
+        metadata.get(key).ok()??.string().ok()
+    };
+    let name = text("name").unwrap_or("without a name");
+    match text("namespace") {
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {name}"),
+    }
+}
+
+// Outbound policy on a Deployment looks right and does nothing.
+fn misplaced(document: &Field<'_>, resource: &Origin, diagnostics: &mut Vec<Diagnostic>) {
+    let annotations = document
+        .get("metadata")
+        .and_then(|metadata| match metadata {
+            Some(metadata) => metadata.get("annotations"),
+            None => Ok(None),
+        })
+        .and_then(|annotations| annotations.map_or(Ok(&[][..]), |found| found.entries()));
+    for entry in annotations.unwrap_or_default() {
+        if keys::is_policy(&entry.key) {
+            let message = "is read from a Service only; here it has no effect";
+            let diagnostic = Diagnostic::new(Severity::Warning, resource, message);
+            diagnostics.push(diagnostic.key(&entry.key).at(entry.key_at));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::diagnostic::{Diagnostic, Severity};
+use super::place::{Mark, Origin};
+
+/// Why manifests could not be read, or a target not be resolved.
+///
+/// `Display` is one line that names the place (file, line, column), the resource, the key, what was found, what was
+/// expected, and what helps:
+///
+/// ```text
+/// deploy/payments.yaml:9:39: Service shop/payments: retry.linkerd.io/timeout: found "1h30m", expected a whole number
+/// and one unit (ms, s, m, h, d); write "90m"
+/// ```
+#[derive(Clone, Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    // Boxed, for a `Result` is as large as its larger half.
+    diagnostic: Box<Diagnostic>,
+    cause: Option<Arc<io::Error>>,
+}
+
+/// What an [`Error`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A file or folder could not be read. The cause is the error's `source()`.
+    Io,
+    /// Not YAML, or not UTF-8.
+    Syntax,
+    /// More than a manifest may be: size, depth, documents, or what aliases repeat.
+    Limit,
+    /// No document at all.
+    Empty,
+    /// A field is missing, or of the wrong type.
+    Field,
+    /// The same key twice in one mapping, or the same Service twice.
+    Duplicate,
+    /// A target that is not `name.namespace:port`.
+    Target,
+    /// No such Service.
+    ServiceNotFound,
+    /// The Service has no such port, or several where the target names none.
+    PortNotFound,
+    /// An annotation's value is not in its grammar.
+    Annotation,
+    /// The port does not carry HTTP as far as the mesh is concerned, so that there is no HTTP policy.
+    Protocol,
+    /// The Service has no endpoints of its own (`type: ExternalName`).
+    ExternalName,
+}
+
+// === impl Error ===
+
+impl Error {
+    pub(super) fn new(kind: ErrorKind, diagnostic: Diagnostic) -> Self {
+        Self {
+            kind,
+            diagnostic: Box::new(Diagnostic {
+                severity: Severity::Error,
+                ..diagnostic
+            }),
+            cause: None,
+        }
+    }
+
+    /// Something at a place.
+    pub(super) fn found(
+        kind: ErrorKind,
+        origin: &Origin,
+        key: impl Into<String>,
+        at: Mark,
+        message: impl Into<String>,
+    ) -> Self {
+        let diagnostic = Diagnostic::new(Severity::Error, origin, message);
+        Self::new(kind, diagnostic.key(key).at(at))
+    }
+
+    pub(super) fn io(path: &std::path::Path, cause: io::Error) -> Self {
+        let origin = Origin::new(Some(path.to_string_lossy().into()));
+        let message = format!("cannot be read: {cause}");
+        Self {
+            cause: Some(Arc::new(cause)),
+            ..Self::new(
+                ErrorKind::Io,
+                Diagnostic::new(Severity::Error, &origin, message),
+            )
+        }
+    }
+
+    /// The key it is about.
+    pub(super) fn key_is(mut self, key: String) -> Self {
+        self.diagnostic.key = Some(key);
+        self
+    }
+
+    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.diagnostic.remedy = Some(remedy.into());
+        self
+    }
+
+    /// What it is about.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The file, by the path or name it was read under. None for a text without a name, and for errors that are about
+    /// no file (a target that is not one).
+    pub fn file(&self) -> Option<&str> {
+        self.diagnostic.file.as_deref()
+    }
+
+    /// The line, from 1.
+    pub fn line(&self) -> Option<u32> {
+        self.diagnostic.line
+    }
+
+    /// The column in characters, from 1.
+    pub fn column(&self) -> Option<u32> {
+        self.diagnostic.column
+    }
+
+    /// The annotation's key, or the field as a dotted path.
+    pub fn key(&self) -> Option<&str> {
+        self.diagnostic.key.as_deref()
+    }
+
+    /// The same as a value whose parts can be read one by one.
+    pub fn diagnostic(&self) -> &Diagnostic {
+        &self.diagnostic
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.diagnostic.write(f, "")
+    }
+}
+
+// Not derived: `thiserror` would give the `Arc` as the source, and nobody's `downcast_ref::<io::Error>()` would find it.
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause
+            .as_deref()
+            .map(|cause| cause as &(dyn std::error::Error + 'static))
+    }
+}
