@@ -30,7 +30,7 @@ pub(super) struct Template {
 
 /// An answer that is kept while another try is prepared, and stands if that comes to nothing.
 pub(super) enum Prior {
-    Response(Answered),
+    Response(Box<Answered>),
     Error(Error),
 }
 

@@ -60,7 +60,10 @@ pub(crate) struct Matched {
 
 /// Budgets outlive the plans that name them: one for each parent and setting.
 #[derive(Default)]
-pub(crate) struct Budgets(Mutex<BTreeMap<(Arc<Meta>, u32, u32), RetryBudget>>);
+pub(crate) struct Budgets(Mutex<BTreeMap<BudgetKey, RetryBudget>>);
+
+// The parent, the ratio in millionths, and the floor.
+type BudgetKey = (Arc<Meta>, u32, u32);
 
 // === impl Plan ===
 

@@ -76,7 +76,7 @@ fn by(retryable: bool) -> Judgement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Judgement::*;
+    use Judgement::{Final, Retry as Again, Unsafe};
 
     #[test]
     fn the_table() {
@@ -88,18 +88,18 @@ mod tests {
         use Sent::*;
         // What; with 502 retried: mesh, ours; with only 503 retried: mesh, ours. Of a request that must not be repeated.
         let rows = [
-            (response(502), [Retry, Retry, Final, Final]),
-            (response(503), [Final, Final, Retry, Retry]),
+            (response(502), [Again, Again, Final, Final]),
+            (response(503), [Final, Final, Again, Again]),
             (response(200), [Final, Final, Final, Final]),
-            (failed(&K::HeadersTimeout, Unknown), [Retry; 4]),
-            (failed(&K::Refused, Unprocessed), [Retry; 4]),
-            (failed(&K::Connect, NotSent), [Retry, Retry, Final, Retry]),
+            (failed(&K::HeadersTimeout, Unknown), [Again; 4]),
+            (failed(&K::Refused, Unprocessed), [Again; 4]),
+            (failed(&K::Connect, NotSent), [Again, Again, Final, Again]),
             (
                 failed(&K::ConnectTimeout, NotSent),
-                [Final, Retry, Final, Retry],
+                [Final, Again, Final, Again],
             ),
-            (failed(&K::Broken, NotSent), [Retry, Retry, Final, Retry]),
-            (failed(&K::Broken, Unknown), [Retry, Unsafe, Final, Final]),
+            (failed(&K::Broken, NotSent), [Again, Again, Final, Again]),
+            (failed(&K::Broken, Unknown), [Again, Unsafe, Final, Final]),
             (failed(&K::RequestTimeout, Unknown), [Final; 4]),
             (failed(&K::ResponseTimeout, Unknown), [Final; 4]),
             (failed(&K::RequestBody, Unknown), [Final; 4]),
@@ -115,7 +115,7 @@ mod tests {
             assert_eq!(ours, expected, "{attempted:?}");
         }
         let broken = failed(&K::Broken, Unknown);
-        assert_eq!(judge(&bad_gateway, Fidelity::Extended, true, broken), Retry);
+        assert_eq!(judge(&bad_gateway, Fidelity::Extended, true, broken), Again);
     }
 
     #[test]

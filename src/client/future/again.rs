@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::Response;
 use tokio::time::Instant;
 
-use super::{Next, Step, Walk, fail};
+use super::{Next, Step, Walk};
 use crate::body::{Body, BodyLimit, Limit, Tail};
 use crate::client::attempt::{Answered, Prior};
 use crate::client::options::Served;
@@ -101,10 +101,10 @@ impl Walk {
         match (self.prior.take(), plan) {
             (Some(Prior::Response(answered)), Some((plan, matched))) => {
                 let rule = plan.rule(&matched);
-                Next::Done(Ok(self.hand_over(rule, answered)))
+                self.answer(rule, *answered)
             }
-            (Some(Prior::Error(error)), _) => Next::Done(Err(error)),
-            _ => fail(ErrorKind::NoBackend),
+            (Some(Prior::Error(error)), _) => self.done(Err(error)),
+            _ => self.fail(ErrorKind::NoBackend),
         }
     }
 
@@ -118,10 +118,15 @@ impl Walk {
             };
             return self.stand(Instant::now(), why);
         }
-        fail(kind)
+        self.fail(kind)
     }
 
-    pub(super) fn hand_over(&mut self, rule: &RulePlan, answered: Answered) -> Response<Body> {
+    pub(super) fn answer(&mut self, rule: &RulePlan, answered: Answered) -> Next {
+        let response = self.hand_over(rule, answered);
+        self.done(Ok(response))
+    }
+
+    fn hand_over(&mut self, rule: &RulePlan, answered: Answered) -> Response<Body> {
         let Answered {
             mut response,
             ticket,

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
-use super::{Next, Step, Walk, fail};
+use super::{Next, Step, Walk};
 use crate::balance::{Pick, Place, Want};
 use crate::client::attempt::Attempt;
 use crate::client::plan::{Plan, RulePlan};
@@ -37,7 +37,7 @@ pub(super) struct Asked {
 impl Walk {
     pub(super) fn begin(&mut self) -> Next {
         let Some(guard) = self.shared.in_flight.enter() else {
-            return fail(ErrorKind::Closed);
+            return self.fail(ErrorKind::Closed);
         };
         self.in_flight = Some(guard);
         self.shared.ensure_policy();
@@ -59,10 +59,10 @@ impl Walk {
         }
         let now = Instant::now();
         if self.is_late(now) {
-            return fail(ErrorKind::RequestTimeout);
+            return self.fail(ErrorKind::RequestTimeout);
         }
         if now >= until {
-            return fail(ErrorKind::NoPolicy);
+            return self.fail(ErrorKind::NoPolicy);
         }
         let until_any = earlier(Some(until), self.deadline);
         self.sleep(Step::Policy { until }, until_any)
@@ -70,11 +70,11 @@ impl Walk {
 
     pub(super) fn route(&mut self, plan: Arc<Plan>) -> Next {
         let Some(parts) = self.template.parts_mut() else {
-            return fail(ErrorKind::InvalidRequest);
+            return self.fail(ErrorKind::InvalidRequest);
         };
         let found = plan.find(self.version, &parts.method, &parts.uri, &parts.headers);
         let Some(matched) = found else {
-            return fail(ErrorKind::NoRoute);
+            return self.fail(ErrorKind::NoRoute);
         };
         let rule = plan.rule(&matched);
         let (seed, number) = (self.shared.backends.seed, self.number);
@@ -87,14 +87,14 @@ impl Walk {
         if let Err(filtered) =
             filter_request(&rule.filters, &parts.uri, headers, matched.path, word)
         {
-            return fail(filtered.into());
+            return self.fail(filtered.into());
         }
         if self.deadline.is_none() {
             let request = rule.timeouts.request;
             self.deadline = request.map(|timeout| after(self.started, timeout));
         }
         if rule.backends.is_empty() {
-            return fail(ErrorKind::NoBackend);
+            return self.fail(ErrorKind::NoBackend);
         }
         let now = Instant::now();
         self.tell(now, || Decision::Routed {
@@ -112,7 +112,7 @@ impl Walk {
             return self.give_up(ErrorKind::RequestTimeout);
         }
         let Some((plan, matched)) = self.plan.clone() else {
-            return fail(ErrorKind::NoPolicy);
+            return self.fail(ErrorKind::NoPolicy);
         };
         let rule = plan.rule(&matched);
         let mut asked = Asked::default();
@@ -134,7 +134,7 @@ impl Walk {
             return self.stand(now, NotRetried::NoEndpoint);
         }
         let Some(backend) = first else {
-            return fail(ErrorKind::NoBackend);
+            return self.fail(ErrorKind::NoBackend);
         };
         let balance = &rule.backends[backend].state.balance;
         let number = self.number;
@@ -143,7 +143,7 @@ impl Walk {
             backend: Arc::clone(&balance.pool.name),
         });
         let Some(place) = balance.line.enter() else {
-            return fail(ErrorKind::QueueFull {
+            return self.fail(ErrorKind::QueueFull {
                 backend: balance.pool.name.to_string(),
                 capacity: balance.line.capacity(),
             });
@@ -205,7 +205,7 @@ impl Walk {
         changed: Pin<&mut Option<OwnedNotified>>,
     ) -> Next {
         let Some((plan, matched)) = self.plan.clone() else {
-            return fail(ErrorKind::NoPolicy);
+            return self.fail(ErrorKind::NoPolicy);
         };
         let rule = plan.rule(&matched);
         let balance = &rule.backends[backend].state.balance;
@@ -213,7 +213,7 @@ impl Walk {
         let listening = listen(&balance.pool.changed, changed);
         let now = Instant::now();
         if self.is_late(now) {
-            return fail(ErrorKind::RequestTimeout);
+            return self.fail(ErrorKind::RequestTimeout);
         }
         if let Some(first) = self.pick(rule, backend, now, None) {
             drop(place);
@@ -243,7 +243,7 @@ impl Walk {
                 backend: balance.pool.name.to_string(),
                 why,
             };
-            return Next::Done(Err(Error::new(kind).with_retry_at(due)));
+            return self.done(Err(Error::new(kind).with_retry_at(due)));
         }
         let until = earlier(earlier(Some(failfast), self.deadline), due);
         self.sleep(
@@ -265,7 +265,7 @@ impl Walk {
         until: Instant,
     ) -> Next {
         let Some((plan, matched)) = self.plan.clone() else {
-            return fail(ErrorKind::NoPolicy);
+            return self.fail(ErrorKind::NoPolicy);
         };
         let rule = plan.rule(&matched);
         let now = Instant::now();

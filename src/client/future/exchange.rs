@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tokio::time::Instant;
 
-use super::{Next, Step, Walk, fail};
+use super::{Next, Step, Walk};
 use crate::body::Body;
 use crate::client::attempt::{Answered, Attempt, Prior};
 use crate::client::plan::{Plan, RulePlan};
@@ -73,7 +73,7 @@ impl Walk {
         self.attempts += 1;
         let keep = retry.is_some_and(|retry| self.may_keep(retry));
         let Some(request) = self.template.take(keep) else {
-            return fail(ErrorKind::InvalidRequest);
+            return self.fail(ErrorKind::InvalidRequest);
         };
         let (mut parts, body) = request.into_parts();
         let plan = self.plan.as_ref().map(|(_, matched)| matched.path);
@@ -90,7 +90,7 @@ impl Walk {
             let headers = &mut parts.headers;
             if let Err(filtered) = filter_request(filters, &parts.uri, headers, path, word) {
                 self.attempts -= 1;
-                return fail(filtered.into());
+                return self.fail(filtered.into());
             }
         }
         self.committed(&attempt, now);
@@ -116,7 +116,7 @@ impl Walk {
         response_until: Option<Instant>,
     ) -> Next {
         let Some((plan, matched)) = self.plan.clone() else {
-            return fail(ErrorKind::NoPolicy);
+            return self.fail(ErrorKind::NoPolicy);
         };
         let rule = plan.rule(&matched);
         let polled = attempt.call.as_mut().poll_response(cx);
@@ -175,7 +175,7 @@ impl Walk {
             answer: Answer::Status(status.as_u16()),
         });
         let Some(mut ticket) = attempt.into_ticket() else {
-            return fail(ErrorKind::InvalidRequest);
+            return self.fail(ErrorKind::InvalidRequest);
         };
         ticket.head(outcome);
         let budget = rule.retry.as_ref().and_then(|retry| retry.budget.as_ref());
@@ -191,9 +191,15 @@ impl Walk {
         };
         let judged = self.judge(rule, plan, Attempted::Response(status));
         match judged {
-            Judgement::Retry => self.again(rule, plan, endpoint, Prior::Response(answered), now),
+            Judgement::Retry => self.again(
+                rule,
+                plan,
+                endpoint,
+                Prior::Response(Box::new(answered)),
+                now,
+            ),
             // A response cannot be unsafe.
-            Judgement::Final | Judgement::Unsafe => Next::Done(Ok(self.hand_over(rule, answered))),
+            Judgement::Final | Judgement::Unsafe => self.answer(rule, answered),
         }
     }
 
@@ -236,7 +242,7 @@ impl Walk {
         attempt.settle(outcome);
         let error = error.with_endpoint(endpoint).with_attempts(attempts);
         let Some((plan, _)) = self.plan.clone() else {
-            return Next::Done(Err(error));
+            return self.done(Err(error));
         };
         match self.judge(rule, &plan, Attempted::Failed(error.kind(), sent)) {
             Judgement::Retry => self.again(rule, &plan, endpoint, Prior::Error(error), now),
@@ -244,7 +250,7 @@ impl Walk {
                 self.prior = Some(Prior::Error(error));
                 self.stand(now, NotRetried::Unsafe)
             }
-            Judgement::Final => Next::Done(Err(error)),
+            Judgement::Final => self.done(Err(error)),
         }
     }
 }

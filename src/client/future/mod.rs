@@ -65,6 +65,7 @@ struct Walk {
     waited: Duration,
     token: Option<Token>,
     prior: Option<Prior>,
+    result: Option<Outcomes>,
     step: Step,
 }
 
@@ -119,7 +120,8 @@ enum Next {
     Go,
     /// Wait for this moment, or for the change that is listened for.
     Sleep(Option<Instant>),
-    Done(Outcomes),
+    /// The walk has its result.
+    Done,
 }
 
 // === impl ResponseFuture ===
@@ -153,6 +155,7 @@ impl ResponseFuture {
                 waited: Duration::ZERO,
                 token: None,
                 prior: None,
+                result: None,
                 step: Step::Begin,
             },
             alarm: Alarm::default(),
@@ -171,9 +174,13 @@ impl Future for ResponseFuture {
                 // What is listened to belongs to the step that waits for it.
                 Next::Go if this.walk.step.listens() => {}
                 Next::Go => this.changed.set(None),
-                Next::Done(result) => {
+                Next::Done => {
                     this.changed.set(None);
-                    return Poll::Ready(this.walk.finish(result));
+                    if let Some(result) = this.walk.finish() {
+                        return Poll::Ready(result);
+                    }
+                    // Polled again after it was ready: the same as never.
+                    return Poll::Pending;
                 }
                 Next::Sleep(until) => {
                     let changed = this.changed.as_mut().as_pin_mut();
@@ -219,8 +226,7 @@ impl Walk {
                 }
                 self.sleep(Step::Backoff { until }, Some(until))
             }
-            // Polled again after it was ready: the same as never.
-            Step::Done => Next::Sleep(None),
+            Step::Done => Next::Done,
         }
     }
 
@@ -229,12 +235,22 @@ impl Walk {
         Next::Go
     }
 
+    fn done(&mut self, result: Outcomes) -> Next {
+        self.result = Some(result);
+        Next::Done
+    }
+
+    fn fail(&mut self, kind: ErrorKind) -> Next {
+        self.done(Err(Error::new(kind)))
+    }
+
     fn sleep(&mut self, step: Step, until: Option<Instant>) -> Next {
         self.step = step;
         Next::Sleep(until)
     }
 
-    fn finish(&mut self, result: Outcomes) -> Outcomes {
+    fn finish(&mut self) -> Option<Outcomes> {
+        let result = self.result.take()?;
         self.step = Step::Done;
         self.in_flight = None;
         self.plan = None;
@@ -245,7 +261,7 @@ impl Walk {
                 why,
             });
         }
-        result
+        Some(result)
     }
 
     // Whether the request that is about to be sent may be needed once more.
@@ -270,8 +286,4 @@ impl Walk {
     fn tell(&self, now: Instant, decision: impl FnOnce() -> Decision) {
         self.shared.backends.observers.tell(now, decision);
     }
-}
-
-fn fail(kind: ErrorKind) -> Next {
-    Next::Done(Err(Error::new(kind)))
 }

@@ -1,0 +1,1131 @@
+//! What a client does, over scripted endpoints in virtual time.
+
+mod support;
+
+use std::time::Duration;
+
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use support::{Log, Mesh, Reply, address, addresses, get, ms, ok, s};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tower_mesh::breaker::Gate;
+use tower_mesh::client::BuildError;
+use tower_mesh::discover::{Endpoints, Update};
+use tower_mesh::policy::{
+    Backend, BackendDispatcher, Budget, ClientPolicy, EndpointDiscovery, ExponentialBackoff,
+    FailureAccrual, Fidelity, Filter, HttpPolicy, InjectFailure, Load, MatchPath, MatchRequest,
+    Meta, ModifyHeader, Protocol, Queue, Ratio, Retry, RetryBuilder, Route, RouteBackend,
+    RouteDistribution, RoutePolicy, Rule, Timeouts,
+};
+use tower_mesh::verdict::{Sent, TransportFailure};
+use tower_mesh::{Body, Client, Endpoint, ErrorKind, RequestOptions, Served};
+
+fn retry() -> RetryBuilder {
+    Retry::on(500..=599).no_backoff()
+}
+
+fn served(response: &http::Response<Body>) -> &Served {
+    response.extensions().get().unwrap()
+}
+
+async fn body(response: http::Response<Body>) -> Vec<u8> {
+    response
+        .into_body()
+        .collect()
+        .await
+        .unwrap()
+        .to_bytes()
+        .into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_says_who_served_it_and_its_body_is_whole() {
+    let mesh = Mesh::new(|_, _| ok());
+    let policy = ClientPolicy::http().named("web").build().unwrap();
+    let client = Client::builder(policy)
+        .endpoints([address(1)])
+        .build(mesh.connect())
+        .unwrap();
+    let response = client.request(get()).await.unwrap();
+    let served = served(&response).clone();
+    assert_eq!((served.endpoint, served.attempts), (address(1), 1));
+    assert_eq!(&*served.backend, "default.web");
+    assert_eq!(served.waited, Duration::ZERO);
+    assert_eq!(client.snapshot().in_flight, 1, "until the body has ended");
+    assert_eq!(body(response).await, b"body");
+    assert_eq!(client.snapshot().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_answer_is_retried_elsewhere() {
+    let mesh = Mesh::new(|at, _| {
+        if at == address(1) {
+            Reply::Status(503, ms(1))
+        } else {
+            ok()
+        }
+    });
+    let policy = ClientPolicy::http().retry(retry()).build().unwrap();
+    for seed in 0..50 {
+        let client = Client::builder(policy.clone())
+            .endpoints(addresses(2))
+            .seed(seed)
+            .build(mesh.connect())
+            .unwrap();
+        let response = client.request(get()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(served(&response).endpoint, address(2));
+    }
+    // Both were chosen first now and then.
+    assert!(
+        (10..40).contains(&mesh.count(address(1))),
+        "{}",
+        mesh.count(address(1))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_answer_stands_when_retries_end() {
+    let mesh = Mesh::new(|_, _| Reply::Status(503, ms(1)));
+    let log = Log::default();
+    let policy = ClientPolicy::http()
+        .retry(retry().limit(2))
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(3))
+        .observer(log.observer())
+        .build(mesh.connect())
+        .unwrap();
+    let response = client.request(get()).await.unwrap();
+    assert_eq!(
+        (response.status(), served(&response).attempts),
+        (StatusCode::SERVICE_UNAVAILABLE, 3)
+    );
+    assert_eq!(body(response).await, b"body");
+    let seen = mesh.seen();
+    let mut tried: Vec<_> = seen.iter().map(|seen| seen.endpoint).collect();
+    tried.sort();
+    assert_eq!(tried, addresses(3), "each once");
+    assert_eq!(log.count("not_retried"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn backoff_is_the_policys() {
+    let backoff = ExponentialBackoff::try_new(ms(100), ms(400), Ratio::ZERO).unwrap();
+    let mesh = Mesh::new(|_, _| Reply::Status(503, ms(0)));
+    let policy = ClientPolicy::http()
+        .retry(retry().limit(4).backoff(backoff))
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(1))
+        .build(mesh.connect())
+        .unwrap();
+    let start = Instant::now();
+    client.request(get()).await.unwrap();
+    let at: Vec<_> = mesh
+        .seen()
+        .iter()
+        .map(|seen| (seen.at - start).as_millis())
+        .collect();
+    // Tokio's timers have a grain of a millisecond.
+    let expected = [0, 100, 300, 700, 1100];
+    for (at, expected) in at.iter().zip(expected) {
+        assert!((expected..expected + 5).contains(at), "{at} {expected}");
+    }
+    assert_eq!(at.len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backoff_that_would_outlast_the_deadline_is_not_begun() {
+    let backoff = ExponentialBackoff::try_new(s(2), s(2), Ratio::ZERO).unwrap();
+    let mesh = Mesh::new(|_, _| Reply::Status(503, ms(1)));
+    let policy = ClientPolicy::http()
+        .timeouts(Timeouts::request(s(1)))
+        .retry(retry().backoff(backoff))
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(1))
+        .build(mesh.connect())
+        .unwrap();
+    let start = Instant::now();
+    assert_eq!(client.request(get()).await.unwrap().status(), 503);
+    assert!(Instant::now() - start < ms(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_budget_bounds_retries_of_all_clones() {
+    let mesh = Mesh::new(|_, _| Reply::Status(503, ms(1)));
+    let budget = Budget::percent(20).min_per_sec(0);
+    let policy = ClientPolicy::http()
+        .retry(retry().limit(3).budget(budget))
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(3))
+        .build(mesh.connect())
+        .unwrap();
+    for _ in 0..100 {
+        client.clone().request(get()).await.unwrap();
+    }
+    assert_eq!(
+        mesh.seen().len(),
+        110,
+        "ten to begin with, and nothing earned"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_without_a_budget_gets_one_and_the_mesh_gives_none() {
+    for (fidelity, attempts) in [(Fidelity::Extended, 110), (Fidelity::Mesh, 400)] {
+        let mesh = Mesh::new(|_, _| Reply::Status(503, ms(0)));
+        let policy = ClientPolicy::http()
+            .retry(retry().limit(3))
+            .fidelity(fidelity)
+            .build()
+            .unwrap();
+        let client = Client::builder(policy)
+            .endpoints(addresses(3))
+            .build(mesh.connect())
+            .unwrap();
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            calls.spawn(client.request(get()));
+        }
+        while calls.join_next().await.is_some() {}
+        // No virtual time passed to speak of, so the floor gave nothing.
+        assert!(
+            (attempts..attempts + 3).contains(&mesh.seen().len()),
+            "{fidelity:?} {}",
+            mesh.seen().len()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_bodies_in_memory_are_sent_again() {
+    let policy = ClientPolicy::http()
+        .retry(retry().max_request_bytes(4))
+        .build()
+        .unwrap();
+    let stream = || {
+        let frame = http_body::Frame::data(bytes::Bytes::from_static(b"1234"));
+        Body::new(http_body_util::StreamBody::new(tokio_stream::once(Ok::<
+            _,
+            std::io::Error,
+        >(
+            frame
+        ))))
+    };
+    let cases = [
+        (Body::from("1234"), 2),
+        (Body::from("12345"), 1),
+        (stream(), 1),
+        (Body::empty(), 2),
+    ];
+    for (body, attempts) in cases {
+        let mesh = Mesh::new(|_, n| {
+            if n == 0 {
+                Reply::Status(503, ms(1))
+            } else {
+                ok()
+            }
+        });
+        let client = Client::builder(policy.clone())
+            .endpoints(addresses(1))
+            .build(mesh.connect())
+            .unwrap();
+        let request = Request::post("http://web.shop/").body(body).unwrap();
+        let response = client.request(request).await.unwrap();
+        assert_eq!(served(&response).attempts, attempts);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_processed_is_repeated_only_if_that_is_safe() {
+    let broken = |sent| Reply::Fail(TransportFailure::Broken, sent, ms(1));
+    let connect = Reply::Fail(TransportFailure::Connect, Sent::NotSent, ms(1));
+    let get = |method: &str| {
+        Request::builder()
+            .method(method)
+            .uri("http://web.shop/")
+            .body(Body::empty())
+            .unwrap()
+    };
+    let safe = |mut request: Request<Body>| {
+        request
+            .extensions_mut()
+            .insert(RequestOptions::new().safe_to_repeat());
+        request
+    };
+    for (reply, request, again) in [
+        (broken(Sent::Unknown), get("GET"), true),
+        (broken(Sent::Unknown), get("POST"), false),
+        (broken(Sent::Unknown), safe(get("POST")), true),
+        (broken(Sent::NotSent), get("POST"), true),
+        (connect, get("POST"), true),
+    ] {
+        let mesh = Mesh::new(move |_, n| if n == 0 { reply.clone() } else { ok() });
+        let policy = ClientPolicy::http().retry(retry()).build().unwrap();
+        let client = Client::builder(policy)
+            .endpoints(addresses(1))
+            .build(mesh.connect())
+            .unwrap();
+        let result = client.request(request).await;
+        assert_eq!(result.is_ok(), again, "{result:?}");
+        if let Err(error) = result {
+            assert_eq!(error.kind(), &ErrorKind::Broken);
+            assert_eq!((error.endpoint(), error.attempts()), (Some(address(1)), 1));
+            assert!(!error.is_local() && std::error::Error::source(&error).is_some());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_that_takes_too_long_is_given_up_unless_it_is_the_last() {
+    let mesh = Mesh::new(|_, n| Reply::Status(200, if n == 0 { s(10) } else { ms(300) }));
+    let policy = ClientPolicy::http()
+        .retry(retry().timeout(ms(100)))
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(1))
+        .build(mesh.connect())
+        .unwrap();
+    let start = Instant::now();
+    let response = client.request(get()).await.unwrap();
+    assert_eq!(served(&response).attempts, 2);
+    let took = (Instant::now() - start).as_millis();
+    assert!((400..405).contains(&took), "{took}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_counts_everything_and_is_evidence_after_dispatch() {
+    let mesh = Mesh::new(|_, _| Reply::Hang);
+    let policy = ClientPolicy::http()
+        .timeouts(Timeouts::request(ms(250)))
+        .failure_accrual(FailureAccrual::consecutive(2))
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(1))
+        .build(mesh.connect())
+        .unwrap();
+    for _ in 0..2 {
+        let start = Instant::now();
+        let error = client.request(get()).await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::RequestTimeout);
+        assert!(error.is_deadline() && !error.is_local());
+        assert_eq!(error.attempts(), 1);
+        assert!((250..253).contains(&(Instant::now() - start).as_millis()));
+    }
+    assert!(matches!(
+        client.snapshot().endpoints().next().unwrap().gate,
+        Gate::Open { .. }
+    ));
+    // Now it waits for the endpoint, and that counts, too.
+    let start = Instant::now();
+    let error = client.request(get()).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.attempts()),
+        (&ErrorKind::RequestTimeout, 0)
+    );
+    assert!((250..253).contains(&(Instant::now() - start).as_millis()));
+    // A deadline already spent is refused before anything is sent, and blamed on nobody.
+    let mut request = get();
+    request
+        .extensions_mut()
+        .insert(RequestOptions::new().deadline(start));
+    assert_eq!(
+        client.request(request).await.unwrap_err().kind(),
+        &ErrorKind::RequestTimeout
+    );
+    assert_eq!(mesh.seen().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_outlasts_its_deadline_fails_typed() {
+    use tokio_stream::StreamExt as _;
+    let connect = |_: &Endpoint| {
+        tower::service_fn(|_: Request<Body>| async {
+            let frames = tokio_stream::iter([1, 2, 3]).then(|_| async {
+                tokio::time::sleep(ms(100)).await;
+                Ok::<_, std::io::Error>(http_body::Frame::data(bytes::Bytes::from_static(b"x")))
+            });
+            Ok::<_, tower_mesh::BoxError>(http::Response::new(http_body_util::StreamBody::new(
+                frames,
+            )))
+        })
+    };
+    for (timeouts, kind, frames) in [
+        (Timeouts::request(ms(250)), ErrorKind::RequestTimeout, 2),
+        (
+            Timeouts {
+                response: Some(ms(150)),
+                ..Timeouts::default()
+            },
+            ErrorKind::ResponseTimeout,
+            1,
+        ),
+        (
+            Timeouts {
+                request: Some(ms(250)),
+                response: Some(ms(150)),
+                idle: None,
+            },
+            ErrorKind::ResponseTimeout,
+            1,
+        ),
+    ] {
+        let policy = ClientPolicy::http()
+            .timeouts(timeouts)
+            .failure_accrual(FailureAccrual::consecutive(1))
+            .build()
+            .unwrap();
+        let client = Client::builder(policy)
+            .endpoints(addresses(1))
+            .build(connect)
+            .unwrap();
+        let mut body = client.request(get()).await.unwrap().into_body();
+        let mut got = 0;
+        let error = loop {
+            match body.frame().await.unwrap() {
+                Ok(_) => got += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(
+            error.downcast_ref::<tower_mesh::Error>().unwrap().kind(),
+            &kind
+        );
+        assert_eq!(got, frames);
+        assert!(body.frame().await.is_none(), "and then it has ended");
+        // The endpoint did not keep up: that opens its breaker.
+        assert!(matches!(
+            client.snapshot().endpoints().next().unwrap().gate,
+            Gate::Open { .. }
+        ));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_endpoint_is_ejected_and_comes_back() {
+    let start = Instant::now();
+    let mesh = Mesh::new(move |at, _| {
+        let sick = at == address(1) && Instant::now() - start < s(10);
+        if sick {
+            Reply::Status(500, ms(1))
+        } else {
+            ok()
+        }
+    });
+    let log = Log::default();
+    let policy = ClientPolicy::http()
+        .failure_accrual(FailureAccrual::consecutive(3))
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(3))
+        .seed(1)
+        .observer(log.observer())
+        .build(mesh.connect())
+        .unwrap();
+    let mut failed = 0;
+    for _ in 0..3000 {
+        let response = client.request(get()).await.unwrap();
+        failed += u32::from(response.status() == 500);
+        tokio::time::sleep(ms(10)).await;
+    }
+    // Three to open it, and one for each probe: after 1, 2, 4 and 8 s, with jitter.
+    assert!((3..=8).contains(&failed), "{failed}");
+    assert!(log.count("opened") >= 2);
+    assert_eq!(log.count("closed"), 1);
+    assert!(
+        client
+            .snapshot()
+            .endpoints()
+            .all(|endpoint| endpoint.gate == Gate::Closed)
+    );
+    assert!(mesh.count(address(1)) > 100, "it is used again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_are_ejected_requests_wait_and_then_fail_fast() {
+    let mesh = Mesh::new(|_, _| Reply::Status(500, ms(1)));
+    let backoff = ExponentialBackoff::try_new(s(10), s(10), Ratio::ZERO).unwrap();
+    let policy = ClientPolicy::http()
+        .failure_accrual(FailureAccrual::consecutive(1).backoff(backoff))
+        .queue(Queue {
+            capacity: 2,
+            failfast_timeout: s(3),
+        })
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(2))
+        .build(mesh.connect())
+        .unwrap();
+    client.request(get()).await.unwrap();
+    client.request(get()).await.unwrap();
+    let opened = Instant::now();
+    let waiting: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(client.request(get())))
+        .collect();
+    tokio::time::sleep(ms(1)).await;
+    let full = client.request(get()).await.unwrap_err();
+    assert!(
+        matches!(full.kind(), ErrorKind::QueueFull { capacity: 2, .. }),
+        "{full}"
+    );
+    assert_eq!(client.snapshot().backends[0].waiting, 2);
+    for waiting in waiting {
+        let error = waiting.await.unwrap().unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::FailFast { .. }),
+            "{error}"
+        );
+        assert!(error.is_local());
+        let retry_at = error.retry_at().unwrap() - opened;
+        assert!(
+            (9_980..=10_000).contains(&retry_at.as_millis()),
+            "{retry_at:?}"
+        );
+    }
+    assert!((3000..3005).contains(&(Instant::now() - opened).as_millis()));
+    // From now on at once.
+    let before = Instant::now();
+    assert!(matches!(
+        client.request(get()).await.unwrap_err().kind(),
+        ErrorKind::FailFast { .. }
+    ));
+    assert_eq!(Instant::now(), before);
+    // A probe is due: it goes through.
+    tokio::time::sleep(s(8)).await;
+    assert_eq!(client.request(get()).await.unwrap().status(), 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_are_served_when_a_probe_succeeds() {
+    let mesh = Mesh::new(|_, n| {
+        if n == 0 {
+            Reply::Status(500, ms(1))
+        } else {
+            ok()
+        }
+    });
+    let backoff = ExponentialBackoff::try_new(s(1), s(1), Ratio::ZERO).unwrap();
+    let policy = ClientPolicy::http()
+        .failure_accrual(FailureAccrual::consecutive(1).backoff(backoff))
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(1))
+        .build(mesh.connect())
+        .unwrap();
+    client.request(get()).await.unwrap();
+    let start = Instant::now();
+    let waiting: Vec<_> = (0..20)
+        .map(|_| tokio::spawn(client.request(get())))
+        .collect();
+    for waiting in waiting {
+        let response = waiting.await.unwrap().unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(served(&response).waited >= ms(990));
+    }
+    // One probe of 10 ms, then the others at once.
+    assert!(
+        (1010..1030).contains(&(Instant::now() - start).as_millis()),
+        "{:?}",
+        Instant::now() - start
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_whose_caller_leaves_frees_its_place() {
+    let mesh = Mesh::new(|_, n| match n {
+        0 => Reply::Status(500, ms(1)),
+        1 => Reply::Hang,
+        _ => ok(),
+    });
+    let policy = ClientPolicy::http()
+        .failure_accrual(FailureAccrual::consecutive(1))
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(1))
+        .build(mesh.connect())
+        .unwrap();
+    client.request(get()).await.unwrap();
+    tokio::time::sleep(s(2)).await;
+    tokio::time::timeout(ms(100), client.request(get()))
+        .await
+        .unwrap_err();
+    assert_eq!(client.request(get()).await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_endpoints_get_little() {
+    let mesh =
+        Mesh::new(|at, _| Reply::Status(200, if at == address(1) { ms(200) } else { ms(20) }));
+    let policy = ClientPolicy::http().build().unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(4))
+        .seed(3)
+        .build(mesh.connect())
+        .unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..2000 {
+        let client = client.clone();
+        calls.spawn(async move { body(client.request(get()).await.unwrap()).await });
+        tokio::time::sleep(ms(5)).await;
+    }
+    while calls.join_next().await.is_some() {}
+    assert!(mesh.count(address(1)) < 40, "{}", mesh.count(address(1)));
+    for n in 2..=4 {
+        assert!(mesh.count(address(n)) > 400, "{}", mesh.count(address(n)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_win_over_the_policy() {
+    let mesh = Mesh::new(|at, _| {
+        if at == address(1) {
+            ok()
+        } else {
+            Reply::Status(503, ms(1))
+        }
+    });
+    let policy = ClientPolicy::http()
+        .retry(retry().limit(5))
+        .timeouts(Timeouts::request(s(1)))
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(3))
+        .build(mesh.connect())
+        .unwrap();
+    let call = |options: RequestOptions| {
+        let mut request = get();
+        request.extensions_mut().insert(options);
+        client.request(request)
+    };
+    let response = call(RequestOptions::new().pin(address(2)).no_retries())
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            response.status().as_u16(),
+            served(&response).endpoint,
+            served(&response).attempts
+        ),
+        (503, address(2), 1)
+    );
+    let response = call(RequestOptions::new().pin(address(2)).max_retries(2))
+        .await
+        .unwrap();
+    assert_eq!(served(&response).attempts, 3);
+    for _ in 0..20 {
+        let response = call(RequestOptions::new().avoid(address(2)).avoid(address(3)))
+            .await
+            .unwrap();
+        assert_eq!(served(&response).endpoint, address(1));
+    }
+    // To avoid all is to avoid none.
+    let all = addresses(3)
+        .into_iter()
+        .fold(RequestOptions::new(), RequestOptions::avoid);
+    assert!(call(all).await.is_ok());
+    let error = call(RequestOptions::new().pin(address(9)).timeout(s(10)))
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("10.0.0.9:80, which is none of its endpoints"),
+        "{error}"
+    );
+}
+
+fn backend(name: &str, load: Load) -> RouteBackend {
+    std::sync::Arc::new(Backend {
+        meta: Meta::service("shop", name, std::num::NonZeroU16::new(80))
+            .unwrap()
+            .into(),
+        queue: Queue {
+            capacity: 10,
+            failfast_timeout: ms(100),
+        },
+        dispatcher: BackendDispatcher::BalanceP2c(
+            load,
+            EndpointDiscovery::DestinationGet {
+                path: format!("{name}.shop.svc.cluster.local:80"),
+            },
+        ),
+    })
+    .into()
+}
+
+fn policy_of(rules: Vec<Rule>) -> ClientPolicy {
+    ClientPolicy {
+        parent: Meta::service("shop", "web", None).unwrap().into(),
+        protocol: Protocol::Http1(HttpPolicy {
+            routes: vec![Route {
+                hosts: Vec::new(),
+                rules,
+            }],
+            failure_accrual: Some(FailureAccrual::consecutive(1)),
+        }),
+        fidelity: Fidelity::Extended,
+    }
+}
+
+fn rule(distribution: RouteDistribution) -> Rule {
+    Rule::any(RoutePolicy::new(Meta::default_named("all"), distribution))
+}
+
+#[tokio::test(start_paused = true)]
+async fn backends_by_weight_and_those_that_can_serve() {
+    let mesh = Mesh::new(|at, _| {
+        if at == address(3) {
+            Reply::Status(500, ms(1))
+        } else {
+            ok()
+        }
+    });
+    let (v1, v2, v3) = (
+        backend("v1", Load::default()),
+        backend("v2", Load::default()),
+        backend("v3", Load::default()),
+    );
+    let policy = policy_of(vec![rule(
+        RouteDistribution::random_available([(v1, 3), (v2, 1), (v3, 1)]).unwrap(),
+    )]);
+    let client = Client::builder(policy)
+        .endpoints_of("v1:80", [address(1)])
+        .endpoints_of("v2.shop:80", [address(2)])
+        .endpoints_of("v3", [address(3)])
+        .seed(1)
+        .build(mesh.connect())
+        .unwrap();
+    for _ in 0..800 {
+        client.request(get()).await.unwrap();
+    }
+    assert!(
+        mesh.count(address(3)) < 10,
+        "ejected: {}",
+        mesh.count(address(3))
+    );
+    let (v1, v2) = (mesh.count(address(1)), mesh.count(address(2)));
+    assert!((540..660).contains(&v1) && v1 + v2 > 785, "{v1} {v2}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_backend_that_can_serve() {
+    let mesh = Mesh::new(|at, _| {
+        if at == address(1) {
+            Reply::Status(500, ms(1))
+        } else {
+            ok()
+        }
+    });
+    let policy = policy_of(vec![rule(
+        RouteDistribution::first_available([
+            backend("v1", Load::default()),
+            backend("v2", Load::default()),
+        ])
+        .unwrap(),
+    )]);
+    let client = Client::builder(policy)
+        .endpoints_of("v1:80", [address(1)])
+        .endpoints_of("v2:80", [address(2)])
+        .build(mesh.connect())
+        .unwrap();
+    let status = async || client.request(get()).await.unwrap().status().as_u16();
+    assert_eq!(
+        (status().await, status().await, status().await),
+        (500, 200, 200)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_and_filters() {
+    let mesh = Mesh::new(|_, _| ok());
+    let modify = |name: &'static str| ModifyHeader {
+        set: vec![(
+            http::HeaderName::from_static(name),
+            http::HeaderValue::from_static("1"),
+        )],
+        ..ModifyHeader::default()
+    };
+    let mut used = backend("v1", Load::default());
+    used.filters = vec![
+        Filter::RequestHeaders(modify("x-backend")),
+        Filter::ResponseHeaders(modify("y-backend")),
+    ];
+    let mut tagged = rule(RouteDistribution::first_available([used]).unwrap());
+    tagged.matches = vec![MatchRequest {
+        path: Some(MatchPath::prefix("/tagged").unwrap()),
+        ..MatchRequest::default()
+    }];
+    tagged.policy.filters = vec![
+        Filter::RequestHeaders(modify("x-rule")),
+        Filter::ResponseHeaders(modify("y-rule")),
+    ];
+    let mut failing = rule(RouteDistribution::empty());
+    failing.matches = vec![MatchRequest {
+        path: Some(MatchPath::exact("/fail").unwrap()),
+        ..MatchRequest::default()
+    }];
+    failing.policy.filters = vec![Filter::InjectFailure(
+        InjectFailure::new(StatusCode::IM_A_TEAPOT, "tea", Ratio::ONE).unwrap(),
+    )];
+    let mut nowhere = rule(RouteDistribution::empty());
+    nowhere.matches = vec![MatchRequest {
+        path: Some(MatchPath::exact("/nowhere").unwrap()),
+        ..MatchRequest::default()
+    }];
+    let client = Client::builder(policy_of(vec![tagged, failing, nowhere]))
+        .endpoints([address(1)])
+        .build(mesh.connect())
+        .unwrap();
+    let call = |path: &str| {
+        client.request(
+            Request::get(format!("http://web.shop{path}"))
+                .body(Body::empty())
+                .unwrap(),
+        )
+    };
+    let response = call("/tagged/x").await.unwrap();
+    assert!(
+        response.headers().contains_key("y-rule") && response.headers().contains_key("y-backend")
+    );
+    let seen = &mesh.seen()[0];
+    assert!(seen.headers.contains_key("x-rule") && seen.headers.contains_key("x-backend"));
+    assert_eq!(seen.uri, "http://web.shop/tagged/x");
+    let injected = ErrorKind::FailureInjected {
+        status: StatusCode::IM_A_TEAPOT,
+        message: "tea".into(),
+    };
+    assert_eq!(call("/fail").await.unwrap_err().kind(), &injected);
+    assert_eq!(
+        call("/nowhere").await.unwrap_err().kind(),
+        &ErrorKind::NoBackend
+    );
+    assert_eq!(call("/").await.unwrap_err().kind(), &ErrorKind::NoRoute);
+    assert_eq!(mesh.seen().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_floor_keeps_endpoints_in_service_and_the_mesh_ignores_it() {
+    for (fidelity, ejected) in [(Fidelity::Extended, 1), (Fidelity::Mesh, 3)] {
+        let mesh = Mesh::new(|_, _| Reply::Status(500, ms(1)));
+        let accrual = FailureAccrual::consecutive(1).min_ready_endpoints(2);
+        let policy = ClientPolicy::http()
+            .failure_accrual(accrual)
+            .fidelity(fidelity)
+            .queue(Queue {
+                capacity: 10,
+                failfast_timeout: ms(1),
+            })
+            .build()
+            .unwrap();
+        let client = Client::builder(policy)
+            .endpoints(addresses(3))
+            .build(mesh.connect())
+            .unwrap();
+        for _ in 0..50 {
+            let _ = client.request(get()).await;
+        }
+        let out = client
+            .snapshot()
+            .endpoints()
+            .filter(|endpoint| endpoint.gate != Gate::Closed)
+            .count();
+        assert_eq!(out, ejected, "{fidelity:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_swap_without_forgetting_what_was_learned() {
+    let mesh = Mesh::new(|at, _| {
+        if at == address(1) {
+            Reply::Status(500, ms(50))
+        } else {
+            Reply::Status(200, ms(50))
+        }
+    });
+    let policy = |max| {
+        ClientPolicy::http()
+            .failure_accrual(FailureAccrual::consecutive(max))
+            .build()
+            .unwrap()
+    };
+    let (sender, receiver) = watch::channel(None);
+    let log = Log::default();
+    let client = Client::builder(receiver)
+        .endpoints(addresses(2))
+        .observer(log.observer())
+        .build(mesh.connect())
+        .unwrap();
+    let early = tokio::spawn(client.request(get()));
+    tokio::time::sleep(ms(10)).await;
+    assert!(
+        client
+            .ready(ms(1))
+            .await
+            .unwrap_err()
+            .missing()
+            .contains(&"a policy".to_owned())
+    );
+    sender.send(Some(policy(1))).unwrap();
+    client.ready(s(1)).await.unwrap();
+    early.await.unwrap().unwrap();
+    for _ in 0..10 {
+        client.request(get()).await.unwrap();
+    }
+    let open = || {
+        client
+            .snapshot()
+            .endpoints()
+            .filter(|endpoint| endpoint.gate != Gate::Closed)
+            .count()
+    };
+    assert_eq!(open(), 1);
+    let flying = tokio::spawn(client.request(get()));
+    tokio::time::sleep(ms(10)).await;
+    sender.send(Some(policy(5))).unwrap();
+    tokio::time::sleep(ms(10)).await;
+    assert_eq!(log.count("swapped"), 1);
+    assert_eq!(open(), 1, "still ejected");
+    assert_eq!(flying.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_policy_is_an_error_after_three_seconds() {
+    let (_sender, receiver) = watch::channel(None);
+    let client = Client::builder(receiver)
+        .endpoints(addresses(2))
+        .build(Mesh::new(|_, _| ok()).connect())
+        .unwrap();
+    let start = Instant::now();
+    assert_eq!(
+        client.request(get()).await.unwrap_err().kind(),
+        &ErrorKind::NoPolicy
+    );
+    assert_eq!((Instant::now() - start).as_millis(), 3000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_come_and_go() {
+    let mesh = Mesh::new(|_, _| ok());
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let updates = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
+    let policy = ClientPolicy::http().named("web").build().unwrap();
+    let client = Client::builder(policy)
+        .endpoints(Endpoints::stream(updates))
+        .build(mesh.connect())
+        .unwrap();
+    let error = client.ready(ms(50)).await.unwrap_err();
+    assert_eq!(error.missing(), ["endpoints of default.web"]);
+    let waiting = tokio::spawn(client.request(get()));
+    tokio::time::sleep(ms(100)).await;
+    let endpoint = |n| Endpoint::new(address(n));
+    let send = async |update: Result<Update, &'static str>| {
+        sender.send(update).unwrap();
+        tokio::time::sleep(ms(1)).await;
+        client
+            .snapshot()
+            .endpoints()
+            .map(|e| e.endpoint.address())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(send(Ok(Update::Add(vec![endpoint(1)]))).await, [address(1)]);
+    let response = waiting.await.unwrap().unwrap();
+    assert_eq!(served(&response).waited.as_millis(), 100);
+    assert_eq!(
+        send(Ok(Update::Add(vec![endpoint(2), endpoint(1)]))).await,
+        addresses(2)
+    );
+    assert_eq!(
+        send(Err("the source is unwell")).await,
+        addresses(2),
+        "what is known stays"
+    );
+    assert_eq!(
+        send(Ok(Update::Remove(vec![address(1)]))).await,
+        [address(2)]
+    );
+    assert_eq!(
+        send(Ok(Update::Reset(vec![endpoint(3)]))).await,
+        [address(3)]
+    );
+    drop(sender);
+    assert_eq!(
+        served(&client.request(get()).await.unwrap()).endpoint,
+        address(3),
+        "and when it ends"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_returns_is_remembered() {
+    let mesh = Mesh::new(|_, _| Reply::Status(500, ms(1)));
+    let (sender, receiver) = watch::channel(vec![Endpoint::new(address(1))]);
+    let policy = ClientPolicy::http()
+        .failure_accrual(FailureAccrual::consecutive(1))
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(receiver)
+        .build(mesh.connect())
+        .unwrap();
+    client.request(get()).await.unwrap();
+    let gates = || {
+        client
+            .snapshot()
+            .endpoints()
+            .map(|endpoint| endpoint.gate != Gate::Closed)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(gates(), [true]);
+    sender.send(vec![]).unwrap();
+    tokio::time::sleep(ms(1)).await;
+    assert_eq!(gates(), []);
+    sender
+        .send(vec![Endpoint::new(address(1)).with_label("zone", "b")])
+        .unwrap();
+    tokio::time::sleep(ms(1)).await;
+    assert_eq!(gates(), [true]);
+    // After ten minutes it is a new one.
+    sender.send(vec![]).unwrap();
+    tokio::time::sleep(s(601)).await;
+    sender.send(vec![Endpoint::new(address(2))]).unwrap();
+    tokio::time::sleep(ms(1)).await;
+    sender.send(vec![Endpoint::new(address(1))]).unwrap();
+    tokio::time::sleep(ms(1)).await;
+    assert_eq!(gates(), [false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_waits_for_the_last_body_and_refuses_the_rest() {
+    let client = Client::builder(ClientPolicy::http().build().unwrap())
+        .endpoints(addresses(1))
+        .build(Mesh::new(|_, _| ok()).connect())
+        .unwrap();
+    let response = client.request(get()).await.unwrap();
+    let closing = tokio::spawn({
+        let client = client.clone();
+        async move { client.close().await }
+    });
+    tokio::time::sleep(s(1)).await;
+    assert!(!closing.is_finished());
+    assert_eq!(
+        client.request(get()).await.unwrap_err().kind(),
+        &ErrorKind::Closed
+    );
+    drop(response);
+    closing.await.unwrap();
+}
+
+#[test]
+fn a_client_outlives_the_runtimes_it_is_called_in() {
+    let mesh = Mesh::new(|_, _| ok());
+    let (sender, receiver) = watch::channel(vec![Endpoint::new(address(1))]);
+    // Built outside any runtime.
+    let client = Client::builder(ClientPolicy::http().build().unwrap())
+        .endpoints(receiver)
+        .build(mesh.connect())
+        .unwrap();
+    for n in 1..=3 {
+        sender.send_replace(vec![Endpoint::new(address(n))]);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            client.ready(s(1)).await.unwrap();
+            tokio::time::sleep(ms(1)).await;
+            assert_eq!(
+                served(&client.request(get()).await.unwrap()).endpoint,
+                address(n)
+            );
+        });
+    }
+    drop(client);
+    assert!(sender.is_closed(), "the last clone ends its driver");
+}
+
+#[test]
+fn builders_say_what_is_wrong() {
+    let mesh = Mesh::new(|_, _| ok());
+    let policy = || ClientPolicy::http().named("web").build().unwrap();
+    let error = Client::builder(policy())
+        .endpoints(["10.0.0.1"])
+        .build(mesh.connect())
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "\"10.0.0.1\" is no endpoint: expected an IP address and a port, such as 10.0.0.7:8080 or [fd00::7]:8080"
+    );
+    let error = Client::builder(policy()).build(mesh.connect()).unwrap_err();
+    assert!(
+        matches!(error, BuildError::NoEndpoints { .. })
+            && error.to_string().contains(".endpoints_of(\"web\", [..])"),
+        "{error}"
+    );
+    let error = Client::builder(policy())
+        .endpoints(addresses(1))
+        .endpoints_of("wbe", addresses(1))
+        .build(mesh.connect())
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("\"wbe\", which is no backend of the policy; its backends are default.web"),
+        "{error}"
+    );
+    let two = policy_of(vec![rule(
+        RouteDistribution::first_available([
+            backend("v1", Load::default()),
+            backend("v2", Load::default()),
+        ])
+        .unwrap(),
+    )]);
+    let stream = Endpoints::stream(tokio_stream::empty::<Result<Update, std::io::Error>>());
+    assert_eq!(
+        Client::builder(two)
+            .endpoints(stream)
+            .build(mesh.connect())
+            .unwrap_err(),
+        BuildError::OneStream
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn mesh_retries_may_hit_the_same_endpoint_and_ours_do_not() {
+    for (fidelity, same) in [(Fidelity::Extended, false), (Fidelity::Mesh, true)] {
+        let mesh = Mesh::new(|_, _| Reply::Status(503, ms(1)));
+        let policy = ClientPolicy::http()
+            .retry(retry())
+            .fidelity(fidelity)
+            .build()
+            .unwrap();
+        let mut repeated = false;
+        for seed in 0..50 {
+            let client = Client::builder(policy.clone())
+                .endpoints(addresses(3))
+                .seed(seed)
+                .build(mesh.connect())
+                .unwrap();
+            let before = mesh.seen().len();
+            client.request(get()).await.unwrap();
+            let seen = &mesh.seen()[before..];
+            repeated |= seen[0].endpoint == seen[1].endpoint;
+        }
+        assert_eq!(repeated, same, "{fidelity:?}");
+    }
+}

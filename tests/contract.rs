@@ -1,0 +1,559 @@
+//! What every Service and every body of the crate must keep to. What is not in the lists here is not there yet.
+//!
+//! Services: a call to an inner service that was not polled ready panics, fresh clones are never ready, and both become
+//! ready only after a while; a call that is dropped after any number of polls leaves nothing behind; clones made at any
+//! point serve and share their state. Bodies: frames, trailers, size hints and end of stream come through untouched.
+
+mod support;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use support::{addresses, get, ms, s};
+use tower::Service;
+use tower_mesh::breaker::Gate;
+use tower_mesh::policy::{ClientPolicy, ExponentialBackoff, FailureAccrual, Queue, Ratio, Retry};
+use tower_mesh::{Body, BoxError, Client, Endpoint};
+
+// === the inner service ===
+
+/// Ready only after two polls, and only for one call; clones start anew. Answers after two polls more, by a script of
+/// how many calls there were before, with a body that takes a poll for each frame and ends with trailers.
+struct Strict {
+    script: fn(usize) -> StatusCode,
+    calls: Arc<AtomicUsize>,
+    // Calls and bodies that exist.
+    alive: Arc<()>,
+    unready_polls: u8,
+}
+
+impl Strict {
+    fn new(script: fn(usize) -> StatusCode) -> Self {
+        Self {
+            script,
+            calls: Arc::default(),
+            alive: Arc::default(),
+            unready_polls: 2,
+        }
+    }
+}
+
+impl Clone for Strict {
+    fn clone(&self) -> Self {
+        Self {
+            script: self.script,
+            calls: Arc::clone(&self.calls),
+            alive: Arc::clone(&self.alive),
+            unready_polls: 2,
+        }
+    }
+}
+
+impl Service<Request<Body>> for Strict {
+    type Response = Response<Slow>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Slow>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if self.unready_polls > 0 {
+            self.unready_polls -= 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        assert_eq!(self.unready_polls, 0, "called before it was ready");
+        self.unready_polls = 2;
+        let status = (self.script)(self.calls.fetch_add(1, Ordering::Relaxed));
+        let alive = Arc::clone(&self.alive);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            tokio::time::sleep(ms(5)).await;
+            let mut response = Response::new(Slow::new(alive));
+            *response.status_mut() = status;
+            Ok(response)
+        })
+    }
+}
+
+/// Two data frames and trailers, a poll in vain before each.
+struct Slow {
+    _alive: Arc<()>,
+    step: u8,
+}
+
+impl Slow {
+    fn new(alive: Arc<()>) -> Self {
+        Self {
+            _alive: alive,
+            step: 0,
+        }
+    }
+}
+
+impl http_body::Body for Slow {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.step += 1;
+        Poll::Ready(match self.step {
+            2 => Some(Ok(Frame::data(Bytes::from_static(b"he")))),
+            4 => Some(Ok(Frame::data(Bytes::from_static(b"llo")))),
+            6 => {
+                let mut trailers = HeaderMap::new();
+                trailers.insert("x-end", "1".parse().unwrap());
+                Some(Ok(Frame::trailers(trailers)))
+            }
+            step if step > 6 => None,
+            _ => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.step >= 6
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = SizeHint::new();
+        hint.set_lower(1);
+        hint.set_upper(9);
+        hint
+    }
+}
+
+// === the list of services ===
+
+/// A service under test. What it leaves behind is told in words; nothing is the empty list.
+trait Subject {
+    fn name(&self) -> &'static str;
+    fn call(&mut self) -> Exchange;
+    fn duplicate(&self) -> Box<dyn Subject>;
+    fn leftovers(&self) -> Vec<String>;
+}
+
+/// A whole exchange: readiness, call, body.
+type Exchange = Pin<Box<dyn Future<Output = Result<(StatusCode, Bytes), String>>>>;
+
+type Make = fn(Script, &Strict) -> Box<dyn Subject>;
+
+const SUBJECTS: &[Make] = &[client, borrowed_client];
+
+/// What the inner services do, so that calls take every path.
+#[derive(Clone, Copy, Debug)]
+enum Script {
+    /// All is well.
+    Healthy,
+    /// The first answer is a failure that is retried.
+    Retried,
+    /// The only endpoint is ejected: the call waits in line, and is the probe.
+    Ejected,
+    /// It is ejected and the line is long: fails fast.
+    Hopeless,
+}
+
+const SCRIPTS: [Script; 4] = [
+    Script::Healthy,
+    Script::Retried,
+    Script::Ejected,
+    Script::Hopeless,
+];
+
+fn statuses(script: Script) -> fn(usize) -> StatusCode {
+    match script {
+        Script::Healthy => |_| StatusCode::OK,
+        Script::Retried | Script::Ejected => |n| match n {
+            0 => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::OK,
+        },
+        Script::Hopeless => |_| StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn make_client(script: Script, inner: &Strict) -> Client {
+    let inner = inner.clone();
+    let wait = ExponentialBackoff::try_new(ms(20), ms(20), Ratio::ZERO).unwrap();
+    let long = ExponentialBackoff::try_new(s(60), s(60), Ratio::ZERO).unwrap();
+    let policy = ClientPolicy::http().queue(Queue {
+        capacity: 3,
+        failfast_timeout: ms(100),
+    });
+    let (policy, endpoints) = match script {
+        Script::Healthy => (policy.failure_accrual(FailureAccrual::consecutive(1)), 1),
+        Script::Retried => (policy.retry(Retry::on(503..=503).backoff(wait)), 2),
+        Script::Ejected => {
+            let accrual = FailureAccrual::consecutive(1).backoff(wait);
+            (policy.failure_accrual(accrual), 1)
+        }
+        Script::Hopeless => {
+            let accrual = FailureAccrual::consecutive(1).backoff(long);
+            (policy.failure_accrual(accrual), 1)
+        }
+    };
+    Client::builder(policy.build().unwrap())
+        .endpoints(addresses(endpoints))
+        .seed(1)
+        .build(move |_: &Endpoint| inner.clone())
+        .unwrap()
+}
+
+struct ClientSubject {
+    client: Client,
+    inner: Strict,
+    name: &'static str,
+    // Through `&Client`.
+    borrowed: bool,
+}
+
+fn client(script: Script, inner: &Strict) -> Box<dyn Subject> {
+    Box::new(ClientSubject {
+        client: make_client(script, inner),
+        inner: inner.clone(),
+        name: "Client",
+        borrowed: false,
+    })
+}
+
+fn borrowed_client(script: Script, inner: &Strict) -> Box<dyn Subject> {
+    Box::new(ClientSubject {
+        client: make_client(script, inner),
+        inner: inner.clone(),
+        name: "&Client",
+        borrowed: true,
+    })
+}
+
+impl Subject for ClientSubject {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn call(&mut self) -> Exchange {
+        let mut client = self.client.clone();
+        let borrowed = self.borrowed;
+        Box::pin(async move {
+            let response = if borrowed {
+                exchange(&mut &client).await
+            } else {
+                exchange(&mut client).await
+            };
+            response.map_err(|error| error.to_string())
+        })
+    }
+
+    fn duplicate(&self) -> Box<dyn Subject> {
+        Box::new(Self {
+            client: self.client.clone(),
+            inner: self.inner.clone(),
+            ..*self
+        })
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        let snapshot = self.client.snapshot();
+        let mut left = Vec::new();
+        if snapshot.in_flight > 0 {
+            left.push(format!("{} in flight", snapshot.in_flight));
+        }
+        for backend in &snapshot.backends {
+            if backend.waiting > 0 {
+                left.push(format!("{} places in line", backend.waiting));
+            }
+            for endpoint in &backend.endpoints {
+                if endpoint.pending > 0 {
+                    left.push(format!(
+                        "{} pending at {}",
+                        endpoint.pending, endpoint.endpoint
+                    ));
+                }
+                if endpoint.gate == Gate::HalfOpen {
+                    left.push(format!("a probe of {}", endpoint.endpoint));
+                }
+            }
+        }
+        left
+    }
+}
+
+async fn exchange<S>(service: &mut S) -> Result<(StatusCode, Bytes), BoxError>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error: Into<BoxError>>,
+{
+    use http_body_util::BodyExt;
+    std::future::poll_fn(|cx| service.poll_ready(cx))
+        .await
+        .map_err(Into::into)?;
+    let response = service.call(get()).await.map_err(Into::into)?;
+    let status = response.status();
+    Ok((status, response.into_body().collect().await?.to_bytes()))
+}
+
+// === the checks ===
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(test);
+}
+
+/// Polls `inner` so many times and then drops it. None if it was dropped before it was ready.
+async fn poll_times<F: Future + Unpin>(inner: F, times: usize) -> Option<F::Output> {
+    let mut inner = Some(inner);
+    let polls = Cell::new(0);
+    std::future::poll_fn(move |cx| {
+        if polls.get() == times {
+            inner = None;
+            return Poll::Ready(None);
+        }
+        polls.set(polls.get() + 1);
+        match inner.as_mut().map(|inner| Pin::new(inner).poll(cx)) {
+            Some(Poll::Pending) => {
+                if polls.get() == times {
+                    inner = None;
+                    return Poll::Ready(None);
+                }
+                Poll::Pending
+            }
+            Some(Poll::Ready(output)) => Poll::Ready(Some(output)),
+            None => Poll::Ready(None),
+        }
+    })
+    .await
+}
+
+fn assert_nothing_left(subject: &dyn Subject, inner: &Strict, owners: usize, after: &str) {
+    let name = subject.name();
+    assert_eq!(subject.leftovers(), Vec::<String>::new(), "{name} {after}");
+    let alive = Arc::strong_count(&inner.alive);
+    assert_eq!(
+        alive, owners,
+        "{name} {after}: calls or bodies of the inner service"
+    );
+}
+
+#[test]
+fn inner_services_are_called_only_when_ready() {
+    for make in SUBJECTS {
+        for script in SCRIPTS {
+            run(async {
+                let inner = Strict::new(statuses(script));
+                let mut subject = make(script, &inner);
+                // Strict panics where the contract is broken.
+                for _ in 0..5 {
+                    let _ = subject.call().await;
+                }
+                assert!(
+                    inner.calls.load(Ordering::Relaxed) > 0,
+                    "{}",
+                    subject.name()
+                );
+            });
+        }
+    }
+}
+
+#[test]
+fn a_call_dropped_after_any_poll_leaves_nothing_behind() {
+    for make in SUBJECTS {
+        for script in SCRIPTS {
+            let mut finished = false;
+            let mut drops = 0;
+            for polls in 0..200 {
+                run(async {
+                    let inner = Strict::new(statuses(script));
+                    let mut subject = make(script, &inner);
+                    if matches!(script, Script::Ejected | Script::Hopeless) {
+                        // The one that ejects it.
+                        subject.call().await.unwrap();
+                    } else {
+                        // Makes the leaves, so that their owners can be counted.
+                        let _ = subject.call().await;
+                        inner.calls.store(0, Ordering::Relaxed);
+                    }
+                    let owners = Arc::strong_count(&inner.alive);
+                    match poll_times(subject.call(), polls).await {
+                        Some(_) => finished = true,
+                        None => drops += 1,
+                    }
+                    let after = format!("{script:?}, dropped after {polls} polls");
+                    // A leaf of a second endpoint may have been made meanwhile.
+                    let made = Arc::strong_count(&inner.alive).saturating_sub(owners);
+                    assert!(made <= 1, "{after}: {made} calls or bodies left");
+                    assert_nothing_left(&*subject, &inner, owners + made, &after);
+                    // And it serves on.
+                    tokio::time::sleep(s(61)).await;
+                    let _ = subject.call().await;
+                    assert_nothing_left(&*subject, &inner, owners + made, &after);
+                });
+                if finished {
+                    break;
+                }
+            }
+            assert!(finished, "200 polls are not enough for {script:?}");
+            assert!(drops >= 2, "{script:?}: only {drops} places to drop it at");
+        }
+    }
+}
+
+#[test]
+fn clones_made_at_any_point_serve_and_share_their_state() {
+    for make in SUBJECTS {
+        run(async {
+            // Healthy but for the first answer, which ejects: a clone that shared nothing would not know.
+            let inner = Strict::new(statuses(Script::Hopeless));
+            let mut original = make(Script::Hopeless, &inner);
+            let mut before = original.duplicate();
+            original.call().await.unwrap();
+            let mut after = original.duplicate();
+            for clone in [&mut before, &mut after, &mut original] {
+                let error = clone.call().await.unwrap_err();
+                assert!(error.contains("ejected"), "{error}");
+            }
+            assert_eq!(inner.calls.load(Ordering::Relaxed), 1);
+        });
+        run(async {
+            let inner = Strict::new(statuses(Script::Healthy));
+            let mut original = make(Script::Healthy, &inner);
+            let mut clones = Vec::new();
+            // Clones made before, during and after a call.
+            clones.push(original.duplicate());
+            let mut call = original.call();
+            let mut done = None;
+            while done.is_none() {
+                // One poll, and a clone made after it.
+                done = poll_times(&mut call, 1).await;
+                clones.push(original.duplicate());
+                tokio::time::sleep(ms(1)).await;
+            }
+            assert!(clones.len() > 5);
+            assert_eq!(done.unwrap().unwrap().0, StatusCode::OK);
+            let calls: Vec<_> = clones.iter_mut().map(|clone| clone.call()).collect();
+            for call in calls {
+                assert_eq!(call.await.unwrap(), (StatusCode::OK, Bytes::from("hello")));
+            }
+        });
+    }
+}
+
+// === the list of bodies ===
+
+/// A body of ours around `Slow`, as it is given to a caller.
+type Wrap = fn() -> Pin<Box<dyn Future<Output = Body>>>;
+
+const BODIES: &[(&str, Wrap)] = &[
+    ("erased", || {
+        Box::pin(async { Body::new(Slow::new(Arc::default())) })
+    }),
+    ("erased twice", || {
+        Box::pin(async { Body::new(Body::new(Slow::new(Arc::default()))) })
+    }),
+    ("settling", || {
+        Box::pin(async {
+            let client = make_client(Script::Healthy, &Strict::new(|_| StatusCode::OK));
+            client.request(get()).await.unwrap().into_body()
+        })
+    }),
+    ("settling a failure", || {
+        Box::pin(async {
+            let client = make_client(Script::Healthy, &Strict::new(|_| StatusCode::BAD_GATEWAY));
+            client.request(get()).await.unwrap().into_body()
+        })
+    }),
+];
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Pending,
+    Data(Bytes),
+    Trailers(HeaderMap),
+    End,
+}
+
+/// Everything that can be seen of a body, poll by poll.
+fn watch<B>(mut body: Pin<&mut B>) -> Vec<(Seen, bool, Option<u64>, u64)>
+where
+    B: http_body::Body<Data = Bytes, Error: std::fmt::Debug>,
+{
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut all = Vec::new();
+    loop {
+        let hint = body.size_hint();
+        let end = body.is_end_stream();
+        let seen = match body.as_mut().poll_frame(&mut cx) {
+            Poll::Pending => Seen::Pending,
+            Poll::Ready(None) => Seen::End,
+            Poll::Ready(Some(Err(error))) => panic!("{error:?}"),
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => Seen::Data(data),
+                Err(frame) => Seen::Trailers(frame.into_trailers().unwrap_or_default()),
+            },
+        };
+        let done = seen == Seen::End;
+        all.push((seen, end, hint.upper(), hint.lower()));
+        if done {
+            return all;
+        }
+    }
+}
+
+#[test]
+fn bodies_come_through_untouched() {
+    let bare = watch(std::pin::pin!(Slow::new(Arc::default())));
+    assert_eq!(bare.len(), 7);
+    for (name, wrap) in BODIES {
+        run(async {
+            let body = wrap().await;
+            assert_eq!(watch(std::pin::pin!(body)), bare, "{name}");
+        });
+    }
+}
+
+#[test]
+fn bodies_dropped_at_any_frame_leave_nothing_behind() {
+    for frames in 0..=6 {
+        run(async {
+            let inner = Strict::new(|_| StatusCode::OK);
+            let client = make_client(Script::Healthy, &inner);
+            let mut body = client.request(get()).await.unwrap().into_body();
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            for _ in 0..frames {
+                let _ = Pin::new(&mut body).poll_frame(&mut cx);
+            }
+            drop(body);
+            let subject = ClientSubject {
+                client,
+                inner: inner.clone(),
+                name: "body",
+                borrowed: false,
+            };
+            assert_eq!(
+                subject.leftovers(),
+                Vec::<String>::new(),
+                "after {frames} polls"
+            );
+            // A 200 whose body nobody reads is a success.
+            assert_eq!(
+                subject.client.snapshot().endpoints().next().unwrap().gate,
+                Gate::Closed
+            );
+        });
+    }
+}
