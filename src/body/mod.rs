@@ -114,7 +114,7 @@ impl Body {
     }
 
     fn from_full(full: http_body_util::Full<Bytes>) -> Self {
-        let mut full = Box::pin(full);
+        let mut full = std::pin::pin!(full);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         match full.as_mut().poll_frame(&mut cx) {
             Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default().into(),

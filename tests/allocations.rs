@@ -1,0 +1,99 @@
+//! What a request costs, in allocations: a number that does not depend on the machine.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Empty, Full};
+use tower_mesh::policy::{ClientPolicy, FailureAccrual, Retry, Timeouts};
+use tower_mesh::{Body, Client, Endpoint};
+use tower_service::Service;
+
+/// Answers at once and allocates nothing.
+#[derive(Clone)]
+struct Instantly;
+
+impl Service<Request<Body>> for Instantly {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        ready(Ok(Response::new(Full::from("hello"))))
+    }
+}
+
+fn client(policy: ClientPolicy) -> Client {
+    Client::builder(policy)
+        .endpoints(["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"])
+        .build(|_: &Endpoint| Instantly)
+        .unwrap()
+}
+
+/// The allocations of one request, head to dropped body, after the first ones.
+fn per_request(client: &Client, request: impl Fn() -> Request<Empty<Bytes>>) -> u64 {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(async {
+            for _ in 0..20 {
+                let _ = client.request(request()).await;
+            }
+            let request = request();
+            let mut call = std::pin::pin!(client.request(request));
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let counted = allocation_counter::measure(|| {
+                let Poll::Ready(response) = call.as_mut().poll(&mut cx) else {
+                    panic!("not ready");
+                };
+                drop(response);
+            });
+            counted.count_total
+        })
+}
+
+fn get() -> Request<Empty<Bytes>> {
+    Request::get("http://web.shop/").body(Empty::new()).unwrap()
+}
+
+#[test]
+fn a_request_allocates_for_its_leaf_and_for_the_extension_that_says_who_served_it() {
+    let plain = client(ClientPolicy::http().build().unwrap());
+    // One for the leaf's call, three for the response's first extension.
+    assert_eq!(per_request(&plain, get), 4);
+}
+
+#[test]
+fn deadlines_and_breakers_allocate_nothing() {
+    let policy = ClientPolicy::http()
+        .timeouts(Timeouts::request(std::time::Duration::from_secs(1)))
+        .failure_accrual(FailureAccrual::consecutive(5));
+    assert_eq!(per_request(&client(policy.build().unwrap()), get), 4);
+}
+
+#[test]
+fn retries_allocate_only_for_the_copy_of_the_head() {
+    let policy = ClientPolicy::http().retry(Retry::on(500..=599));
+    let client = client(policy.build().unwrap());
+    // The URI is shared, and there are no headers to copy.
+    assert_eq!(per_request(&client, get), 4);
+    let with_headers = || {
+        let mut request = get();
+        for name in ["x-a", "x-b", "x-c"] {
+            let name = http::HeaderName::from_static(name);
+            let value = http::HeaderValue::from_static("1");
+            request.headers_mut().insert(name, value);
+        }
+        request
+    };
+    // Two more for the copy of the header map.
+    assert_eq!(per_request(&client, with_headers), 6);
+}
