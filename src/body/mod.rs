@@ -3,17 +3,22 @@
 use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
+mod outgoing;
 mod tail;
 
-pub(crate) use self::tail::{BodyLimit, Limit, Tail};
+pub(crate) use self::tail::Tail;
 
+use self::outgoing::Outgoing;
 use crate::core::BoxError;
+use crate::deadline::Progress;
+use crate::verdict::grpc;
 
 /// A request or response body of any kind, behind one concrete type.
 ///
@@ -106,11 +111,16 @@ impl Body {
     /// Gives the body something that hears how it ends.
     pub(crate) fn with_tail(mut self, tail: Tail) -> Self {
         if self.is_end_stream() {
-            tail.ended();
+            tail.ended(None);
         } else {
             self.tail = Some(tail);
         }
         self
+    }
+
+    /// The same body, which tells how far it is; one in memory needs not.
+    pub(crate) fn with_progress(self, progress: Arc<Progress>) -> Self {
+        Kind::Boxed(Box::pin(Outgoing::new(self, progress))).into()
     }
 
     fn from_full(full: http_body_util::Full<Bytes>) -> Self {
@@ -151,35 +161,42 @@ impl HttpBody for Body {
         };
         match polled {
             Poll::Pending => {
-                let Poll::Ready(error) = tail.poll_limit(cx) else {
+                let Poll::Ready(kind) = tail.poll_limit(cx) else {
                     return Poll::Pending;
                 };
-                // Nothing more comes, and the exchange is over: the connection must not be kept for it.
+                let grpc = tail.is_grpc();
                 if let Some(tail) = self.tail.take() {
-                    tail.failed();
+                    tail.expired();
                 }
+                // Nothing more comes. Dropped, so that its connection is not kept for it.
                 self.kind = Kind::Empty;
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(if grpc {
+                    Ok(Frame::trailers(grpc::status_headers(
+                        kind.grpc_code(),
+                        &kind.to_string(),
+                    )))
+                } else {
+                    Err(Tail::error(kind))
+                }))
             }
             Poll::Ready(Some(Ok(frame))) => {
-                tail.frame();
+                tail.frame(&frame);
                 // Who knows the end by this may never poll again.
-                if self.is_end_stream()
-                    && let Some(tail) = self.tail.take()
-                {
-                    tail.ended();
+                let is_end = frame.is_trailers() || self.is_end_stream();
+                if is_end && let Some(tail) = self.tail.take() {
+                    tail.ended(Some(&frame));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
                 if let Some(tail) = self.tail.take() {
-                    tail.failed();
+                    tail.broke(&error);
                 }
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
                 if let Some(tail) = self.tail.take() {
-                    tail.ended();
+                    tail.ended(None);
                 }
                 Poll::Ready(None)
             }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Request, Response};
-use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::core::error::Error;
+use crate::deadline::Limits;
 use crate::endpoint::{Cell, ErasedConnect, LeafCall};
-use crate::verdict::{Outcome, Settle, Ticket};
+use crate::verdict::{Outcome, Settle, Ticket, Verdict};
 
 /// An endpoint that was chosen, and the call to it.
 ///
@@ -17,6 +17,7 @@ use crate::verdict::{Outcome, Settle, Ticket};
 pub(super) struct Attempt {
     pub(super) cell: Arc<Cell>,
     pub(super) call: Pin<Box<dyn LeafCall>>,
+    pub(super) limits: Limits,
     // None once it was taken out to settle.
     ticket: Option<Ticket>,
     sent: bool,
@@ -41,8 +42,10 @@ pub(super) struct Answered {
     pub(super) endpoint: SocketAddr,
     /// Which of the rule's backends.
     pub(super) backend: usize,
-    /// When its body must have ended, by the policy's response timeout.
-    pub(super) response_until: Option<Instant>,
+    /// How long its body may take.
+    pub(super) limits: Limits,
+    /// What its head says, if that is enough.
+    pub(super) verdict: Option<Verdict>,
 }
 
 // === impl Attempt ===
@@ -53,6 +56,7 @@ impl Attempt {
         Self {
             cell,
             call,
+            limits: Limits::default(),
             ticket: Some(ticket),
             sent: false,
         }
@@ -81,8 +85,8 @@ impl Attempt {
     }
 
     /// The response's part of the ticket.
-    pub(super) fn into_ticket(mut self) -> Option<Ticket> {
-        self.ticket.take()
+    pub(super) fn into_ticket(mut self) -> (Option<Ticket>, Limits) {
+        (self.ticket.take(), std::mem::take(&mut self.limits))
     }
 }
 

@@ -355,7 +355,9 @@ impl Issuer for Cell {
             _ if answered => Sample::None,
             Verdict::Success => Sample::Answer,
             // However soon it failed, and however early its caller left: it is no faster for that.
-            Verdict::Failure | Verdict::Neutral => Sample::AtLeast,
+            Verdict::Failure => Sample::AtLeast,
+            Verdict::Neutral if outcome.waited.is_some() => Sample::AtLeast,
+            Verdict::Neutral => Sample::None,
         };
         self.record(note, outcome, now, sample);
     }

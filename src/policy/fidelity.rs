@@ -32,13 +32,21 @@ pub enum Difference {
     ConnectRetry,
     /// What becomes of an annotation whose value is not valid.
     InvalidAnnotation,
+    /// Which gRPC codes are failures of the endpoint.
+    GrpcCodes,
+    /// What a gRPC answer without a status that can be read is.
+    GrpcMissingStatus,
+    /// Whether a request's `grpc-timeout` is a deadline.
+    GrpcTimeout,
+    /// Whether the idle timeout covers the wait for a response head.
+    IdleHead,
 }
 
 // === impl Difference ===
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
@@ -47,6 +55,10 @@ impl Difference {
         Self::AvoidTried,
         Self::ConnectRetry,
         Self::InvalidAnnotation,
+        Self::GrpcCodes,
+        Self::GrpcMissingStatus,
+        Self::GrpcTimeout,
+        Self::IdleHead,
     ];
 
     /// A stable name.
@@ -60,6 +72,10 @@ impl Difference {
             Self::AvoidTried => "avoid-tried",
             Self::ConnectRetry => "connect-retry",
             Self::InvalidAnnotation => "invalid-annotation",
+            Self::GrpcCodes => "grpc-codes",
+            Self::GrpcMissingStatus => "grpc-missing-status",
+            Self::GrpcTimeout => "grpc-timeout",
+            Self::IdleHead => "idle-head",
         }
     }
 
@@ -80,6 +96,14 @@ impl Difference {
             Self::InvalidAnnotation => {
                 "its whole family (breaker, load, retries, timeouts) is as if it were not there"
             }
+            Self::GrpcCodes => "PERMISSION_DENIED counts against the endpoint",
+            Self::GrpcMissingStatus => {
+                "a missing or unreadable status, a page that is not gRPC and a truncated stream are successes"
+            }
+            Self::GrpcTimeout => "grpc-timeout is passed on and otherwise ignored",
+            Self::IdleHead => {
+                "a request without a body that waits for its response head is never idle"
+            }
         }
     }
 
@@ -98,6 +122,14 @@ impl Difference {
                 "a request that never left is tried again on every route that retries"
             }
             Self::InvalidAnnotation => "the Service does not resolve; the error names the place",
+            Self::GrpcCodes => "PERMISSION_DENIED says nothing against the endpoint",
+            Self::GrpcMissingStatus => {
+                "they are failures; a stream that its caller drops before the end is neutral"
+            }
+            Self::GrpcTimeout => {
+                "it is a deadline if it is shorter than the policy's, and what remains is written on each attempt"
+            }
+            Self::IdleHead => "the wait for a response head is idle time, too",
         }
     }
 }

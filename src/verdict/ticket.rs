@@ -1,9 +1,13 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::Outcome;
+use super::grpc::GrpcEos;
+use super::{Classified, ClassifyEos, Outcome, Verdict};
+use crate::core::BoxError;
 
 /// Something that is owed exactly one verdict.
 pub trait Settle {
@@ -39,14 +43,16 @@ pub struct Note {
 
 /// An exchange with one endpoint, from the choice of the endpoint to the end of the answer.
 ///
-/// Dropped without a verdict it settles what is known: what the response head said, or neutral before one.
+/// Dropped without a verdict it settles what is known: what the response head said; neutral before one, with the time
+/// that the caller waited in vain.
 #[must_use = "a dropped ticket settles"]
 pub struct Ticket {
     // Taken when settled.
     issuer: Option<Arc<dyn Issuer>>,
     note: Note,
     answered: bool,
-    head: Option<Outcome>,
+    head: Option<Classified<GrpcEos>>,
+    took: Option<Duration>,
 }
 
 // === impl Note ===
@@ -73,6 +79,7 @@ impl Ticket {
             note,
             answered: false,
             head: None,
+            took: None,
         }
     }
 
@@ -90,27 +97,48 @@ impl Ticket {
     ///
     /// A failure cannot improve and settles at once; so does a probe, for which the head is enough. A success waits for
     /// the body, which can still break.
-    pub fn head(&mut self, outcome: Outcome) {
-        self.head = Some(outcome);
-        if self.note.probe || outcome.is_failure() {
-            self.finish(&outcome);
+    pub fn head(&mut self, head: Classified<GrpcEos>, now: Instant) {
+        self.head = Some(head);
+        self.took = Some(now.saturating_duration_since(self.note.issued));
+        if let Classified::Ready(outcome) = head
+            && (self.note.probe || outcome.is_failure())
+        {
+            self.finish(outcome);
         }
     }
 
-    /// The first frame of the answer arrived.
-    pub fn first_frame(&mut self) {
-        if self.answered {
-            return;
+    /// A frame of the answer arrived: of data, or of something else.
+    pub fn frame(&mut self, is_data: bool) {
+        if !self.answered {
+            self.answered = true;
+            if let Some(issuer) = &self.issuer {
+                issuer.answered(&self.note, Instant::now());
+            }
         }
-        self.answered = true;
-        if let Some(issuer) = &self.issuer {
-            issuer.answered(&self.note, Instant::now());
+        // For a probe the first message is enough, so that a long stream can close a breaker.
+        if is_data && self.note.probe && matches!(self.head, Some(Classified::AtEnd(_))) {
+            self.finish(Outcome::SUCCESS);
         }
     }
 
-    /// The answer ended as its head said.
-    pub fn end(mut self) {
-        self.finish_as_head();
+    /// The answer ended, with or without trailers. Returns what it came to.
+    pub fn end(mut self, trailers: Option<&HeaderMap>) -> Outcome {
+        let outcome = match self.head {
+            Some(Classified::Ready(outcome)) => outcome,
+            Some(Classified::AtEnd(eos)) => eos.classify_eos(trailers),
+            None => Outcome::NEUTRAL,
+        };
+        self.finish(outcome);
+        outcome
+    }
+
+    /// The answer broke: whatever its head said, that is the endpoint's failure.
+    pub fn broke(mut self, error: &BoxError) {
+        let outcome = match self.head {
+            Some(Classified::AtEnd(eos)) => eos.classify_error(error),
+            _ => Outcome::FAILURE,
+        };
+        self.finish(outcome);
     }
 
     /// Nothing was sent: gives the ticket back as if it had not been issued.
@@ -120,27 +148,35 @@ impl Ticket {
         }
     }
 
-    fn finish_as_head(&mut self) {
-        let outcome = self.head.unwrap_or(Outcome::NEUTRAL);
-        self.finish(&outcome);
-    }
-
-    fn finish(&mut self, outcome: &Outcome) {
+    fn finish(&mut self, mut outcome: Outcome) {
+        outcome.took = self.took;
         if let Some(issuer) = self.issuer.take() {
-            issuer.settled(&self.note, outcome, self.answered, Instant::now());
+            issuer.settled(&self.note, &outcome, self.answered, Instant::now());
         }
     }
 }
 
 impl Settle for Ticket {
     fn settle(mut self, outcome: &Outcome) {
-        self.finish(outcome);
+        self.finish(*outcome);
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.finish_as_head();
+        if self.issuer.is_none() {
+            return;
+        }
+        let outcome = match self.head {
+            Some(Classified::Ready(outcome)) => outcome,
+            Some(Classified::AtEnd(eos)) => eos.classify_drop(),
+            None => Outcome {
+                // What is owed is a response head; an open stream is not silence.
+                waited: Some(Instant::now().saturating_duration_since(self.note.issued)),
+                ..Outcome::new(Verdict::Neutral)
+            },
+        };
+        self.finish(outcome);
     }
 }
 

@@ -13,14 +13,17 @@ use tokio::time::Instant;
 use super::{Next, Step, Walk};
 use crate::balance::{Pick, Place, Want};
 use crate::client::attempt::Attempt;
+use crate::client::overrides::Overrides;
 use crate::client::plan::{Plan, RulePlan};
 use crate::core::draw::{Purpose, draw};
 use crate::core::error::{Error, ErrorKind};
 use crate::core::observe::{Decision, NotRetried};
 use crate::core::time::after;
-use crate::deadline::earlier;
+use crate::deadline::{earlier, grpc_timeout};
 use crate::distribute::by_weight;
+use crate::policy::Fidelity;
 use crate::route::filter_request;
+use crate::verdict::grpc::GRPC_TIMEOUT;
 
 /// How long a request waits for the first policy.
 const POLICY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -89,9 +92,25 @@ impl Walk {
         {
             return self.fail(filtered.into());
         }
+        self.timeouts = rule.timeouts;
+        self.retry = rule.retry.clone();
+        if rule.allow_overrides {
+            let overrides = Overrides::take(&mut parts.headers);
+            self.timeouts = overrides.timeouts(self.timeouts);
+            self.retry = overrides.retry(self.retry.take(), plan.default_budget.as_ref());
+        }
         if self.deadline.is_none() {
-            let request = rule.timeouts.request;
+            let request = self.timeouts.request;
             self.deadline = request.map(|timeout| after(self.started, timeout));
+        }
+        // Difference::GrpcTimeout.
+        if self.grpc && plan.fidelity != Fidelity::Mesh {
+            let timeout = parts
+                .headers
+                .get(GRPC_TIMEOUT)
+                .and_then(grpc_timeout::parse);
+            let deadline = timeout.map(|timeout| after(self.started, timeout));
+            self.deadline = earlier(self.deadline, deadline);
         }
         if rule.backends.is_empty() {
             return self.fail(ErrorKind::NoBackend);
@@ -271,7 +290,7 @@ impl Walk {
         let now = Instant::now();
         match first.call.as_mut().poll_ready(cx) {
             Poll::Ready(Ok(())) => return self.send(rule, backend, first, now),
-            Poll::Ready(Err(error)) => return self.unready(rule, first, error, now),
+            Poll::Ready(Err(error)) => return self.unready(first, error, now),
             Poll::Pending => {}
         }
         if second.is_none() && self.options.only.is_none() {
@@ -280,7 +299,7 @@ impl Walk {
         if let Some(mut other) = second.take() {
             match other.call.as_mut().poll_ready(cx) {
                 Poll::Ready(Ok(())) => return self.send(rule, backend, other, now),
-                Poll::Ready(Err(error)) => return self.unready(rule, other, error, now),
+                Poll::Ready(Err(error)) => return self.unready(other, error, now),
                 Poll::Pending => second = Some(other),
             }
         }

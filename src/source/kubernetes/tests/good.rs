@@ -64,6 +64,7 @@ fn policy(protocol: Protocol) -> ClientPolicy {
         parent: parent(),
         protocol,
         fidelity: Fidelity::Extended,
+        failures: None,
     }
 }
 
@@ -86,6 +87,7 @@ fn the_example() {
             max_failures: 4,
             backoff: backoff(1, 60, 50),
             ejection: None,
+            slow_call: None,
         })),
     )));
     for target in [
