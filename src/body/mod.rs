@@ -12,6 +12,8 @@ use http_body_util::BodyExt;
 
 mod outgoing;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::tail::Tail;
 
