@@ -1,5 +1,7 @@
 //! wip
 pub mod body;
+#[cfg(feature = "hyper")]
+pub mod connect;
 pub mod core;
 pub mod endpoint;
 pub mod policy;

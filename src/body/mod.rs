@@ -36,6 +36,8 @@ enum Kind {
     Full(Bytes),
     #[cfg(feature = "hyper")]
     Incoming(hyper::body::Incoming),
+    #[cfg(feature = "hyper")]
+    Http(crate::connect::HttpBody),
     Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>),
 }
 
@@ -77,6 +79,13 @@ impl Body {
             .and_then(Option::take)
         {
             return Kind::Incoming(incoming).into();
+        }
+        #[cfg(feature = "hyper")]
+        if let Some(body) = any
+            .downcast_mut::<Option<crate::connect::HttpBody>>()
+            .and_then(Option::take)
+        {
+            return Kind::Http(body).into();
         }
         match body {
             Some(body) if body.is_end_stream() => Self::empty(),
@@ -133,6 +142,8 @@ impl Body {
             }
             #[cfg(feature = "hyper")]
             Kind::Incoming(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+            #[cfg(feature = "hyper")]
+            Kind::Http(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Kind::Boxed(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -195,6 +206,8 @@ impl http_body::Body for Body {
             Kind::Full(_) => false,
             #[cfg(feature = "hyper")]
             Kind::Incoming(incoming) => incoming.is_end_stream(),
+            #[cfg(feature = "hyper")]
+            Kind::Http(body) => body.is_end_stream(),
             Kind::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -205,6 +218,8 @@ impl http_body::Body for Body {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             #[cfg(feature = "hyper")]
             Kind::Incoming(incoming) => incoming.size_hint(),
+            #[cfg(feature = "hyper")]
+            Kind::Http(body) => body.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
         }
     }
@@ -223,6 +238,8 @@ impl fmt::Debug for Body {
             Kind::Full(_) => "full",
             #[cfg(feature = "hyper")]
             Kind::Incoming(_) => "incoming",
+            #[cfg(feature = "hyper")]
+            Kind::Http(_) => "http",
             Kind::Boxed(_) => "boxed",
         };
         f.debug_tuple("Body").field(&kind).finish()
