@@ -86,7 +86,7 @@ async fn an_http1_connection_is_free_when_the_response_body_has_ended() {
     until(&leaf, |now| now.idle == 2).await;
     // Dropped half-way, it costs the connection.
     drop(send(&leaf, "/long").await);
-    until(&leaf, |now| now == with_idle(now, 1)).await;
+    until(&leaf, |now| (now.idle, now.active) == (1, 0)).await;
 }
 
 #[tokio::test]
@@ -202,11 +202,9 @@ async fn what_was_agreed_on_while_dialing_wins() {
             .with_dialer(dialer)
             .connect(&server.endpoint());
         let calls = server.pending(&leaf, 3).await;
-        assert_eq!(
-            server.connections(),
-            if http2 { 1 } else { 3 },
-            "{alpn:?} {version:?}"
-        );
+        // Who expects HTTP/1.1 dials for each.
+        let shared = http2 && version != Version::Http1;
+        wait(|| server.connections() == if shared { 1 } else { 3 }).await;
         server.leave.add_permits(3);
         for call in calls {
             assert!(call.await.unwrap().starts_with(&format!("{want:?}")));
@@ -555,13 +553,6 @@ async fn get(leaf: &HttpLeaf) -> String {
 fn counts(leaf: &HttpLeaf) -> (usize, usize, usize, usize) {
     let now = leaf.connections();
     (now.idle, now.active, now.dialing, now.waiting)
-}
-
-fn with_idle(mut now: Connections, idle: usize) -> Connections {
-    now = Connections { ..now };
-    now.idle = idle;
-    now.active = 0;
-    now
 }
 
 async fn until(leaf: &HttpLeaf, reached: impl Fn(Connections) -> bool) {

@@ -73,7 +73,7 @@ pub(super) async fn run<D: Dial>(dialing: Dialing, dialer: Arc<D>, version: Vers
                 peer_limit: peer_limit.clone(),
                 card,
             });
-            drive_http2(connection, &pool, &peer_limit, number).await;
+            drive_http2(connection, &pool, &peer_limit, card).await;
             forget(&pool, number);
         }
     }
@@ -118,7 +118,7 @@ async fn drive_http1<I: Read + Write + Send + Unpin + 'static>(
     card: Card,
 ) {
     let mut connection = pin!(connection.with_upgrades());
-    let mut alarm = pin!(sleep_until(look(pool, card.number)));
+    let mut alarm = pin!(sleep_until(look(pool, card)));
     let mut busy = None;
     poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
@@ -150,7 +150,7 @@ async fn drive_http1<I: Read + Write + Send + Unpin + 'static>(
                 Poll::Pending => busy = Some(sender),
             }
         }
-        poll_alarm(alarm.as_mut(), pool, card.number, cx);
+        poll_alarm(alarm.as_mut(), pool, card, cx);
         Poll::Pending
     })
     .await;
@@ -160,18 +160,18 @@ async fn drive_http2<I: Read + Write + Send + Unpin + 'static>(
     connection: http2::Connection<Wire<I>, Outgoing, TokioExecutor>,
     pool: &Weak<Pool>,
     peer_limit: &AtomicUsize,
-    number: u64,
+    card: Card,
 ) {
     let mut connection = pin!(connection);
-    let mut alarm = pin!(sleep_until(look(pool, number)));
+    let mut alarm = pin!(sleep_until(look(pool, card)));
     poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            log(number, ended);
+            log(card.number, ended);
             return Poll::Ready(());
         }
         // Polled for each request, so no older than that.
         peer_limit.store(connection.current_max_send_streams(), Ordering::Relaxed);
-        poll_alarm(alarm.as_mut(), pool, number, cx);
+        poll_alarm(alarm.as_mut(), pool, card, cx);
         Poll::Pending
     })
     .await;
@@ -181,18 +181,18 @@ async fn drive_http2<I: Read + Write + Send + Unpin + 'static>(
 fn poll_alarm(
     mut alarm: std::pin::Pin<&mut Sleep>,
     pool: &Weak<Pool>,
-    number: u64,
+    card: Card,
     cx: &mut Context<'_>,
 ) {
     while alarm.as_mut().poll(cx).is_ready() {
-        alarm.as_mut().reset(look(pool, number));
+        alarm.as_mut().reset(look(pool, card));
     }
 }
 
-fn look(pool: &Weak<Pool>, number: u64) -> Instant {
+fn look(pool: &Weak<Pool>, card: Card) -> Instant {
     let now = Instant::now();
     pool.upgrade()
-        .map_or_else(|| after(now, FAR), |pool| pool.look(number, now))
+        .map_or_else(|| after(now, FAR), |pool| pool.look(card, now))
 }
 
 fn forget(pool: &Weak<Pool>, number: u64) {

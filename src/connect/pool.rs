@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::leaf::Connections;
-use super::lease::{Http1, Http1Lease, Http2, Http2Lease, Lease, Stream};
+use super::lease::{Card, Http1, Http1Lease, Http2, Http2Lease, Lease, Stream};
 use super::settings::Settings;
 use super::sort::{DialError, NoConnection};
 use super::state::{Dead, State, Waiter};
@@ -152,10 +152,10 @@ impl Pool {
         lock(&self.state).forget(number, &mut dead);
     }
 
-    /// Closes connection `number` if it has been idle for too long or is too old; when to look again.
-    pub(super) fn look(&self, number: u64, now: Instant) -> Instant {
+    /// Closes a connection if it has been idle for too long or is too old; when to look again.
+    pub(super) fn look(&self, card: Card, now: Instant) -> Instant {
         let mut dead = Dead::default();
-        lock(&self.state).look(number, now, &mut dead)
+        lock(&self.state).look(card, now, &mut dead)
     }
 
     pub(super) fn connections(&self) -> Connections {

@@ -228,7 +228,9 @@ impl State {
         }
     }
 
-    pub(super) fn look(&mut self, number: u64, now: Instant, dead: &mut Dead) -> Instant {
+    /// Drops a connection that is too old, or idle for too long; when to look again.
+    pub(super) fn look(&mut self, card: Card, now: Instant, dead: &mut Dead) -> Instant {
+        let number = card.number;
         // In use: it cannot be idle for too long any sooner. (A timer for each time it becomes idle would cost more.)
         let in_use = after(now, self.idle_timeout.max(Duration::from_millis(1)));
         let idle = self.idle.iter().find(|i| i.http1.card.number == number);
@@ -240,7 +242,9 @@ impl State {
                 .card
                 .or_retired(after(shared.idle_since, self.idle_timeout)),
             (None, Some(shared)) => shared.http2.card.or_retired(in_use),
-            (None, None) => in_use,
+            // Out of sight, with a request or about to end. Once it is too old, its return says so.
+            (None, None) if card.retired(now) => in_use,
+            (None, None) => card.or_retired(in_use),
         };
         if until > now {
             return until;
