@@ -3,65 +3,26 @@
 use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body::Frame;
+use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use tower_mesh::connect::{
-    Connections, Dialed, HttpBody, HttpConnector, HttpLeaf, Settings, Version,
-};
-use tower_mesh::verdict::{Sent, TransportError, TransportFailure as Failure};
-use tower_mesh::{Body, BoxError, Connect, Endpoint};
-use tower_service::Service;
+use tower_mesh::connect::{Dialed, HttpConnector, Version};
+use tower_mesh::verdict::{Sent, TransportFailure as Failure};
+use tower_mesh::{Connect, Endpoint};
 
-type Answer = Result<Response<HttpBody>, TransportError>;
+#[path = "connect/raw.rs"]
+mod raw;
 
-/// Long enough for anything that happens here; a test that waits for it has failed.
-const STUCK: Duration = Duration::from_secs(20);
+use raw::*;
 
 // === the table ===
-
-#[derive(Clone, Copy, Debug)]
-enum Server {
-    /// HTTP/1.1: reads a request head, writes this, closes.
-    Http1(&'static [u8]),
-    /// HTTP/1.1: reads a request head, resets the TCP connection.
-    Http1Reset,
-    /// Accepts, writes this, closes without having read.
-    Says(&'static [u8]),
-    /// HTTP/2: waits for a stream's HEADERS, writes these frames, then closes.
-    Http2(&'static [Sends]),
-    /// HTTP/2: waits for a stream's HEADERS, writes these frames, stays open.
-    Http2Open(&'static [Sends]),
-    /// HTTP/2: waits for a stream's HEADERS, resets the TCP connection.
-    Http2Reset,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Sends {
-    Reset(u32),
-    GoAway { last: u32, reason: u32 },
-    Raw(&'static [u8]),
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Asks {
-    Get,
-    BodyBreaks,
-    Endless,
-    ConnectWithoutTarget,
-}
 
 const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
@@ -84,6 +45,7 @@ const TABLE: &[(&str, Server, Asks, Failure, Sent)] = {
         ("h1: TCP reset", Http1Reset, Get, Failure::Broken, Sent::Unknown),
         ("h1: TCP reset while the body is sent", Http1Reset, Endless, Failure::Broken, Sent::Unknown),
         ("h1: the caller's body breaks", Http1(b""), BodyBreaks, Failure::RequestBody, Sent::Unknown),
+        ("h1: the caller's body is shorter than it said", Http1(b""), BodyIsShort, Failure::RequestBody, Sent::Unknown),
         ("h1: CONNECT without a target", Http1(b""), ConnectWithoutTarget, Failure::Request, Sent::NotSent),
 
         ("h2: the peer speaks HTTP/1.1", Says(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n"), Get, Failure::Connect, Sent::NotSent),
@@ -163,15 +125,18 @@ async fn connect_timeout_is_tokios_time() {
 #[tokio::test(start_paused = true)]
 async fn an_http2_peer_that_says_nothing_is_a_connect_timeout() {
     let silent = HttpConnector::new().with_version(Version::Http2);
-    let (ends, dial) = pipes();
+    let (mut ends, dial) = pipes();
     let leaf = silent.with_dialer(dial).connect(&address().into());
     let error = call(&leaf, Asks::Get.request()).await.unwrap_err();
     assert_eq!(
         (error.failure(), error.sent()),
         (Failure::ConnectTimeout, Sent::NotSent)
     );
+    // And it is closed.
+    let mut end = ends.recv().await.unwrap();
+    let read = timeout(STUCK, end.read_to_end(&mut Vec::new())).await;
+    assert!(read.unwrap().is_ok());
     gone(&leaf, "silent").await;
-    drop(ends);
 }
 
 #[tokio::test]
@@ -349,228 +314,4 @@ fn connections_of_a_dead_runtime_are_replaced() {
             assert_eq!(leaf.connections().idle, 1);
         });
     }
-}
-
-// === servers ===
-
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-
-async fn leaf_to(server: Server) -> (HttpLeaf, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = Endpoint::new(listener.local_addr().unwrap());
-    let seen = Arc::new(AtomicUsize::new(0));
-    let count = seen.clone();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            count.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(server.serve(stream));
-        }
-    });
-    let version = match server {
-        Server::Http1(_) | Server::Http1Reset => Version::Http1,
-        _ => Version::Http2,
-    };
-    (connector(version).connect(&endpoint), seen)
-}
-
-impl Server {
-    async fn serve(self, mut stream: TcpStream) {
-        match self {
-            Self::Http1(bytes) => {
-                read_head(&mut stream).await;
-                let _ = stream.write_all(bytes).await;
-            }
-            Self::Http1Reset => {
-                read_head(&mut stream).await;
-                stream.set_zero_linger().unwrap();
-            }
-            Self::Says(bytes) => {
-                // Read first, for unread bytes would turn the close into a reset.
-                let _ = stream.read(&mut [0; 1024]).await;
-                let _ = stream.write_all(bytes).await;
-            }
-            Self::Http2(sends) => {
-                read_stream(&mut stream).await;
-                let _ = stream.write_all(&bytes(sends)).await;
-            }
-            Self::Http2Open(sends) => {
-                read_stream(&mut stream).await;
-                let _ = stream.write_all(&bytes(sends)).await;
-                while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
-            }
-            Self::Http2Reset => {
-                read_stream(&mut stream).await;
-                stream.set_zero_linger().unwrap();
-            }
-        }
-    }
-}
-
-fn bytes(sends: &[Sends]) -> Vec<u8> {
-    let frames = sends.iter().map(|send| match send {
-        Sends::Reset(reason) => frame(3, 0, 1, &reason.to_be_bytes()),
-        Sends::GoAway { last, reason } => frame(
-            7,
-            0,
-            0,
-            &[last.to_be_bytes(), reason.to_be_bytes()].concat(),
-        ),
-        Sends::Raw(bytes) => bytes.to_vec(),
-    });
-    frames.flatten().collect()
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
-
-async fn read_head(stream: &mut (impl AsyncReadExt + Unpin)) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => return,
-        }
-    }
-}
-
-/// Greets, and reads until a stream has been opened.
-async fn read_stream(stream: &mut TcpStream) {
-    stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
-    if stream.read_exact(&mut [0; 24]).await.is_err() {
-        return;
-    }
-    let mut head = [0; 9];
-    while stream.read_exact(&mut head).await.is_ok() {
-        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        if stream.read_exact(&mut vec![0; len as usize]).await.is_err() || head[3] == 1 {
-            return;
-        }
-    }
-}
-
-type Pipe = Dialed<TokioIo<DuplexStream>>;
-
-/// A dialer of in-memory pipes, and the servers' ends of them.
-fn pipes() -> (
-    tokio::sync::mpsc::UnboundedReceiver<DuplexStream>,
-    impl Fn(Endpoint) -> std::future::Ready<Result<Pipe, BoxError>> + Send + Sync + 'static,
-) {
-    let (send, ends) = tokio::sync::mpsc::unbounded_channel();
-    let dial = move |_: Endpoint| {
-        let (ours, theirs) = tokio::io::duplex(1024);
-        let sent = send.send(theirs).map_err(BoxError::from);
-        std::future::ready(sent.map(|()| Dialed::plain(TokioIo::new(ours))))
-    };
-    (ends, dial)
-}
-
-// === requests ===
-
-struct Breaks(bool);
-struct Endless;
-
-impl Asks {
-    fn request(self) -> Request<Body> {
-        let request = Request::post("http://payments.shop:8080/quote");
-        match self {
-            Self::Get => Request::get("http://payments.shop:8080/quote").body(Body::empty()),
-            Self::BodyBreaks => request.body(Body::new(Breaks(false))),
-            Self::Endless => request.body(Body::new(Endless)),
-            Self::ConnectWithoutTarget => Request::builder()
-                .method("CONNECT")
-                .uri("/")
-                .body(Body::empty()),
-        }
-        .unwrap()
-    }
-}
-
-impl http_body::Body for Breaks {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Poll::Ready(Some(if std::mem::replace(&mut self.0, true) {
-            Err("the disk is on fire".into())
-        } else {
-            Ok(Frame::data(Bytes::from_static(b"so far so good")))
-        }))
-    }
-}
-
-impl http_body::Body for Endless {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[7; 1024])))))
-    }
-}
-
-fn connector(version: Version) -> HttpConnector {
-    let ping = Duration::from_millis(100);
-    HttpConnector::new()
-        .with_version(version)
-        .with_settings(Settings::new().with_keep_alive(Some((ping, ping))))
-}
-
-fn call(leaf: &HttpLeaf, request: Request<Body>) -> impl Future<Output = Answer> + use<> {
-    leaf.clone().call(request)
-}
-
-async fn ok(answer: Answer) {
-    let response = answer.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    response.into_body().collect().await.unwrap();
-}
-
-/// Waits until no connection has a request, none is dialed and nobody waits for one.
-async fn quiet(leaf: &HttpLeaf, name: &str) {
-    until(leaf, name, |now| {
-        now.active + now.dialing + now.waiting == 0
-    })
-    .await;
-}
-
-/// Waits until there is no connection, either.
-async fn gone(leaf: &HttpLeaf, name: &str) {
-    until(leaf, name, |now| now == Connections::default()).await;
-}
-
-async fn until(leaf: &HttpLeaf, name: &str, reached: impl Fn(Connections) -> bool) {
-    let wait = async {
-        while !reached(leaf.connections()) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    if timeout(STUCK, wait).await.is_err() {
-        panic!("{name}: {:?}", leaf.connections());
-    }
-}
-
-fn address() -> SocketAddr {
-    ([127, 0, 0, 1], 1).into()
-}
-
-fn source<'a, E: std::error::Error + 'static>(error: &'a TransportError) -> Option<&'a E> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }

@@ -25,11 +25,11 @@ use crate::core::time::{FAR, after};
 enum Established<I: Read + Write + Send + Unpin + 'static> {
     Http1(
         http1::SendRequest<Outgoing>,
-        http1::Connection<Wire<I>, Outgoing>,
+        Box<http1::Connection<Wire<I>, Outgoing>>,
     ),
     Http2(
         http2::SendRequest<Outgoing>,
-        http2::Connection<Wire<I>, Outgoing, TokioExecutor>,
+        Box<http2::Connection<Wire<I>, Outgoing, TokioExecutor>>,
     ),
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn run<D: Dial>(dialing: Dialing, dialer: Arc<D>, version: Vers
                 parking: parking.clone(),
                 card,
             });
-            drive_http1(connection, &pool, &parking, card).await;
+            drive_http1(*connection, &pool, &parking, card).await;
             forget(&pool, number);
         }
         Established::Http2(sender, connection) => {
@@ -73,7 +73,7 @@ pub(super) async fn run<D: Dial>(dialing: Dialing, dialer: Arc<D>, version: Vers
                 peer_limit: peer_limit.clone(),
                 card,
             });
-            drive_http2(connection, &pool, &peer_limit, card).await;
+            drive_http2(*connection, &pool, &peer_limit, card).await;
             forget(&pool, number);
         }
     }
@@ -89,12 +89,16 @@ async fn establish<D: Dial>(
     let mut wire = Wire::new(dialed.io, socket);
     if !dialed.http2.unwrap_or(version == Version::Http2) {
         let (sender, connection) = http1::handshake(wire).await?;
-        return Ok((Established::Http1(sender, connection), dialed.encrypted));
+        let established = Established::Http1(sender, Box::new(connection));
+        return Ok((established, dialed.encrypted));
     }
     let greeting = wire.greeting();
     let (sender, connection) = http2_builder(dialing.settings()).handshake(wire).await?;
     match greeting.await {
-        Ok(true) => Ok((Established::Http2(sender, connection), dialed.encrypted)),
+        Ok(true) => {
+            let established = Established::Http2(sender, Box::new(connection));
+            Ok((established, dialed.encrypted))
+        }
         Ok(false) => Err(NoConnection::NotHttp2.into()),
         Err(_) => Err(NoConnection::Closed.into()),
     }
@@ -125,29 +129,26 @@ async fn drive_http1<I: Read + Write + Send + Unpin + 'static>(
             log(card.number, ended);
             return Poll::Ready(());
         }
-        if busy.is_none() {
-            busy = parking.take(cx.waker());
-        }
-        if let Some(mut sender) = busy.take() {
+        // Until this task is woken by what is parked next or by the one that is not ready yet.
+        while let Some(mut sender) = busy.take().or_else(|| parking.take(cx.waker())) {
             match sender.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     if let Some(pool) = pool.upgrade() {
                         let parking = parking.clone();
-                        pool.give(
-                            Http1 {
-                                sender,
-                                parking,
-                                card,
-                            },
-                            false,
-                        );
+                        let http1 = Http1 {
+                            sender,
+                            parking,
+                            card,
+                        };
+                        pool.give(http1, false);
                     }
-                    // The next one to be parked must find this task.
-                    busy = parking.take(cx.waker());
                 }
-                // Closed: so will the connection be.
+                // Closed, as the connection will be in a moment.
                 Poll::Ready(Err(_)) => {}
-                Poll::Pending => busy = Some(sender),
+                Poll::Pending => {
+                    busy = Some(sender);
+                    break;
+                }
             }
         }
         poll_alarm(alarm.as_mut(), pool, card, cx);

@@ -55,14 +55,16 @@ const HANDED_BACK: u32 = 2;
 
 enum Sending {
     Answered(Response<HttpBody>),
-    /// Not one byte was sent, because this connection was closed before.
-    HandedBack {
-        request: Request<Outgoing>,
-        error: hyper::Error,
-        number: u64,
-        fresh: bool,
-    },
+    HandedBack(Box<HandedBack>),
     Failed(TransportError),
+}
+
+/// Not one byte was sent, because connection `number` was closed before.
+struct HandedBack {
+    request: Request<Outgoing>,
+    error: hyper::Error,
+    number: u64,
+    fresh: bool,
 }
 
 // === impl HttpLeaf ===
@@ -91,20 +93,15 @@ impl HttpLeaf {
             match self.send_on(lease, request, &uri, fault.as_deref()).await {
                 Sending::Answered(response) => return Ok(response),
                 Sending::Failed(error) => return Err(error),
-                Sending::HandedBack {
-                    request: back,
-                    error,
-                    number,
-                    fresh,
-                } => {
-                    if fresh || handed_back == HANDED_BACK {
+                Sending::HandedBack(back) => {
+                    if back.fresh || handed_back == HANDED_BACK {
                         let (broken, sent) = (TransportFailure::Broken, Sent::NotSent);
-                        return Err(TransportError::new(broken, sent, error));
+                        return Err(TransportError::new(broken, sent, back.error));
                     }
                     handed_back += 1;
-                    let any_new = handed_back < HANDED_BACK;
-                    newer_than = Some(if any_new { number } else { u64::MAX });
-                    request = back;
+                    let any_newer = handed_back < HANDED_BACK;
+                    newer_than = Some(if any_newer { back.number } else { u64::MAX });
+                    request = back.request;
                 }
             }
         }
@@ -207,12 +204,12 @@ impl Sending {
         fault: Option<&Fault>,
     ) -> Self {
         match error.take_message() {
-            Some(request) => Self::HandedBack {
+            Some(request) => Self::HandedBack(Box::new(HandedBack {
                 request,
                 error: error.into_error(),
                 number,
                 fresh,
-            },
+            })),
             None => Self::Failed(sort(error.into_error(), fault)),
         }
     }

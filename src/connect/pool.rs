@@ -68,9 +68,7 @@ impl Pool {
         self: &Arc<Self>,
         newer_than: Option<u64>,
     ) -> Result<Lease, DialError> {
-        let runtime = Handle::try_current().map_err(|error| self.no_connection(error))?;
-        let (waiter, told) = oneshot::channel();
-        let (ticket, dials) = {
+        let (runtime, told, ticket, dials) = {
             let mut dead = Dead::default();
             let mut state = lock(&self.state);
             let now = Instant::now();
@@ -82,13 +80,15 @@ impl Pool {
                 drop(state);
                 return Ok(self.lease_http2(http2, false));
             }
-            (state.wait(waiter), state.missing_dials())
+            let runtime = Handle::try_current().map_err(|error| self.no_connection(error))?;
+            let (waiter, told) = oneshot::channel();
+            (runtime, told, state.wait(waiter), state.missing_dials())
         };
         let _line = InLine { pool: self, ticket };
         self.dial(&runtime, dials);
         match told.await {
             Ok(told) => told,
-            Err(_) => Err(self.no_connection(NoConnection::Runtime)),
+            Err(_) => Err(self.no_connection(NoConnection::Abandoned)),
         }
     }
 
@@ -268,7 +268,7 @@ impl Drop for Dialing {
         if !self.over {
             self.failed(&DialError::new(
                 self.pool_endpoint.address(),
-                NoConnection::Runtime,
+                NoConnection::Abandoned,
             ));
         }
     }

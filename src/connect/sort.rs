@@ -27,8 +27,8 @@ pub(super) enum NoConnection {
     NotHttp2,
     #[error("the peer closed it before it spoke")]
     Closed,
-    #[error("its runtime was shut down")]
-    Runtime,
+    #[error("the task that made it is gone: its runtime was shut down, or its dialer panicked")]
+    Abandoned,
 }
 
 // === impl DialError ===
@@ -77,6 +77,8 @@ pub(super) fn sort(error: hyper::Error, fault: Option<&Fault>) -> TransportError
     }
     let (failure, sent) = match find::<h2::Error>(&error) {
         Some(h2) => sort_h2(h2),
+        // Shorter than its content-length said.
+        None if error.is_body_write_aborted() => (TransportFailure::RequestBody, Sent::Unknown),
         None => (TransportFailure::Broken, Sent::Unknown),
     };
     TransportError::new(failure, sent, error)
@@ -85,7 +87,8 @@ pub(super) fn sort(error: hyper::Error, fault: Option<&Fault>) -> TransportError
 fn sort_h2(error: &h2::Error) -> (TransportFailure, Sent) {
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     if error.is_remote() && (refused || error.is_go_away()) {
-        // h2 gives a GOAWAY only to streams above its last; those below end with the connection, by an I/O error.
+        // h2 gives a GOAWAY to streams above its last, and to those it has not opened; those below its last end with the
+        // connection, by an I/O error.
         return (TransportFailure::Refused, Sent::Unprocessed);
     }
     if error.reason().is_none() && !error.is_io() {

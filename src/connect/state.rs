@@ -157,10 +157,8 @@ impl State {
             return None;
         }
         let http2 = self.take_http2(None, landed, now, dead)?;
-        match self.line.pop_first() {
-            Some((_, waiter)) => Some((waiter, http2)),
-            None => None,
-        }
+        let (_, waiter) = self.line.pop_first()?;
+        Some((waiter, http2))
     }
 
     pub(super) fn release(&mut self, number: u64, now: Instant) {
