@@ -204,7 +204,8 @@ async fn what_a_pooled_connection_hands_back_goes_to_a_new_one() {
         end.write_all(OK).await.unwrap();
         end
     };
-    let (answer, _end) = tokio::join!(biased; second, serve);
+    let both = async { tokio::join!(biased; second, serve) };
+    let (answer, _end) = timeout(STUCK, both).await.unwrap();
     ok(answer).await;
 }
 
