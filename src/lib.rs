@@ -66,6 +66,8 @@ pub mod body;
 pub mod breaker;
 pub mod budget;
 pub mod client;
+#[cfg(feature = "hyper")]
+pub mod connect;
 pub mod core;
 pub(crate) mod deadline;
 pub mod discover;

@@ -170,6 +170,18 @@ impl ClientBuilder {
         Ok(Client { shared })
     }
 
+    /// The client, over HTTP/1.1 and TCP with the default [`Settings`](crate::connect::Settings).
+    ///
+    /// For HTTP/2, TLS or other settings: [`build`](Self::build) with an
+    /// [`HttpConnector`](crate::connect::HttpConnector).
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    #[cfg(feature = "hyper")]
+    pub fn build_http(self) -> Result<Client, BuildError> {
+        self.build(crate::connect::HttpConnector::new())
+    }
+
     fn check(&self, policy: Option<&ClientPolicy>) -> Result<(), BuildError> {
         let Sources {
             named,
