@@ -141,6 +141,11 @@ impl Cell {
         self.site.load().endpoint.clone()
     }
 
+    #[cfg(test)]
+    pub(crate) fn now(&self) -> u64 {
+        self.pool.epoch.nanos(Instant::now())
+    }
+
     pub(crate) fn pending(&self) -> usize {
         self.pending.load(Ordering::Relaxed)
     }

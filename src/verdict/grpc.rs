@@ -206,3 +206,183 @@ impl ClassifyEos for GrpcEos {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        list.iter()
+            .map(|(name, value)| {
+                let value = HeaderValue::from_static(value);
+                (HeaderName::from_static(name), value)
+            })
+            .collect()
+    }
+
+    // What the head and the end say in this fidelity.
+    fn judge(
+        fidelity: Fidelity,
+        status: u16,
+        head: &[(&'static str, &'static str)],
+        end: End,
+    ) -> (Verdict, bool) {
+        let classifier = GrpcClassifier::new(crate::policy::Failures::by(fidelity).codes, fidelity);
+        let status = StatusCode::from_u16(status).unwrap();
+        let outcome = match classifier.classify_response(status, &headers(head)) {
+            Classified::Ready(outcome) => outcome,
+            Classified::AtEnd(eos) => match end {
+                End::Unread => panic!("the head should have been enough"),
+                End::Trailers(list) => eos.classify_eos(Some(&headers(list))),
+                End::Bare => eos.classify_eos(None),
+                End::Dropped => eos.classify_drop(),
+                End::Broken => eos.classify_error(&"reset".into()),
+            },
+        };
+        (outcome.verdict, outcome.rate_limited)
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum End {
+        Unread,
+        Trailers(&'static [(&'static str, &'static str)]),
+        Bare,
+        Dropped,
+        Broken,
+    }
+
+    #[test]
+    fn the_documented_table_row_by_row() {
+        use End::{Bare, Broken, Dropped, Trailers, Unread};
+        use Verdict::{Failure, Neutral, Success};
+        const GRPC: (&str, &str) = ("content-type", "application/grpc");
+        const HTML: (&str, &str) = ("content-type", "text/html");
+        let status = |code| ("grpc-status", code);
+        type Row = (
+            u16,
+            Vec<(&'static str, &'static str)>,
+            End,
+            Verdict,
+            Verdict,
+        );
+        let mut rows: Vec<Row> = vec![
+            // A status that cannot be read.
+            (200, vec![GRPC, status("99")], Unread, Failure, Failure),
+            (200, vec![GRPC, status("70000")], Unread, Success, Failure),
+            (200, vec![GRPC, status("x")], Unread, Success, Failure),
+            (200, vec![GRPC, status("-1")], Unread, Success, Failure),
+            (200, vec![GRPC, status("+2")], Unread, Success, Failure),
+            (
+                200,
+                vec![GRPC],
+                Trailers(&[("grpc-status", "99")]),
+                Failure,
+                Failure,
+            ),
+            (
+                200,
+                vec![GRPC],
+                Trailers(&[("grpc-status", "x")]),
+                Success,
+                Failure,
+            ),
+            (
+                200,
+                vec![GRPC],
+                Trailers(&[("x-other", "1")]),
+                Success,
+                Failure,
+            ),
+            // No status.
+            (200, vec![HTML], Unread, Success, Failure),
+            (400, vec![HTML], Unread, Success, Failure),
+            (401, vec![HTML], Unread, Success, Success),
+            (403, vec![HTML], Unread, Success, Success),
+            (404, vec![HTML], Unread, Success, Success),
+            (429, vec![], Unread, Success, Failure),
+            (502, vec![GRPC], Unread, Success, Failure),
+            (503, vec![HTML], Unread, Success, Failure),
+            (504, vec![], Unread, Success, Failure),
+            (418, vec![], Unread, Success, Failure),
+            (500, vec![], Unread, Success, Failure),
+            (204, vec![], Unread, Success, Failure),
+            (200, vec![GRPC], Bare, Success, Failure),
+            (200, vec![], Bare, Success, Failure),
+            (200, vec![GRPC], Dropped, Success, Neutral),
+            (200, vec![GRPC], Broken, Failure, Failure),
+            // A status beats the HTTP status.
+            (503, vec![status("0")], Unread, Success, Success),
+        ];
+        let names = [
+            "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15",
+            "16",
+        ];
+        for (code, name) in names.into_iter().enumerate() {
+            let fails = |codes: Codes| {
+                if codes.contains(code as u16) {
+                    Failure
+                } else {
+                    Success
+                }
+            };
+            let (mesh, ours) = (fails(Codes::MESH), fails(Codes::EXTENDED));
+            rows.push((200, vec![GRPC, status(name)], Unread, mesh, ours));
+            let trailers: &'static [_] = Box::leak(vec![("grpc-status", name)].into_boxed_slice());
+            rows.push((200, vec![GRPC], Trailers(trailers), mesh, ours));
+        }
+        for (http, head, end, mesh, ours) in rows {
+            let row = format!("{http} {head:?} {end:?}");
+            assert_eq!(
+                judge(Fidelity::Mesh, http, &head, end).0,
+                mesh,
+                "mesh: {row}"
+            );
+            assert_eq!(
+                judge(Fidelity::Extended, http, &head, end).0,
+                ours,
+                "ours: {row}"
+            );
+            let limited = judge(Fidelity::Extended, http, &head, end).1;
+            assert_eq!(limited, row.contains("\"8\""), "{row}");
+        }
+    }
+
+    #[test]
+    fn resets_by_their_reason() {
+        let codes: Vec<_> = (0..14).map(code_of_reset).collect();
+        assert_eq!(codes, [13, 13, 13, 13, 13, 13, 13, 14, 1, 13, 13, 8, 7, 13]);
+    }
+
+    #[test]
+    fn content_types() {
+        for (value, grpc) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("Application/GRPC;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+            ("application/grp", false),
+            ("", false),
+        ] {
+            assert_eq!(
+                is_grpc(&headers(&[("content-type", value)])),
+                grpc,
+                "{value}"
+            );
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn hints() {
+        let hint =
+            |value| super::super::hint::pushback(&headers(&[("grpc-retry-pushback-ms", value)]));
+        let ms = std::time::Duration::from_millis;
+        assert_eq!(hint("250"), Some(ms(250)));
+        assert_eq!(hint(" 0 "), Some(ms(0)));
+        for bad in ["-1", "x", "99999999999", "1.5", ""] {
+            assert_eq!(hint(bad), None, "{bad}");
+        }
+    }
+}
