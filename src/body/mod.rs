@@ -19,8 +19,8 @@ pub(crate) use self::tail::Tail;
 
 use self::outgoing::Outgoing;
 use crate::core::BoxError;
-use crate::deadline::Progress;
-use crate::verdict::grpc;
+use crate::deadline::{Limits, Progress};
+use crate::verdict::{Ticket, grpc};
 
 /// A request or response body of any kind, behind one concrete type.
 ///
@@ -110,13 +110,23 @@ impl Body {
         }
     }
 
+    /// The same body, which settles `ticket` once: at its end, with its trailers, when it breaks, or when it is dropped.
+    /// Frames, size hints and end of stream are as before. Nothing is allocated, unless it settles another one already.
+    pub fn settling(self, ticket: Ticket) -> Self {
+        self.with_tail(Tail::new(ticket, Limits::default(), None))
+    }
+
     /// Gives the body something that hears how it ends.
     pub(crate) fn with_tail(mut self, tail: Tail) -> Self {
         if self.is_end_stream() {
             tail.ended(None);
-        } else {
-            self.tail = Some(tail);
+            return self;
         }
+        if self.tail.is_some() {
+            // A client within a client: each hears the end of its own.
+            self = Kind::Boxed(Box::pin(self)).into();
+        }
+        self.tail = Some(tail);
         self
     }
 
@@ -182,11 +192,13 @@ impl HttpBody for Body {
                 }))
             }
             Poll::Ready(Some(Ok(frame))) => {
-                tail.frame(&frame);
-                // Who knows the end by this may never poll again.
-                let is_end = frame.is_trailers() || self.is_end_stream();
-                if is_end && let Some(tail) = self.tail.take() {
-                    tail.ended(Some(&frame));
+                // Who knows the end by `is_end_stream` may never poll again.
+                if frame.is_trailers() || self.is_end_stream() {
+                    if let Some(tail) = self.tail.take() {
+                        tail.ended(Some(&frame));
+                    }
+                } else if let Some(tail) = &mut self.tail {
+                    tail.frame(&frame);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

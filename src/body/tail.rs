@@ -27,13 +27,13 @@ pub(crate) struct Tail {
     // Made when the body is first waited for.
     alarm: Option<(Instant, Pin<Box<Sleep>>)>,
     // Held so that closing a client waits for the bodies, too.
-    _in_flight: InFlightGuard,
+    _in_flight: Option<InFlightGuard>,
 }
 
 // === impl Tail ===
 
 impl Tail {
-    pub(crate) fn new(ticket: Ticket, limits: Limits, in_flight: InFlightGuard) -> Self {
+    pub(crate) fn new(ticket: Ticket, limits: Limits, in_flight: Option<InFlightGuard>) -> Self {
         Self {
             ticket,
             limits,
@@ -66,8 +66,7 @@ impl Tail {
     }
 
     /// The body ended, with this frame if it has trailers.
-    pub(super) fn ended(mut self, last: Option<&Frame<Bytes>>) {
-        self.ticket.frame(false);
+    pub(super) fn ended(self, last: Option<&Frame<Bytes>>) {
         let outcome = self.ticket.end(last.and_then(Frame::trailers_ref));
         if let (Verdict::Success, Some(budget)) = (outcome.verdict, &self.budget) {
             budget.deposit();

@@ -24,15 +24,15 @@ struct Witness {
 }
 
 impl Issuer for Witness {
-    fn answered(&self, _: &Note, _: Instant) {
+    fn answered(&self, _: &Note) {
         *self.answered.lock().unwrap() += 1;
     }
 
-    fn unused(&self, _: &Note, _: Instant) {
+    fn unused(&self, _: &Note) {
         panic!("a response was used");
     }
 
-    fn settled(&self, _: &Note, outcome: &Outcome, answered: bool, _: Instant) {
+    fn settled(&self, _: &Note, outcome: &Outcome, answered: bool) {
         self.settled
             .lock()
             .unwrap()
@@ -165,7 +165,7 @@ fn settling(
     // Erased as it is, so that there is nothing but the tail between it and the caller.
     let body = Body::from(Kind::Boxed(Box::pin(body)));
     (
-        body.with_tail(Tail::new(ticket, Limits::default(), guard)),
+        body.with_tail(Tail::new(ticket, Limits::default(), Some(guard))),
         witness,
     )
 }
@@ -298,7 +298,7 @@ async fn a_grpc_body_that_takes_too_long_ends_with_deadline_exceeded() {
         dead: false,
     };
     let body = Body::from(Kind::Boxed(Box::pin(body)));
-    let mut body = body.with_tail(Tail::new(ticket, limits, guard).with_grpc(true));
+    let mut body = body.with_tail(Tail::new(ticket, limits, Some(guard)).with_grpc(true));
     assert!(body.frame().await.unwrap().unwrap().is_data());
     let trailers = body
         .frame()
@@ -313,6 +313,31 @@ async fn a_grpc_body_that_takes_too_long_ends_with_deadline_exceeded() {
     assert!(body.frame().await.is_none());
     assert!(body.is_end_stream());
     assert_eq!(*witness.settled.lock().unwrap(), [(Verdict::Failure, true)]);
+}
+
+#[test]
+fn one_settling_body_in_another_settles_both() {
+    let acts = [Act::Data(1), Act::Pending, Act::Error];
+    let body = Acted {
+        acts: acts.into_iter().collect(),
+        foretells: false,
+        hint: (0, None),
+        dead: false,
+    };
+    let (body, inner) = settling(body, http_head(200), false);
+    let outer = Arc::new(Witness::default());
+    let note = Note::new(Instant::now(), 0, 0, false);
+    let mut ticket = Ticket::new(Arc::clone(&outer) as _, note);
+    ticket.head(http_head(200), Instant::now());
+    let mut body = body.settling(ticket);
+    watch(&mut body, 2);
+    for witness in [&inner, &outer] {
+        assert!(witness.settled.lock().unwrap().is_empty());
+    }
+    watch(&mut body, 1);
+    for witness in [&inner, &outer] {
+        assert_eq!(*witness.settled.lock().unwrap(), [(Verdict::Failure, true)]);
+    }
 }
 
 #[test]

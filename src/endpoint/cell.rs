@@ -271,7 +271,8 @@ impl Cell {
         write(&self.penalty, state.penalty);
     }
 
-    fn record(&self, note: &Note, outcome: &Outcome, now: Instant, sample: Sample) {
+    fn record(&self, note: &Note, outcome: &Outcome, sample: Sample) {
+        let now = Instant::now();
         let mut state = lock(&self.state);
         let at = self.pool.epoch.nanos(now);
         let elapsed = nanos(now.saturating_duration_since(note.issued));
@@ -336,7 +337,8 @@ impl Cell {
 }
 
 impl Issuer for Cell {
-    fn answered(&self, note: &Note, now: Instant) {
+    fn answered(&self, note: &Note) {
+        let now = Instant::now();
         self.pending.fetch_sub(1, Ordering::Relaxed);
         let mut state = lock(&self.state);
         let at = self.pool.epoch.nanos(now);
@@ -346,12 +348,12 @@ impl Issuer for Cell {
         write(&self.latency, state.latency);
     }
 
-    fn unused(&self, note: &Note, now: Instant) {
+    fn unused(&self, note: &Note) {
         self.pending.fetch_sub(1, Ordering::Relaxed);
-        self.record(note, &Outcome::NEUTRAL, now, Sample::None);
+        self.record(note, &Outcome::NEUTRAL, Sample::None);
     }
 
-    fn settled(&self, note: &Note, outcome: &Outcome, answered: bool, now: Instant) {
+    fn settled(&self, note: &Note, outcome: &Outcome, answered: bool) {
         if !answered {
             self.pending.fetch_sub(1, Ordering::Relaxed);
         }
@@ -364,7 +366,7 @@ impl Issuer for Cell {
             Verdict::Neutral if outcome.waited.is_some() => Sample::AtLeast,
             Verdict::Neutral => Sample::None,
         };
-        self.record(note, outcome, now, sample);
+        self.record(note, outcome, sample);
     }
 }
 

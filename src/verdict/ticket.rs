@@ -15,16 +15,17 @@ pub trait Settle {
     fn settle(self, outcome: &Outcome);
 }
 
-/// Who hands out tickets and hears how they ended.
+/// Who hands out tickets and hears how they ended. It reads the clock itself, where it needs to.
 pub trait Issuer: Send + Sync + 'static {
     /// The first frame of the answer arrived, or its end: from here on the exchange is no load. Called at most once.
-    fn answered(&self, note: &Note, now: Instant);
+    fn answered(&self, note: &Note);
 
     /// The ticket was not used: nothing was sent. Called instead of both others.
-    fn unused(&self, note: &Note, now: Instant);
+    fn unused(&self, note: &Note);
 
-    /// How it ended. Called exactly once. `answered` tells whether [`answered`](Self::answered) was called before.
-    fn settled(&self, note: &Note, outcome: &Outcome, answered: bool, now: Instant);
+    /// How it ended. Called exactly once. `answered` tells whether [`answered`](Self::answered) was called before; if
+    /// not, and there is an answer, it is all here now.
+    fn settled(&self, note: &Note, outcome: &Outcome, answered: bool);
 }
 
 /// What an issuer writes on a ticket.
@@ -112,7 +113,7 @@ impl Ticket {
         if !self.answered {
             self.answered = true;
             if let Some(issuer) = &self.issuer {
-                issuer.answered(&self.note, Instant::now());
+                issuer.answered(&self.note);
             }
         }
         // For a probe the first message is enough, so that a long stream can close a breaker.
@@ -144,14 +145,14 @@ impl Ticket {
     /// Nothing was sent: gives the ticket back as if it had not been issued.
     pub fn give_back(mut self) {
         if let Some(issuer) = self.issuer.take() {
-            issuer.unused(&self.note, Instant::now());
+            issuer.unused(&self.note);
         }
     }
 
     fn finish(&mut self, mut outcome: Outcome) {
         outcome.took = self.took;
         if let Some(issuer) = self.issuer.take() {
-            issuer.settled(&self.note, &outcome, self.answered, Instant::now());
+            issuer.settled(&self.note, &outcome, self.answered);
         }
     }
 }

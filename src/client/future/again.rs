@@ -154,16 +154,10 @@ impl Walk {
             waited: self.waited,
             verdict,
         });
-        match self.in_flight.take() {
-            Some(guard) => {
-                let budget = self.budget().filter(|_| verdict.is_none()).cloned();
-                let tail = Tail::new(ticket, limits, guard);
-                let tail = tail.with_budget(budget).with_grpc(self.grpc);
-                response.map(|body| body.with_tail(tail))
-            }
-            // Taken in `begin`, given away here, once.
-            None => response,
-        }
+        let budget = self.budget().filter(|_| verdict.is_none()).cloned();
+        let tail = Tail::new(ticket, limits, self.in_flight.take());
+        let tail = tail.with_budget(budget).with_grpc(self.grpc);
+        response.map(|body| body.with_tail(tail))
     }
 }
 
