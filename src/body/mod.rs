@@ -117,7 +117,7 @@ impl Body {
     }
 
     /// Gives the body something that hears how it ends.
-    pub(crate) fn with_tail(mut self, tail: Tail) -> Self {
+    pub(crate) fn with_tail(mut self, mut tail: Tail) -> Self {
         if self.is_end_stream() {
             tail.ended(None);
             return self;
@@ -168,63 +168,53 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = self.poll_kind(cx);
-        let Some(tail) = &mut self.tail else {
+        let this = &mut *self;
+        let Some(tail) = &mut this.tail else {
             return polled;
         };
-        match polled {
+        let over = match &polled {
             Poll::Pending => {
                 let Poll::Ready(kind) = tail.poll_limit(cx) else {
                     return Poll::Pending;
                 };
-                let grpc = tail.is_grpc();
-                if let Some(tail) = self.tail.take() {
-                    tail.expired();
-                }
-                // Nothing more comes. Dropped, so that its connection is not kept for it.
-                self.kind = Kind::Empty;
-                Poll::Ready(Some(if grpc {
-                    Ok(Frame::trailers(grpc::status_headers(
-                        kind.grpc_code(),
-                        &kind.to_string(),
-                    )))
+                tail.expired();
+                let last = if tail.is_grpc() {
+                    let trailers = grpc::status_headers(kind.grpc_code(), &kind.to_string());
+                    Ok(Frame::trailers(trailers))
                 } else {
                     Err(Tail::error(kind))
-                }))
+                };
+                // Nothing more comes. Dropped, so that its connection is not kept for it.
+                this.kind = Kind::Empty;
+                this.tail = None;
+                return Poll::Ready(Some(last));
+            }
+            // Who knows the end by `is_end_stream` may never poll again.
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || this.kind.is_end_stream() => {
+                tail.ended(Some(frame));
+                true
             }
             Poll::Ready(Some(Ok(frame))) => {
-                // Who knows the end by `is_end_stream` may never poll again.
-                if frame.is_trailers() || self.is_end_stream() {
-                    if let Some(tail) = self.tail.take() {
-                        tail.ended(Some(&frame));
-                    }
-                } else if let Some(tail) = &mut self.tail {
-                    tail.frame(&frame);
-                }
-                Poll::Ready(Some(Ok(frame)))
+                tail.frame(frame);
+                false
             }
             Poll::Ready(Some(Err(error))) => {
-                if let Some(tail) = self.tail.take() {
-                    tail.broke(&error);
-                }
-                Poll::Ready(Some(Err(error)))
+                tail.broke(error);
+                true
             }
             Poll::Ready(None) => {
-                if let Some(tail) = self.tail.take() {
-                    tail.ended(None);
-                }
-                Poll::Ready(None)
+                tail.ended(None);
+                true
             }
+        };
+        if over {
+            this.tail = None;
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Empty => true,
-            Kind::Full(_) => false,
-            #[cfg(feature = "hyper")]
-            Kind::Incoming(incoming) => incoming.is_end_stream(),
-            Kind::Boxed(body) => body.is_end_stream(),
-        }
+        self.kind.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -234,6 +224,18 @@ impl HttpBody for Body {
             #[cfg(feature = "hyper")]
             Kind::Incoming(incoming) => incoming.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Kind {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Kind::Empty => true,
+            Kind::Full(_) => false,
+            #[cfg(feature = "hyper")]
+            Kind::Incoming(incoming) => incoming.is_end_stream(),
+            Kind::Boxed(body) => body.is_end_stream(),
         }
     }
 }

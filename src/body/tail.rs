@@ -11,21 +11,21 @@ use crate::budget::RetryBudget;
 use crate::core::BoxError;
 use crate::core::error::{Error, ErrorKind};
 use crate::core::in_flight::InFlightGuard;
-use crate::deadline::Limits;
-use crate::verdict::{Outcome, Settle, Ticket, Verdict};
+use crate::deadline::{BodyLimit, Limits};
+use crate::verdict::{Outcome, Ticket, Verdict};
 
 /// What hears how a response body ends, and how long that may take.
 ///
 /// Dropped, it settles what the response head said.
 pub(crate) struct Tail {
     ticket: Ticket,
-    limits: Limits,
+    limit: BodyLimit,
     // What a success pays into, where only the end tells.
     budget: Option<RetryBudget>,
     // Whether a limit ends the body with gRPC trailers, instead of an error.
     grpc: bool,
     // Made when the body is first waited for.
-    alarm: Option<(Instant, Pin<Box<Sleep>>)>,
+    alarm: Option<Pin<Box<Sleep>>>,
     // Held so that closing a client waits for the bodies, too.
     _in_flight: Option<InFlightGuard>,
 }
@@ -36,7 +36,7 @@ impl Tail {
     pub(crate) fn new(ticket: Ticket, limits: Limits, in_flight: Option<InFlightGuard>) -> Self {
         Self {
             ticket,
-            limits,
+            limit: limits.for_body(),
             budget: None,
             grpc: false,
             alarm: None,
@@ -61,53 +61,49 @@ impl Tail {
     }
 
     pub(super) fn frame(&mut self, frame: &Frame<Bytes>) {
-        self.limits.frame();
+        self.limit.frame();
         self.ticket.frame(frame.is_data());
     }
 
     /// The body ended, with this frame if it has trailers.
-    pub(super) fn ended(self, last: Option<&Frame<Bytes>>) {
-        let outcome = self.ticket.end(last.and_then(Frame::trailers_ref));
+    pub(super) fn ended(&mut self, last: Option<&Frame<Bytes>>) {
+        let trailers = last.and_then(Frame::trailers_ref);
+        let outcome = self.ticket.end_in_place(trailers);
         if let (Verdict::Success, Some(budget)) = (outcome.verdict, &self.budget) {
             budget.deposit();
         }
     }
 
     /// The body broke: whatever the head said, the endpoint failed.
-    pub(super) fn broke(self, error: &BoxError) {
-        self.ticket.broke(error);
+    pub(super) fn broke(&mut self, error: &BoxError) {
+        self.ticket.broke_in_place(error);
     }
 
     /// The body took too long.
-    pub(super) fn expired(self) {
-        self.ticket.settle(&Outcome::FAILURE);
+    pub(super) fn expired(&mut self) {
+        self.ticket.settle_in_place(Outcome::FAILURE);
     }
 
     /// Ready once a limit has passed.
     pub(super) fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<ErrorKind> {
-        if !self.limits.is_limited() {
-            return Poll::Pending;
-        }
-        self.limits.wake_when_sent(cx.waker());
+        self.limit.wake_when_sent(cx.waker());
         loop {
-            // Frames move the limit; the alarm is only moved when it has rung too early.
-            let Some(next) = self.limits.next() else {
+            let Some(next) = self.limit.next() else {
                 return Poll::Pending;
             };
-            let (at, alarm) = self
+            let alarm = self
                 .alarm
-                .get_or_insert_with(|| (next, Box::pin(tokio::time::sleep_until(next))));
-            if next < *at {
-                *at = next;
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+            // Frames move the limit on; the alarm follows when it rings too early, or when it would ring too late.
+            if next < alarm.deadline() {
                 alarm.as_mut().reset(next);
             }
             if alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if let Some(kind) = self.limits.passed(Instant::now()) {
-                return Poll::Ready(kind);
+            if let Some(kind) = self.limit.passed(Instant::now()) {
+                return Poll::Ready(kind.into());
             }
-            *at = next;
             alarm.as_mut().reset(next);
         }
     }
@@ -121,7 +117,7 @@ impl fmt::Debug for Tail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tail")
             .field("ticket", &self.ticket)
-            .field("limits", &self.limits)
+            .field("limit", &self.limit)
             .finish_non_exhaustive()
     }
 }

@@ -28,6 +28,25 @@ pub(crate) struct Limits {
     progress: Option<Arc<Progress>>,
 }
 
+/// Which limit has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timeout {
+    Request,
+    Response,
+    Headers,
+    Idle,
+}
+
+/// The limits of a response's body, small enough to be carried by every response.
+#[derive(Debug)]
+pub(crate) enum BodyLimit {
+    None,
+    /// One moment that does not move.
+    Fixed(Instant, Timeout),
+    /// Idle time, or a request that is still being sent.
+    Moving(Box<Limits>),
+}
+
 /// How far a request's body has been sent.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -88,25 +107,33 @@ impl Limits {
         }
     }
 
-    /// Whether there is any.
-    pub(crate) fn is_limited(&self) -> bool {
-        self.request.is_some()
-            || self.attempt.is_some()
-            || self.response.is_some()
-            || self.idle.is_some()
+    /// What remains of them once the response head is here.
+    pub(crate) fn for_body(self) -> BodyLimit {
+        let sending = self.response.is_some() && self.response_until().is_none();
+        if self.idle.is_some() || sending {
+            return BodyLimit::Moving(Box::new(self));
+        }
+        match (self.request, self.response_until()) {
+            (Some(request), Some(response)) if response < request => {
+                BodyLimit::Fixed(response, Timeout::Response)
+            }
+            (Some(request), _) => BodyLimit::Fixed(request, Timeout::Request),
+            (None, Some(response)) => BodyLimit::Fixed(response, Timeout::Response),
+            (None, None) => BodyLimit::None,
+        }
     }
 
     /// Which has passed at `now`, if one has.
-    pub(crate) fn passed(&self, now: Instant) -> Option<ErrorKind> {
+    pub(crate) fn passed(&self, now: Instant) -> Option<Timeout> {
         let passed = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         if passed(self.request) {
-            Some(ErrorKind::RequestTimeout)
+            Some(Timeout::Request)
         } else if passed(self.response_until()) {
-            Some(ErrorKind::ResponseTimeout)
+            Some(Timeout::Response)
         } else if passed(self.attempt) {
-            Some(ErrorKind::HeadersTimeout)
+            Some(Timeout::Headers)
         } else if passed(self.idle_until()) {
-            Some(ErrorKind::IdleTimeout)
+            Some(Timeout::Idle)
         } else {
             None
         }
@@ -138,6 +165,51 @@ impl Limits {
         let limit = self.idle?;
         let request = self.progress.as_ref().map(|progress| progress.active());
         Some(after(self.active.max(request)?, limit))
+    }
+}
+
+// === impl Timeout ===
+
+impl From<Timeout> for ErrorKind {
+    fn from(timeout: Timeout) -> Self {
+        match timeout {
+            Timeout::Request => Self::RequestTimeout,
+            Timeout::Response => Self::ResponseTimeout,
+            Timeout::Headers => Self::HeadersTimeout,
+            Timeout::Idle => Self::IdleTimeout,
+        }
+    }
+}
+
+// === impl BodyLimit ===
+
+impl BodyLimit {
+    pub(crate) fn frame(&mut self) {
+        if let Self::Moving(limits) = self {
+            limits.frame();
+        }
+    }
+
+    pub(crate) fn passed(&self, now: Instant) -> Option<Timeout> {
+        match self {
+            Self::None => None,
+            Self::Fixed(at, kind) => (now >= *at).then_some(*kind),
+            Self::Moving(limits) => limits.passed(now),
+        }
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        match self {
+            Self::None => None,
+            Self::Fixed(at, _) => Some(*at),
+            Self::Moving(limits) => limits.next(),
+        }
+    }
+
+    pub(crate) fn wake_when_sent(&self, waker: &Waker) {
+        if let Self::Moving(limits) = self {
+            limits.wake_when_sent(waker);
+        }
     }
 }
 

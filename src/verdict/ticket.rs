@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::grpc::GrpcEos;
 use super::{Classified, ClassifyEos, Outcome, Verdict};
 use crate::core::BoxError;
+use crate::core::time::nanos;
 
 /// Something that is owed exactly one verdict.
 pub trait Settle {
@@ -52,9 +53,25 @@ pub struct Ticket {
     issuer: Option<Arc<dyn Issuer>>,
     note: Note,
     answered: bool,
-    head: Option<Classified<GrpcEos>>,
-    took: Option<Duration>,
+    head: Head,
+    // How long the head took, in nanoseconds.
+    took: u64,
 }
+
+/// What the head said, in few bytes: a ticket travels with every response.
+#[derive(Clone, Copy)]
+enum Head {
+    NotYet,
+    Said {
+        verdict: Verdict,
+        rate_limited: bool,
+        // In milliseconds; the maximum is none.
+        retry_after: u32,
+    },
+    AtEnd(GrpcEos),
+}
+
+const NO_HINT: u32 = u32::MAX;
 
 // === impl Note ===
 
@@ -79,8 +96,8 @@ impl Ticket {
             issuer: Some(issuer),
             note,
             answered: false,
-            head: None,
-            took: None,
+            head: Head::NotYet,
+            took: 0,
         }
     }
 
@@ -99,12 +116,14 @@ impl Ticket {
     /// A failure cannot improve and settles at once; so does a probe, for which the head is enough. A success waits for
     /// the body, which can still break.
     pub fn head(&mut self, head: Classified<GrpcEos>, now: Instant) {
-        self.head = Some(head);
-        self.took = Some(now.saturating_duration_since(self.note.issued));
-        if let Classified::Ready(outcome) = head
-            && (self.note.probe || outcome.is_failure())
-        {
-            self.finish(outcome);
+        self.took = nanos(now.saturating_duration_since(self.note.issued));
+        match head {
+            Classified::Ready(outcome) if self.note.probe || outcome.is_failure() => {
+                self.head = Head::of(&outcome);
+                self.finish(outcome);
+            }
+            Classified::Ready(outcome) => self.head = Head::of(&outcome),
+            Classified::AtEnd(eos) => self.head = Head::AtEnd(eos),
         }
     }
 
@@ -117,17 +136,21 @@ impl Ticket {
             }
         }
         // For a probe the first message is enough, so that a long stream can close a breaker.
-        if is_data && self.note.probe && matches!(self.head, Some(Classified::AtEnd(_))) {
+        if is_data && self.note.probe && matches!(self.head, Head::AtEnd(_)) {
             self.finish(Outcome::SUCCESS);
         }
     }
 
     /// The answer ended, with or without trailers. Returns what it came to.
     pub fn end(mut self, trailers: Option<&HeaderMap>) -> Outcome {
+        self.end_in_place(trailers)
+    }
+
+    // The same for who cannot give it away without moving it. Settles nothing the second time.
+    pub(crate) fn end_in_place(&mut self, trailers: Option<&HeaderMap>) -> Outcome {
         let outcome = match self.head {
-            Some(Classified::Ready(outcome)) => outcome,
-            Some(Classified::AtEnd(eos)) => eos.classify_eos(trailers),
-            None => Outcome::NEUTRAL,
+            Head::AtEnd(eos) => eos.classify_eos(trailers),
+            head => head.outcome(),
         };
         self.finish(outcome);
         outcome
@@ -135,8 +158,12 @@ impl Ticket {
 
     /// The answer broke: whatever its head said, that is the endpoint's failure.
     pub fn broke(mut self, error: &BoxError) {
+        self.broke_in_place(error);
+    }
+
+    pub(crate) fn broke_in_place(&mut self, error: &BoxError) {
         let outcome = match self.head {
-            Some(Classified::AtEnd(eos)) => eos.classify_error(error),
+            Head::AtEnd(eos) => eos.classify_error(error),
             _ => Outcome::FAILURE,
         };
         self.finish(outcome);
@@ -149,10 +176,45 @@ impl Ticket {
         }
     }
 
+    pub(crate) fn settle_in_place(&mut self, outcome: Outcome) {
+        self.finish(outcome);
+    }
+
     fn finish(&mut self, mut outcome: Outcome) {
-        outcome.took = self.took;
+        if !matches!(self.head, Head::NotYet) {
+            outcome.took = Some(Duration::from_nanos(self.took));
+        }
         if let Some(issuer) = self.issuer.take() {
             issuer.settled(&self.note, &outcome, self.answered);
+        }
+    }
+}
+
+// === impl Head ===
+
+impl Head {
+    fn of(outcome: &Outcome) -> Self {
+        let millis = |hint: Duration| u32::try_from(hint.as_millis()).unwrap_or(NO_HINT - 1);
+        Self::Said {
+            verdict: outcome.verdict,
+            rate_limited: outcome.rate_limited,
+            retry_after: outcome.retry_after.map_or(NO_HINT, millis),
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Said {
+                verdict,
+                rate_limited,
+                retry_after,
+            } => Outcome {
+                rate_limited,
+                retry_after: (retry_after != NO_HINT)
+                    .then(|| Duration::from_millis(retry_after.into())),
+                ..Outcome::new(verdict)
+            },
+            Self::NotYet | Self::AtEnd(_) => Outcome::NEUTRAL,
         }
     }
 }
@@ -169,9 +231,9 @@ impl Drop for Ticket {
             return;
         }
         let outcome = match self.head {
-            Some(Classified::Ready(outcome)) => outcome,
-            Some(Classified::AtEnd(eos)) => eos.classify_drop(),
-            None => Outcome {
+            Head::Said { .. } => self.head.outcome(),
+            Head::AtEnd(eos) => eos.classify_drop(),
+            Head::NotYet => Outcome {
                 // What is owed is a response head; an open stream is not silence.
                 waited: Some(Instant::now().saturating_duration_since(self.note.issued)),
                 ..Outcome::new(Verdict::Neutral)

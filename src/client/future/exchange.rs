@@ -144,12 +144,12 @@ impl Walk {
             Poll::Ready(Err(error)) => self.failed(attempt, error, now),
             Poll::Pending => {
                 attempt.limits.wake_when_sent(cx.waker());
-                let Some(kind) = attempt.limits.passed(now) else {
+                let Some(timeout) = attempt.limits.passed(now) else {
                     let until = attempt.limits.next();
                     return self.sleep(Step::Call { backend, attempt }, until);
                 };
                 // It had its time: that is evidence against the endpoint.
-                let error = Error::new(kind);
+                let error = Error::new(timeout.into());
                 self.ended(attempt, error, &Outcome::FAILURE, Sent::Unknown, now)
             }
         }
