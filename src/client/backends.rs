@@ -143,11 +143,12 @@ fn key(backend: &Backend) -> String {
     }
 }
 
+// Only what has a port is an address: a policy written in Rust may be called anything, and is `http` by default.
 fn host_of(backend: &Backend) -> Option<Arc<str>> {
     match &backend.dispatcher {
         BackendDispatcher::Forward(_) => None,
         BackendDispatcher::BalanceP2c(_, EndpointDiscovery::DestinationGet { path }) => {
-            path.split(':').next().map(Arc::from)
+            path.rsplit_once(':').map(|(host, _)| Arc::from(host))
         }
     }
 }
@@ -208,5 +209,26 @@ impl BackendState {
     /// Told when its endpoints change.
     pub(crate) fn changed(&self) -> &Arc<Notify> {
         &self.balance.pool.changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::ClientPolicy;
+
+    #[test]
+    fn a_name_without_a_port_is_no_host() {
+        let host = |policy: Result<ClientPolicy, _>| {
+            policy.map(|policy| {
+                policy
+                    .backends()
+                    .first()
+                    .and_then(|backend| host_of(backend))
+            })
+        };
+        assert_eq!(host(ClientPolicy::http().build()), Ok(None));
+        let named = ClientPolicy::http().named("payments.shop:8080").build();
+        assert_eq!(host(named), Ok(Some("payments.shop".into())));
     }
 }
