@@ -88,3 +88,8 @@ pub use self::core::BoxError;
 pub use self::core::error::{Error, ErrorKind};
 pub use self::endpoint::{Connect, Endpoint};
 pub use self::verdict::Verdict;
+
+/// The README's examples are tests.
+#[cfg(all(doctest, feature = "hyper", feature = "kubernetes"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

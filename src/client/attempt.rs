@@ -17,7 +17,6 @@ use crate::verdict::{Outcome, Settle, Ticket, Verdict};
 pub(super) struct Attempt {
     pub(super) cell: Arc<Cell>,
     pub(super) call: Pin<Box<dyn LeafCall>>,
-    pub(super) limits: Limits,
     // None once it was taken out to settle.
     ticket: Option<Ticket>,
     sent: bool,
@@ -56,7 +55,6 @@ impl Attempt {
         Self {
             cell,
             call,
-            limits: Limits::default(),
             ticket: Some(ticket),
             sent: false,
         }
@@ -85,8 +83,8 @@ impl Attempt {
     }
 
     /// The response's part of the ticket.
-    pub(super) fn into_ticket(mut self) -> (Option<Ticket>, Limits) {
-        (self.ticket.take(), std::mem::take(&mut self.limits))
+    pub(super) fn into_ticket(mut self) -> Option<Ticket> {
+        self.ticket.take()
     }
 }
 

@@ -111,7 +111,7 @@ impl Walk {
             body = body.with_progress(Arc::clone(&progress));
             limits = limits.with_progress(progress);
         }
-        attempt.limits = limits;
+        self.limits = limits;
         if let Some(deadline) = self.deadline
             && self.grpc
             && plan.fidelity != Fidelity::Mesh
@@ -143,9 +143,9 @@ impl Walk {
             }
             Poll::Ready(Err(error)) => self.failed(attempt, error, now),
             Poll::Pending => {
-                attempt.limits.wake_when_sent(cx.waker());
-                let Some(timeout) = attempt.limits.passed(now) else {
-                    let until = attempt.limits.next();
+                self.limits.wake_when_sent(cx.waker());
+                let Some(timeout) = self.limits.passed(now) else {
+                    let until = self.limits.next();
                     return self.sleep(Step::Call { backend, attempt }, until);
                 };
                 // It had its time: that is evidence against the endpoint.
@@ -178,10 +178,11 @@ impl Walk {
             endpoint,
             answer: Answer::Status(status.as_u16()),
         });
-        let (Some(mut ticket), mut limits) = attempt.into_ticket() else {
+        let Some(mut ticket) = attempt.into_ticket() else {
             return self.fail(ErrorKind::InvalidRequest);
         };
         ticket.head(head, now);
+        let mut limits = std::mem::take(&mut self.limits);
         limits.head(now, self.timeouts.idle);
         if let (Classified::Ready(outcome), Some(budget)) = (head, self.budget())
             && outcome.verdict == Verdict::Success

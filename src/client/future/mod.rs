@@ -27,7 +27,7 @@ use crate::core::error::{Error, ErrorKind};
 use crate::core::in_flight::InFlightGuard;
 use crate::core::observe::Decision;
 use crate::core::time::after;
-use crate::deadline::{Alarm, earlier};
+use crate::deadline::{Alarm, Limits, earlier};
 use crate::policy::{Retry, Timeouts};
 use crate::retry;
 use crate::verdict::grpc::is_grpc;
@@ -65,6 +65,8 @@ struct Walk {
     started: Instant,
     deadline: Option<Instant>,
     attempts: u32,
+    // Of the attempt that was sent.
+    limits: Limits,
     // Counts picks, so that each draws anew.
     round: u64,
     avoid: Vec<SocketAddr>,
@@ -159,6 +161,7 @@ impl ResponseFuture {
                 number,
                 started: now,
                 attempts: 0,
+                limits: Limits::default(),
                 round: 0,
                 waited: Duration::ZERO,
                 token: None,
