@@ -4,7 +4,7 @@
 //! exists is valid: types whose fields constrain each other are made by constructors that return [`InvalidPolicy`],
 //! which names the field, what was found and what was expected.
 //!
-//! A policy comes from manifests ([`source::kubernetes`](crate::source), feature `kubernetes`) or is written in Rust:
+//! A policy comes from manifests (`source::kubernetes`, feature `kubernetes`) or is written in Rust:
 //!
 //! ```
 //! use std::time::Duration;
