@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use http::{StatusCode, Uri};
 use tokio::time::Instant;
 
-use super::BoxError;
+use super::{BoxError, find_source};
 use crate::policy::Codes;
 use crate::verdict::grpc::code_of_status;
 use crate::verdict::{TransportError, TransportFailure};
@@ -185,14 +185,7 @@ impl Error {
 
     /// Finds one in an error's chain of sources.
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(found) = error.downcast_ref() {
-                return Some(found);
-            }
-            next = error.source();
-        }
-        None
+        find_source(error)
     }
 
     pub(crate) fn with_retry_at(mut self, at: Option<Instant>) -> Self {

@@ -2,7 +2,22 @@ use std::fmt;
 
 /// Whether to decide as the mesh does, or better.
 ///
-/// Every difference is one [`Difference`], and [`Difference::ALL`] is the whole table.
+/// Every difference is one [`Difference`], and this is the whole table:
+///
+/// | name | mesh | extended |
+/// |---|---|---|
+/// | `retry-budget` | retries of routes have no budget | a policy that names no budget gets 20 % and 10 a second |
+/// | `backend-queue` | the policy's queue is ignored; 10000 requests may wait 3 s | each backend's own queue is used |
+/// | `ejection-floor` | min_ready_endpoints is ignored | an ejection below min_ready_endpoints is refused |
+/// | `forward-breaker` | failure accrual is ignored for a forward address | a forward address has a breaker like any endpoint |
+/// | `unsafe-repeat` | any method is repeated after a broken connection, where 502 is retried | after a broken connection only idempotent methods, and requests marked safe to repeat, are sent again |
+/// | `avoid-tried` | a retry may go to the endpoint that just failed | a retry prefers endpoints this request has not been sent to |
+/// | `connect-retry` | a failed connection is tried again where the 502 or 504 it becomes is retried | a request that never left is tried again on every route that retries |
+/// | `invalid-annotation` | its whole family (breaker, load, retries, timeouts) is as if it were not there | the Service does not resolve; the error names the place |
+/// | `grpc-codes` | PERMISSION_DENIED counts against the endpoint | PERMISSION_DENIED says nothing against the endpoint |
+/// | `grpc-missing-status` | a missing or unreadable status, a page that is not gRPC and a truncated stream are successes | they are failures; a stream that its caller drops before the end is neutral |
+/// | `grpc-timeout` | grpc-timeout is passed on and otherwise ignored | it is a deadline if it is shorter than the policy's, and what remains is written on each attempt |
+/// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Fidelity {
     /// As Linkerd's control plane and proxy decide.
@@ -137,5 +152,23 @@ impl Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_table_is_the_table() {
+        let source = include_str!("fidelity.rs");
+        for difference in Difference::ALL {
+            let (name, mesh, extended) =
+                (difference.name(), difference.mesh(), difference.extended());
+            let row = format!("/// | `{name}` | {mesh} | {extended} |\n");
+            assert!(source.contains(&row), "missing or different: {row}");
+        }
+        let rows = source.lines().filter(|line| line.starts_with("/// | `"));
+        assert_eq!(rows.count(), Difference::ALL.len());
     }
 }
