@@ -253,7 +253,12 @@ impl Walk {
             });
         }
         let due = balance.next_probe(now, self.options.only);
-        let failfast = balance.line.unready(&balance.pool.epoch, now);
+        let line = &balance.line;
+        let failfast = match self.options.only {
+            // That one endpoint cannot serve says nothing of the backend, and the other way round.
+            Some(_) => after(since, line.failfast_timeout()),
+            None => line.unready(&balance.pool.epoch, now),
+        };
         if now >= failfast {
             let why = rule.backends[backend]
                 .state
