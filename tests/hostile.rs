@@ -86,6 +86,28 @@ async fn a_pinned_request_does_not_start_the_clock_of_the_others() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn fail_fast_counts_from_when_the_backend_could_no_longer_serve() {
+    let mesh = Mesh::new(|_, _| ok());
+    let (sender, receiver) = watch::channel(vec![]);
+    let client = Client::builder(ClientPolicy::http().build().unwrap())
+        .endpoints(receiver)
+        .build(mesh.connect())
+        .unwrap();
+    // Somebody waits for a moment and leaves; then endpoints come, and nobody asks.
+    let _ = tokio::time::timeout(ms(100), client.request(get())).await;
+    sender.send(vec![Endpoint::new(address(1))]).unwrap();
+    tokio::time::sleep(s(60)).await;
+    sender.send(vec![]).unwrap();
+    tokio::time::sleep(ms(100)).await;
+    let start = Instant::now();
+    let waiting = tokio::spawn(client.request(get()));
+    tokio::time::sleep(s(1)).await;
+    assert!(!waiting.is_finished(), "it could serve a second ago");
+    assert!(waiting.await.unwrap().is_err());
+    assert_eq!((Instant::now() - start).as_millis(), 3000);
+}
+
 fn backend(name: &str) -> RouteBackend {
     Arc::new(Backend {
         meta: Meta::service("shop", name, std::num::NonZeroU16::new(80))

@@ -52,7 +52,7 @@ impl Balance {
             let choice = match want.only {
                 Some(only) => members
                     .iter()
-                    .find(|cell| cell.address() == only && able(cell, now)),
+                    .find(|cell| cell.address() == only && cell.is_able(now)),
                 None => choose(&members, now, &want, self.pool.seed, attempt),
             };
             let Some(cell) = choice else {
@@ -81,10 +81,6 @@ impl Balance {
     }
 }
 
-fn able(cell: &Cell, now: u64) -> bool {
-    !matches!(cell.availability(now), Availability::Not(_))
-}
-
 fn choose<'a>(
     members: &'a [Arc<Cell>],
     now: u64,
@@ -100,7 +96,7 @@ fn choose<'a>(
     let suits = |cell: &Cell| {
         want.except != Some(cell.address())
             && !want.avoid.contains(&cell.address())
-            && able(cell, now)
+            && cell.is_able(now)
     };
     let mut word = 0;
     for n in 0..DRAWS {
@@ -126,7 +122,7 @@ fn choose<'a>(
     }
     if pair.0[0].is_none() {
         for cell in around() {
-            if want.except != Some(cell.address()) && able(cell, now) && pair.add(cell) {
+            if want.except != Some(cell.address()) && cell.is_able(now) && pair.add(cell) {
                 break;
             }
         }

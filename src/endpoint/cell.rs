@@ -183,6 +183,11 @@ impl Cell {
         }
     }
 
+    /// Whether it can take a request at `now`, be it as a probe.
+    pub(crate) fn is_able(&self, now: u64) -> bool {
+        !matches!(self.availability(now), Availability::Not(_))
+    }
+
     /// A ticket for one request, if it can take one.
     pub(crate) fn admit(self: &Arc<Self>, now: Instant, request: u64) -> Option<Ticket> {
         // The epoch first: should the gate change in between, the ticket is from before and decides nothing.
