@@ -140,6 +140,45 @@ fn policy_of(distribution: RouteDistribution) -> ClientPolicy {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn nobody_fails_fast_while_another_backend_of_the_route_can_serve() {
+    let mesh = Mesh::new(|_, _| ok());
+    let (sender, receiver) = watch::channel(vec![]);
+    let (_silent, silent) = watch::channel(Vec::<Endpoint>::new());
+    let two = [backend("v1"), backend("v2")];
+    let client = Client::builder(policy_of(RouteDistribution::first_available(two).unwrap()))
+        .endpoints_of("v1:80", silent)
+        .endpoints_of("v2:80", receiver)
+        .build(mesh.connect())
+        .unwrap();
+    let waiting = tokio::spawn(client.request(get()));
+    tokio::time::sleep(s(1)).await;
+    sender.send(vec![Endpoint::new(address(2))]).unwrap();
+    let response = waiting.await.unwrap().unwrap();
+    assert_eq!(served(&response).endpoint, address(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pinned_request_waits_where_its_endpoint_is() {
+    let mesh = Mesh::new(|_, n| {
+        if n == 0 {
+            Reply::Status(500, ms(1))
+        } else {
+            ok()
+        }
+    });
+    let two = [backend("v1"), backend("v2")];
+    let client = Client::builder(policy_of(RouteDistribution::first_available(two).unwrap()))
+        .endpoints_of("v1:80", [address(1)])
+        .endpoints_of("v2:80", [address(2)])
+        .build(mesh.connect())
+        .unwrap();
+    let pinned = || with(RequestOptions::new().pin(address(2)));
+    assert_eq!(client.request(pinned()).await.unwrap().status(), 500);
+    // Its probe is due in a second or so.
+    assert_eq!(client.request(pinned()).await.unwrap().status(), 200);
+}
+
 // Counts how often a request is polled.
 async fn polls<F: Future>(future: F) -> (F::Output, usize) {
     let mut future = std::pin::pin!(future);
@@ -183,6 +222,32 @@ async fn who_waits_is_not_polled_for_nothing() {
     let (result, count) = polls(client.request(get())).await;
     assert!(result.is_err());
     assert!(count <= 4, "{count}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_hears_of_a_policy_that_needs_nothing_more() {
+    let mesh = Mesh::new(|_, _| ok());
+    let named = |name: &str| ClientPolicy::http().named(name).build().unwrap();
+    let (sender, receiver) = watch::channel(named("silent"));
+    let (_silent, silent) = watch::channel(Vec::<Endpoint>::new());
+    let client = Client::builder(receiver)
+        .endpoints_of("silent", silent)
+        .endpoints_of("web", addresses(1))
+        .build(mesh.connect())
+        .unwrap();
+    let start = Instant::now();
+    let ready = tokio::spawn({
+        let client = client.clone();
+        async move { client.ready(s(100)).await }
+    });
+    tokio::time::sleep(s(1)).await;
+    sender.send(named("web")).unwrap();
+    ready.await.unwrap().unwrap();
+    assert!(
+        Instant::now() - start < s(2),
+        "{:?}",
+        Instant::now() - start
+    );
 }
 
 // === who pays ===

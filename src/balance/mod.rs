@@ -80,6 +80,12 @@ impl Balance {
         self.members.load_full()
     }
 
+    /// Whether this is one of its members.
+    pub(crate) fn has(&self, address: SocketAddr) -> bool {
+        let members = self.members.load();
+        members.iter().any(|cell| cell.address() == address)
+    }
+
     /// Whether the source has said anything yet.
     pub(crate) fn heard(&self) -> bool {
         lock(&self.known).heard

@@ -58,7 +58,7 @@ pub(crate) struct Pool {
     pub(crate) seed: u64,
     pub(crate) epoch: Epoch,
     pub(crate) observers: Observers,
-    /// Told when an endpoint may have become able to serve.
+    /// Told when an endpoint may have become able to serve: this backend's, or another's of the same client.
     pub(crate) changed: Arc<Notify>,
     in_service: AtomicUsize,
 }
@@ -78,13 +78,19 @@ const HALF_OPEN: u64 = u64::MAX;
 // === impl Pool ===
 
 impl Pool {
-    pub(crate) fn new(name: Arc<str>, seed: u64, epoch: Epoch, observers: Observers) -> Self {
+    pub(crate) fn new(
+        name: Arc<str>,
+        seed: u64,
+        epoch: Epoch,
+        observers: Observers,
+        changed: Arc<Notify>,
+    ) -> Self {
         Self {
             name,
             seed,
             epoch,
             observers,
-            changed: Arc::new(Notify::new()),
+            changed,
             in_service: AtomicUsize::new(0),
         }
     }
