@@ -252,6 +252,26 @@ async fn ready_hears_of_a_policy_that_needs_nothing_more() {
 
 // === who pays ===
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_tried_again_pays_nothing_in() {
+    let mesh = Mesh::new(|_, _| Reply::Status(429, ms(1)));
+    let budget = Budget::percent(50).min_per_sec(0);
+    let retry = Retry::on(429..=429).no_backoff().limit(3).budget(budget);
+    let policy = ClientPolicy::http().retry(retry).build().unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(3))
+        .build(mesh.connect())
+        .unwrap();
+    for _ in 0..100 {
+        client.request(get()).await.unwrap();
+    }
+    assert_eq!(
+        mesh.seen().len(),
+        110,
+        "ten to begin with, and nothing earned"
+    );
+}
+
 // === blame ===
 
 fn latency(client: &Client) -> Duration {
