@@ -283,6 +283,34 @@ fn latency(client: &Client) -> Duration {
         .unwrap()
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_keeps_a_response_does_not_make_its_endpoint_slow() {
+    let mesh = Mesh::new(|_, _| ok());
+    let client = Client::builder(ClientPolicy::http().build().unwrap())
+        .endpoints(addresses(1))
+        .build(mesh.connect())
+        .unwrap();
+    let response = client.request(get()).await.unwrap();
+    tokio::time::sleep(s(60)).await;
+    drop(response);
+    assert!(latency(&client) <= ms(10), "{:?}", latency(&client));
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_own_backoff_does_not_make_an_endpoint_slow() {
+    let mesh = Mesh::new(|_, _| Reply::Status(429, ms(10)));
+    let backoff = ExponentialBackoff::try_new(s(10), s(10), Ratio::ZERO).unwrap();
+    let retry = Retry::on(429..=429).backoff(backoff).limit(1);
+    let policy = ClientPolicy::http().retry(retry).build().unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(1))
+        .build(mesh.connect())
+        .unwrap();
+    let response = client.request(get()).await.unwrap();
+    response.into_body().collect().await.unwrap();
+    assert!(latency(&client) <= ms(11), "{:?}", latency(&client));
+}
+
 // === what survives ===
 
 #[tokio::test(start_paused = true)]

@@ -286,7 +286,11 @@ impl Cell {
         let now = Instant::now();
         let mut state = lock(&self.state);
         let at = self.pool.epoch.nanos(now);
-        let elapsed = nanos(now.saturating_duration_since(note.issued));
+        // Whoever left did not wait any longer than it says, however late it is told.
+        let elapsed = outcome
+            .waited
+            .unwrap_or_else(|| now.saturating_duration_since(note.issued));
+        let elapsed = nanos(elapsed);
         let tau = state.load.ewma().decay();
         match sample {
             Sample::Answer => state.latency.observe(at, elapsed, tau),
