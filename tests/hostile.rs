@@ -549,5 +549,28 @@ async fn shares(count: u8, down: &[u8], seed: u64) -> Vec<usize> {
         .collect()
 }
 
+#[tokio::test(start_paused = true)]
+async fn equals_get_equal_shares_whoever_is_ejected() {
+    for (count, down) in [
+        (2, vec![]),
+        (10, vec![]),
+        (10, vec![4]),
+        (10, vec![1, 2, 3, 4, 5]),
+        (20, (1..=15).collect()),
+        (20, (1..=17).collect()),
+        (40, (1..=37).collect()),
+        (40, (2..=39).collect()),
+    ] {
+        let shares = shares(count, &down, 3).await;
+        let expected = 9000.0 / shares.len() as f64;
+        let chi: f64 = shares
+            .iter()
+            .map(|share| (*share as f64 - expected).powi(2) / expected)
+            .sum();
+        // The 99.99th percentile for nine degrees of freedom is 33.7.
+        assert!(chi < 34.0, "{count} {down:?} {shares:?} {chi}");
+    }
+}
+
 #[allow(dead_code)]
 fn unused(_: Log, _: Error) {}
