@@ -311,6 +311,45 @@ async fn our_own_backoff_does_not_make_an_endpoint_slow() {
     assert!(latency(&client) <= ms(11), "{:?}", latency(&client));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_takes_its_time_is_not_an_idle_endpoint() {
+    let leaf = |_: &Endpoint| {
+        tower::service_fn(|_: Request<Body>| async {
+            let frames = tokio_stream::iter(0..4).then(|_| async {
+                tokio::time::sleep(ms(50)).await;
+                Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x")))
+            });
+            Ok::<_, BoxError>(Response::new(Body::new(StreamBody::new(Box::pin(frames)))))
+        })
+    };
+    let timeouts = Timeouts {
+        idle: Some(ms(100)),
+        ..Timeouts::default()
+    };
+    let policy = ClientPolicy::http()
+        .timeouts(timeouts)
+        .failure_accrual(FailureAccrual::consecutive(1))
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(1))
+        .build(leaf)
+        .unwrap();
+    let mut body = client.request(get()).await.unwrap().into_body();
+    for _ in 0..4 {
+        // Nothing is asked of the endpoint meanwhile.
+        tokio::time::sleep(s(1)).await;
+        body.frame().await.unwrap().unwrap();
+    }
+    assert!(body.frame().await.is_none());
+    assert!(
+        client
+            .snapshot()
+            .endpoints()
+            .all(|e| e.gate == Gate::Closed)
+    );
+}
+
 // === what survives ===
 
 #[tokio::test(start_paused = true)]
