@@ -353,6 +353,41 @@ async fn a_caller_that_takes_its_time_is_not_an_idle_endpoint() {
 // === what survives ===
 
 #[tokio::test(start_paused = true)]
+async fn a_policy_update_does_not_forget_the_success_rate() {
+    let mesh = Mesh::new(|_, n| Reply::Status(if n % 2 == 0 { 500 } else { 200 }, ms(1)));
+    let policy = |capacity| {
+        let unified = Unified::try_new(
+            Ratio::percent(90),
+            s(60),
+            20,
+            0,
+            ExponentialBackoff::ACCRUAL,
+        )
+        .unwrap();
+        ClientPolicy::http()
+            .failure_accrual(unified)
+            .queue(Queue {
+                capacity,
+                ..Queue::default()
+            })
+            .build()
+            .unwrap()
+    };
+    let (sender, receiver) = watch::channel(policy(1));
+    let client = Client::builder(receiver)
+        .endpoints(addresses(1))
+        .build(mesh.connect())
+        .unwrap();
+    for n in 0..20 {
+        client.request(get()).await.unwrap();
+        sender.send(policy(2 + n)).unwrap();
+        tokio::time::sleep(ms(1)).await;
+    }
+    let gates: Vec<_> = client.snapshot().endpoints().map(|e| e.gate).collect();
+    assert!(matches!(gates[..], [Gate::Open { .. }]), "{gates:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leaf_that_panics_leaves_nothing_behind() {
     let calls = Arc::new(AtomicUsize::new(0));
     let leaf = move |_: &Endpoint| {
