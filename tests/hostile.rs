@@ -350,6 +350,33 @@ async fn a_caller_that_takes_its_time_is_not_an_idle_endpoint() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_penalty_that_fades_in_no_time_is_none() {
+    let mesh = Mesh::new(|at, n| {
+        if at == address(1) && n == 0 {
+            Reply::Status(500, ms(1))
+        } else {
+            Reply::Status(200, ms(if at == address(1) { 1 } else { 50 }))
+        }
+    });
+    let mut penalty = PenaltyPeakEwma::new(PeakEwma::DEFAULT);
+    penalty.penalty_decay = Duration::ZERO;
+    let policy = ClientPolicy::http()
+        .load(Load::PenaltyPeakEwma(penalty))
+        .build()
+        .unwrap();
+    let client = Client::builder(policy)
+        .endpoints(addresses(2))
+        .build(mesh.connect())
+        .unwrap();
+    for _ in 0..100 {
+        let response = client.request(get()).await.unwrap();
+        response.into_body().collect().await.unwrap();
+        tokio::time::sleep(s(1)).await;
+    }
+    assert!(mesh.count(address(1)) > 50, "{}", mesh.count(address(1)));
+}
+
 // === what survives ===
 
 #[tokio::test(start_paused = true)]

@@ -173,7 +173,10 @@ impl Cell {
 
     pub(crate) fn cost(&self, now: u64, load: &Load) -> u128 {
         let mut estimate = self.latency(now, load.ewma());
-        if let Load::PenaltyPeakEwma(penalty) = load {
+        if let Load::PenaltyPeakEwma(penalty) = load
+            // One that fades in no time is over.
+            && !penalty.penalty_decay.is_zero()
+        {
             estimate = estimate.max(read(&self.penalty).get(now, penalty.penalty_decay));
         }
         load::cost(estimate, self.pending())
