@@ -415,6 +415,42 @@ async fn a_policy_update_does_not_forget_the_success_rate() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_observer_that_panics_leaves_no_probe_behind() {
+    let mesh = Mesh::new(|_, n| {
+        if n == 0 {
+            Reply::Status(500, ms(1))
+        } else {
+            ok()
+        }
+    });
+    let policy = ClientPolicy::http()
+        .failure_accrual(FailureAccrual::consecutive(1))
+        .build()
+        .unwrap();
+    let panics = AtomicUsize::new(0);
+    let client = Client::builder(policy)
+        .endpoints(addresses(1))
+        .observer(move |_, decision: &Decision| {
+            if matches!(decision, Decision::Probing { .. }) {
+                assert!(panics.fetch_add(1, Ordering::Relaxed) > 0, "once");
+            }
+        })
+        .build(mesh.connect())
+        .unwrap();
+    client.request(get()).await.unwrap();
+    assert!(tokio::spawn(client.request(get())).await.is_err(), "panics");
+    assert_eq!(
+        client
+            .snapshot()
+            .endpoints()
+            .map(|e| e.pending)
+            .sum::<usize>(),
+        0
+    );
+    assert_eq!(client.request(get()).await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leaf_that_panics_leaves_nothing_behind() {
     let calls = Arc::new(AtomicUsize::new(0));
     let leaf = move |_: &Endpoint| {

@@ -213,14 +213,16 @@ impl Cell {
             admitted
         };
         self.pending.fetch_add(1, Ordering::Relaxed);
+        // Before anybody else is called: should they panic, it returns.
+        let note = Note::new(now, request, admitted.epoch, admitted.probe);
+        let ticket = Ticket::new(Arc::clone(self) as _, note);
         if admitted.probe {
             self.pool.observers.tell(now, || Decision::Probing {
                 endpoint: self.address,
                 request,
             });
         }
-        let note = Note::new(now, request, admitted.epoch, admitted.probe);
-        Some(Ticket::new(Arc::clone(self) as _, note))
+        Some(ticket)
     }
 
     /// A fresh call of its leaf, which is made if there is none yet.
