@@ -24,6 +24,8 @@ pub(crate) struct Tail {
     budget: Option<RetryBudget>,
     // Whether a limit ends the body with gRPC trailers, instead of an error.
     grpc: bool,
+    // Whether the caller waits for a frame.
+    awaited: bool,
     // Made when the body is first waited for.
     alarm: Option<Pin<Box<Sleep>>>,
     // Held so that closing a client waits for the bodies, too.
@@ -39,6 +41,7 @@ impl Tail {
             limit: limits.for_body(),
             budget: None,
             grpc: false,
+            awaited: false,
             alarm: None,
             _in_flight: in_flight,
         }
@@ -61,7 +64,7 @@ impl Tail {
     }
 
     pub(super) fn frame(&mut self, frame: &Frame<Bytes>) {
-        self.limit.frame();
+        self.awaited = false;
         self.ticket.frame(frame.is_data());
     }
 
@@ -86,6 +89,10 @@ impl Tail {
 
     /// Ready once a limit has passed.
     pub(super) fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<ErrorKind> {
+        if !std::mem::replace(&mut self.awaited, true) {
+            // Between two frames it is the caller that takes its time: idle is who is asked for more.
+            self.limit.awaited();
+        }
         self.limit.wake_when_sent(cx.waker());
         loop {
             let Some(next) = self.limit.next() else {

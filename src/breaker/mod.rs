@@ -108,9 +108,16 @@ impl Breaker {
         }
     }
 
-    /// Another policy. What was learned stays, except that no policy closes the breaker.
+    /// Another policy. What was learned stays, except that no policy closes the breaker, and that a success rate over
+    /// another time starts anew.
     pub fn configure(&mut self, policy: Option<&FailureAccrual>, now: Instant) {
-        self.policy = policy.map(|accrual| Policy::new(accrual, now));
+        let mut policy = policy.map(|accrual| Policy::new(accrual, now));
+        if let (Some(new), Some(old)) = (&mut policy, self.policy.take())
+            && let (Some(new), Some(old)) = (&mut new.window, old.window)
+        {
+            new.inherit(old);
+        }
+        self.policy = policy;
         if self.policy.is_none() && self.state != State::Closed {
             self.close();
         }

@@ -20,6 +20,8 @@ pub(crate) struct Backends {
     pub(crate) observers: Observers,
     pub(crate) server_name: Option<Arc<str>>,
     pub(crate) sources: Sources,
+    /// Told when an endpoint of any backend may have become able to serve: who waits may take it from any.
+    pub(crate) changed: Arc<Notify>,
     known: Mutex<BTreeMap<String, Arc<BackendState>>>,
 }
 
@@ -55,6 +57,7 @@ impl Backends {
             observers,
             server_name,
             sources,
+            changed: Arc::default(),
             known: Mutex::default(),
         }
     }
@@ -83,6 +86,7 @@ impl Backends {
             self.seed,
             self.epoch,
             self.observers.clone(),
+            Arc::clone(&self.changed),
         );
         let server_name = self.server_name.clone().or_else(|| host_of(backend));
         let balance = Arc::new(Balance::new(pool, settings.clone(), server_name));
@@ -204,11 +208,6 @@ impl BackendState {
             }
             None => format!("all {count} are ejected, and a probe is out"),
         }
-    }
-
-    /// Told when its endpoints change.
-    pub(crate) fn changed(&self) -> &Arc<Notify> {
-        &self.balance.pool.changed
     }
 }
 

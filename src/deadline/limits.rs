@@ -13,7 +13,7 @@ use crate::core::time::{Epoch, after};
 ///
 /// The mesh's rules: *request* is one absolute deadline for everything; *response* counts from the end of the request's
 /// body to the end of the response's; the limit of one *try* counts to the response head, *idle* between two frames of
-/// either body. Beyond the mesh, idle also covers the wait for the response head.
+/// either body, while somebody waits for the next. Beyond the mesh, idle also covers the wait for the response head.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
     request: Option<Instant>,
@@ -22,7 +22,7 @@ pub(crate) struct Limits {
     idle: Option<Duration>,
     // When the request was sent, if it is in memory.
     sent: Option<Instant>,
-    // The last that was seen of the response, or the dispatch.
+    // The last that was seen of the response, or the dispatch; since when the next frame is waited for.
     active: Option<Instant>,
     // How far the request's body is, if it is a stream and somebody needs to know.
     progress: Option<Arc<Progress>>,
@@ -100,8 +100,8 @@ impl Limits {
         self.active = Some(now);
     }
 
-    /// A frame of the response is here.
-    pub(crate) fn frame(&mut self) {
+    /// A frame of the response is waited for.
+    pub(crate) fn awaited(&mut self) {
         if self.idle.is_some() {
             self.active = Some(Instant::now());
         }
@@ -184,9 +184,9 @@ impl From<Timeout> for ErrorKind {
 // === impl BodyLimit ===
 
 impl BodyLimit {
-    pub(crate) fn frame(&mut self) {
+    pub(crate) fn awaited(&mut self) {
         if let Self::Moving(limits) = self {
-            limits.frame();
+            limits.awaited();
         }
     }
 

@@ -16,7 +16,13 @@ fn ms(millis: u64) -> Duration {
 
 fn cell(accrual: Option<FailureAccrual>, load: Load) -> Arc<Cell> {
     let now = Instant::now();
-    let pool = Pool::new("test".into(), 1, Epoch::new(now), Observers::default());
+    let pool = Pool::new(
+        "test".into(),
+        1,
+        Epoch::new(now),
+        Observers::default(),
+        Arc::default(),
+    );
     let endpoint = Endpoint::new(([10, 0, 0, 1], 80).into());
     let cell = Arc::new(Cell::new(
         endpoint.clone(),

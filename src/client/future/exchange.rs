@@ -184,8 +184,11 @@ impl Walk {
         ticket.head(head, now);
         let mut limits = std::mem::take(&mut self.limits);
         limits.head(now, self.timeouts.idle);
+        let judged = self.judge(plan, Attempted::Response(status));
+        // What the policy would try again has not succeeded, whoever is to blame for it.
         if let (Classified::Ready(outcome), Some(budget)) = (head, self.budget())
             && outcome.verdict == Verdict::Success
+            && judged == Judgement::Final
         {
             budget.deposit();
         }
@@ -200,7 +203,6 @@ impl Walk {
                 Classified::AtEnd(_) => None,
             },
         };
-        let judged = self.judge(plan, Attempted::Response(status));
         match judged {
             Judgement::Retry => {
                 self.again(plan, endpoint, Prior::Response(Box::new(answered)), now)
