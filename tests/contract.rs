@@ -22,7 +22,9 @@ use tower::Service;
 use tower_mesh::breaker::Gate;
 use tower_mesh::client::AnswerErrors;
 use tower_mesh::connect::{Dialed, HttpConnector, HttpLeaf};
-use tower_mesh::policy::{ClientPolicy, ExponentialBackoff, FailureAccrual, Queue, Ratio, Retry};
+use tower_mesh::policy::{
+    ClientPolicy, ExponentialBackoff, FailureAccrual, Fidelity, Queue, Ratio, Retry,
+};
 use tower_mesh::{Body, BoxError, Client, Connect, Endpoint};
 
 // === the inner service ===
@@ -210,7 +212,9 @@ fn make_client(script: Script, inner: &Strict) -> Client {
             (policy.failure_accrual(accrual), 1)
         }
         Script::Hopeless => {
+            // In the mesh they wait, however long it is until the next probe.
             let accrual = FailureAccrual::consecutive(1).backoff(long);
+            let policy = policy.fidelity(Fidelity::Mesh);
             (policy.failure_accrual(accrual), 1)
         }
     };
@@ -314,7 +318,7 @@ impl Subject for ClientSubject {
                         endpoint.pending, endpoint.endpoint
                     ));
                 }
-                if endpoint.gate == Gate::HalfOpen {
+                if matches!(endpoint.gate, Gate::HalfOpen { .. }) {
                     left.push(format!("a probe of {}", endpoint.endpoint));
                 }
             }

@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) accrual: Option<FailureAccrual>,
     pub(crate) load: Load,
     pub(crate) queue: Queue,
+    /// Whether the endpoints of a backend that is out altogether are probed in turn.
+    pub(crate) probes_in_turn: bool,
 }
 
 // === impl Balance ===
@@ -62,6 +64,7 @@ pub(crate) struct Settings {
 impl Balance {
     pub(crate) fn new(pool: Pool, settings: Settings, server_name: Option<Arc<str>>) -> Self {
         let line = Arc::new(Line::new(settings.queue));
+        pool.configure(settings.probes_in_turn);
         Self {
             pool: Arc::new(pool),
             line,
@@ -103,6 +106,7 @@ impl Balance {
                 .configure(settings.accrual.as_ref(), settings.load, now);
         }
         self.line.configure(settings.queue);
+        self.pool.configure(settings.probes_in_turn);
         known.settings = settings.clone();
         drop(known);
         self.note_able(now);

@@ -277,7 +277,15 @@ impl Walk {
             Some(_) => after(since, line.failfast_timeout()),
             None => line.unready(&balance.pool.epoch, now),
         };
-        if now >= failfast {
+        // Difference::EarlyRefusal: nothing can help before it is too late.
+        let too_late = earlier(Some(failfast), self.deadline);
+        let hopeless = plan.fidelity != Fidelity::Mesh
+            && self.options.only.is_none()
+            && asked.iter().all(|index| {
+                let balance = &rule.backends[index].state.balance;
+                balance.hopeless_until(now) >= too_late
+            });
+        if now >= failfast || hopeless {
             let why = rule.backends[backend]
                 .state
                 .why_unready(now, self.options.only);
