@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use support::{Log, Mesh, Reply, address, addresses, get, ms, ok, s};
+use support::{Mesh, Reply, address, addresses, get, ms, ok, s};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
@@ -23,7 +23,7 @@ use tower_mesh::policy::{
     FailureAccrual, Fidelity, HttpPolicy, Load, Meta, PeakEwma, PenaltyPeakEwma, Protocol, Queue,
     Ratio, Retry, Route, RouteBackend, RouteDistribution, RoutePolicy, Rule, Timeouts, Unified,
 };
-use tower_mesh::{Body, BoxError, Client, Endpoint, Error, ErrorKind, RequestOptions, Served};
+use tower_mesh::{Body, BoxError, Client, Endpoint, ErrorKind, RequestOptions, Served};
 
 fn with(options: RequestOptions) -> Request<Body> {
     let mut request = get();
@@ -708,6 +708,3 @@ async fn equals_get_equal_shares_whoever_is_ejected() {
         assert!(chi < 34.0, "{count} {down:?} {shares:?} {chi}");
     }
 }
-
-#[allow(dead_code)]
-fn unused(_: Log, _: Error) {}

@@ -49,7 +49,8 @@ struct State {
 /// The part that changes with the endpoint's metadata.
 struct Site {
     endpoint: Endpoint,
-    leaf: OnceLock<Box<dyn Leaf>>,
+    // None once it has left: what it is still asked then is not worth keeping connections for.
+    leaf: Option<OnceLock<Box<dyn Leaf>>>,
 }
 
 /// What the cells of one backend share.
@@ -228,14 +229,17 @@ impl Cell {
     /// A fresh call of its leaf, which is made if there is none yet.
     pub(crate) fn start(&self, connector: &dyn ErasedConnect) -> Pin<Box<dyn LeafCall>> {
         let site = self.site.load();
-        site.leaf
-            .get_or_init(|| connector.connect_erased(&site.endpoint))
-            .start()
+        let connect = || connector.connect_erased(&site.endpoint);
+        match &site.leaf {
+            Some(leaf) => leaf.get_or_init(connect).start(),
+            None => connect().start(),
+        }
     }
 
     /// It joined the set, or its metadata may have changed. What was learned stays.
     pub(crate) fn join(&self, endpoint: Endpoint) {
-        if self.site.load().endpoint != endpoint {
+        let site = self.site.load();
+        if site.leaf.is_none() || site.endpoint != endpoint {
             self.site.store(Arc::new(Site::new(endpoint)));
         }
         let mut state = lock(&self.state);
@@ -245,7 +249,10 @@ impl Cell {
 
     /// It left the set. Its connections are let go when the requests on them have ended; what was learned stays.
     pub(crate) fn leave(&self) {
-        self.site.store(Arc::new(Site::new(self.endpoint())));
+        self.site.store(Arc::new(Site {
+            endpoint: self.endpoint(),
+            leaf: None,
+        }));
         let mut state = lock(&self.state);
         state.member = false;
         self.recount(&mut state);
@@ -424,7 +431,7 @@ impl Site {
     fn new(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
-            leaf: OnceLock::new(),
+            leaf: Some(OnceLock::new()),
         }
     }
 }
