@@ -106,6 +106,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
             let body = StreamBody::new(tokio_stream::iter(std::iter::repeat_with(frame)));
             response.body(Body::new(body))
         }
+        // hyper's HTTP/2 server would send the body of a HEAD.
+        _ if request.method() == Method::HEAD => {
+            response.header("content-length", "10").body(Body::empty())
+        }
         _ => response.body(Body::from("0123456789")),
     };
     Ok(response.unwrap())
