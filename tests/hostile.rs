@@ -708,3 +708,34 @@ async fn equals_get_equal_shares_whoever_is_ejected() {
         assert!(chi < 34.0, "{count} {down:?} {shares:?} {chi}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_nobody_has_tried_yet_is_tried() {
+    for count in [2, 10] {
+        let mesh = Mesh::new(|_, _| Reply::Status(200, ms(1)));
+        let (sender, receiver) = watch::channel(vec![Endpoint::new(address(1))]);
+        let client = Client::builder(ClientPolicy::http().build().unwrap())
+            .endpoints(receiver)
+            .seed(1)
+            .build(mesh.connect())
+            .unwrap();
+        let minute = async || {
+            for _ in 0..600 {
+                let response = client.request(get()).await.unwrap();
+                response.into_body().collect().await.unwrap();
+                tokio::time::sleep(ms(100)).await;
+            }
+        };
+        minute().await;
+        let all = addresses(count).into_iter().map(Endpoint::new);
+        sender.send(all.collect()).unwrap();
+        // What is not known yet is taken for 30 ms, which fade over 10 s.
+        minute().await;
+        mesh.seen.lock().unwrap().clear();
+        minute().await;
+        for n in 1..=count {
+            let share = mesh.count(address(n)) * usize::from(count);
+            assert!((150..2400).contains(&share), "{n} of {count}: {share}");
+        }
+    }
+}

@@ -116,7 +116,7 @@ impl Cell {
         load: Load,
         now: Instant,
     ) -> Self {
-        let latency = Estimate::new(load.ewma());
+        let latency = Estimate::since(load.ewma(), pool.epoch.nanos(now));
         let penalty = Estimate::from_words((0, u64::MAX));
         let words = |(value, stamp)| [AtomicU64::new(value), AtomicU64::new(stamp)];
         Self {
