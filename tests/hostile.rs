@@ -739,3 +739,77 @@ async fn an_endpoint_nobody_has_tried_yet_is_tried() {
         }
     }
 }
+
+// Requests whose body stalls in the middle, or that the endpoint does not read.
+fn stalled(started: bool) -> Request<Body> {
+    let frame = Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x")));
+    let frames = tokio_stream::iter(started.then_some(frame));
+    let frames = frames.chain(tokio_stream::pending());
+    Request::post("http://web.shop/")
+        .body(Body::new(StreamBody::new(Box::pin(frames))))
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_stalls_its_own_upload_is_no_failure_of_the_endpoint() {
+    let reads = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let leaf = {
+        let reads = Arc::clone(&reads);
+        move |_: &Endpoint| {
+            let reads = Arc::clone(&reads);
+            tower::service_fn(move |request: Request<Body>| {
+                let reads = reads.load(Ordering::Relaxed);
+                async move {
+                    if !reads {
+                        std::future::pending::<()>().await;
+                    }
+                    request.into_body().collect().await?;
+                    Ok::<_, BoxError>(Response::new(Body::empty()))
+                }
+            })
+        }
+    };
+    let all = [
+        Timeouts::request(s(1)),
+        Timeouts {
+            idle: Some(s(1)),
+            ..Timeouts::default()
+        },
+    ];
+    for timeouts in all {
+        let policy = ClientPolicy::http()
+            .timeouts(timeouts)
+            .failure_accrual(FailureAccrual::consecutive(1).slow_call(ms(100)))
+            .build()
+            .unwrap();
+        let client = Client::builder(policy)
+            .endpoints(addresses(1))
+            .build(leaf.clone())
+            .unwrap();
+        reads.store(true, Ordering::Relaxed);
+        for started in [false, true] {
+            assert!(
+                client
+                    .request(stalled(started))
+                    .await
+                    .unwrap_err()
+                    .is_deadline()
+            );
+            // Its caller may leave before, too.
+            let left = tokio::time::timeout(ms(500), client.request(stalled(started)));
+            assert!(left.await.is_err());
+        }
+        let gates = || {
+            client
+                .snapshot()
+                .endpoints()
+                .all(|e| e.gate == Gate::Closed)
+        };
+        assert!(gates(), "{timeouts:?}");
+        assert!(latency(&client) <= ms(30), "{:?}", latency(&client));
+        // Whereas an endpoint that does not read is to blame.
+        reads.store(false, Ordering::Relaxed);
+        assert!(client.request(stalled(true)).await.is_err());
+        assert!(!gates(), "{timeouts:?}");
+    }
+}

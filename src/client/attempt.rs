@@ -13,11 +13,14 @@ use crate::verdict::{Outcome, Settle, Ticket, Verdict};
 
 /// An endpoint that was chosen, and the call to it.
 ///
-/// Dropped before the request was sent it gives its ticket back as if nothing had been; dropped after that it settles.
+/// Dropped before the request was sent it gives its ticket back as if nothing had been; dropped after that it settles: as a
+/// wait in vain, unless the endpoint was waiting for the rest of the request.
 pub(super) struct Attempt {
     pub(super) cell: Arc<Cell>,
     pub(super) call: Pin<Box<dyn LeafCall>>,
     pub(super) limits: Limits,
+    /// Whether the endpoint answers when it has all of the request.
+    pub(super) caller_first: bool,
     // None once it was taken out to settle.
     ticket: Option<Ticket>,
     sent: bool,
@@ -57,6 +60,7 @@ impl Attempt {
             cell,
             call,
             limits: Limits::default(),
+            caller_first: false,
             ticket: Some(ticket),
             sent: false,
         }
@@ -70,6 +74,11 @@ impl Attempt {
         self.ticket
             .as_ref()
             .is_some_and(|ticket| ticket.note().probe)
+    }
+
+    /// Whether the endpoint waits for the rest of the request, which the caller does not have yet.
+    pub(super) fn waits_for_caller(&self) -> bool {
+        self.caller_first && self.limits.wait_for_caller()
     }
 
     pub(super) fn send(&mut self, request: Request<Body>) {
@@ -92,10 +101,13 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.sent
-            && let Some(ticket) = self.ticket.take()
-        {
+        let Some(ticket) = self.ticket.take() else {
+            return;
+        };
+        if !self.sent {
             ticket.give_back();
+        } else if self.waits_for_caller() {
+            ticket.settle(&Outcome::NEUTRAL);
         }
     }
 }

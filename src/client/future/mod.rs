@@ -257,6 +257,9 @@ impl Walk {
         self.step = Step::Done;
         self.in_flight = None;
         self.plan = None;
+        // Whoever keeps a future that is over keeps nothing of others.
+        self.prior = None;
+        self.token = None;
         if let Err(error) = &result {
             let (number, why) = (self.number, error.kind().name());
             self.tell(Instant::now(), || Decision::Refused {
