@@ -813,3 +813,40 @@ async fn a_caller_that_stalls_its_own_upload_is_no_failure_of_the_endpoint() {
         assert!(!gates(), "{timeouts:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn backends_that_no_policy_names_any_more_are_forgotten() {
+    let mesh = Mesh::new(|_, n| Reply::Status(if n == 0 { 500 } else { 200 }, ms(1)));
+    let named = |name: &str| {
+        let accrual = FailureAccrual::consecutive(1)
+            .backoff(ExponentialBackoff::try_new(s(3600), s(3600), Ratio::ZERO).unwrap());
+        let policy = ClientPolicy::http().named(name).failure_accrual(accrual);
+        policy.build().unwrap()
+    };
+    let (policies, receiver) = watch::channel(named("web"));
+    let (lists, list) = watch::channel(vec![Endpoint::new(address(1))]);
+    let client = Client::builder(receiver)
+        .resolver(move |_: &Backend| Some(Endpoints::from(list.clone())))
+        .build(mesh.connect())
+        .unwrap();
+    client.ready(s(1)).await.unwrap();
+    client.request(get()).await.unwrap();
+    let use_policy = async |name: &str| {
+        policies.send(named(name)).unwrap();
+        tokio::time::sleep(ms(1)).await;
+        client.ready(s(1)).await.unwrap();
+        client
+            .snapshot()
+            .endpoints()
+            .all(|e| e.gate == Gate::Closed)
+    };
+    // What it is away for is what it may come back from.
+    assert!(use_policy("other").await);
+    tokio::time::sleep(s(500)).await;
+    assert!(!use_policy("web").await, "remembered");
+    for n in 0..20 {
+        tokio::time::sleep(s(500)).await;
+        use_policy(&format!("web-{n}")).await;
+    }
+    assert!(lists.receiver_count() < 10, "{}", lists.receiver_count());
+}

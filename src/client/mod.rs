@@ -188,6 +188,7 @@ impl Shared {
         if self.plan.swap(Some(Arc::new(plan))).is_some() {
             observers.tell(now, || Decision::Swapped);
         }
+        self.backends.compiled(now);
         self.plan_changed.notify_waiters();
     }
 
