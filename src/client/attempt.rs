@@ -19,8 +19,6 @@ pub(super) struct Attempt {
     pub(super) cell: Arc<Cell>,
     pub(super) call: Pin<Box<dyn LeafCall>>,
     pub(super) limits: Limits,
-    /// Whether the endpoint answers when it has all of the request.
-    pub(super) caller_first: bool,
     // None once it was taken out to settle.
     ticket: Option<Ticket>,
     sent: bool,
@@ -60,7 +58,6 @@ impl Attempt {
             cell,
             call,
             limits: Limits::default(),
-            caller_first: false,
             ticket: Some(ticket),
             sent: false,
         }
@@ -74,11 +71,6 @@ impl Attempt {
         self.ticket
             .as_ref()
             .is_some_and(|ticket| ticket.note().probe)
-    }
-
-    /// Whether the endpoint waits for the rest of the request, which the caller does not have yet.
-    pub(super) fn waits_for_caller(&self) -> bool {
-        self.caller_first && self.limits.wait_for_caller()
     }
 
     pub(super) fn send(&mut self, request: Request<Body>) {
@@ -106,7 +98,7 @@ impl Drop for Attempt {
         };
         if !self.sent {
             ticket.give_back();
-        } else if self.waits_for_caller() {
+        } else if self.limits.wait_for_caller() {
             ticket.settle(&Outcome::NEUTRAL);
         }
     }

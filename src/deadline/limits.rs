@@ -55,6 +55,8 @@ pub(crate) struct Progress {
     active: AtomicU64,
     // The same; the maximum until the body has ended.
     flushed: AtomicU64,
+    // Whether the answer may come before all of the request.
+    duplex: bool,
     // Whether the caller was asked for the next frame and has none yet.
     asked: AtomicBool,
     waiting: Mutex<Option<Waker>>,
@@ -88,7 +90,7 @@ impl Limits {
         self.response.is_some() || self.idle.is_some()
     }
 
-    /// Whether it is the caller who is waited for: for the next frame of the request's body.
+    /// Whether the endpoint waits for the next frame of the request's body, which the caller does not have yet.
     pub(crate) fn wait_for_caller(&self) -> bool {
         self.progress
             .as_ref()
@@ -225,9 +227,10 @@ impl BodyLimit {
 // === impl Progress ===
 
 impl Progress {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant, duplex: bool) -> Self {
         Self {
             epoch: Epoch::new(now),
+            duplex,
             active: AtomicU64::new(0),
             flushed: AtomicU64::new(NOT_YET),
             asked: AtomicBool::new(false),
@@ -241,7 +244,7 @@ impl Progress {
     }
 
     fn asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
+        !self.duplex && self.asked.load(Ordering::Relaxed)
     }
 
     /// A frame was taken.

@@ -107,9 +107,9 @@ impl Walk {
         let mut limits = Limits::new(now, self.deadline, try_until, response, idle_now);
         let mut body = body;
         // gRPC goes both ways at once: there, a request that is not over says nothing of who waits for whom.
-        attempt.caller_first = !self.grpc;
-        if is_stream && (attempt.caller_first || limits.follow_request()) {
-            let progress = Arc::new(Progress::new(now));
+        let duplex = self.grpc;
+        if is_stream && (!duplex || limits.follow_request()) {
+            let progress = Arc::new(Progress::new(now, duplex));
             body = body.with_progress(Arc::clone(&progress));
             limits = limits.with_progress(progress);
         }
@@ -151,7 +151,7 @@ impl Walk {
                     return self.sleep(Step::Call { backend, attempt }, until);
                 };
                 // It had its time: that is evidence against the endpoint, unless it waited for the caller.
-                let outcome = if attempt.waits_for_caller() {
+                let outcome = if attempt.limits.wait_for_caller() {
                     Outcome::NEUTRAL
                 } else {
                     Outcome::FAILURE
