@@ -93,7 +93,8 @@ enum Step {
     Ready {
         backend: usize,
         first: Attempt,
-        second: Option<Attempt>,
+        // Rare, and as large as the first.
+        second: Option<Box<Attempt>>,
         until: Instant,
     },
     /// It was sent.
