@@ -131,7 +131,8 @@ impl Balance {
             }
             Update::Add(endpoints) => (self.join(&mut known, endpoints, now), 0),
             Update::Remove(addresses) => {
-                (0, known.leave(|address| addresses.contains(address), now))
+                let gone: std::collections::BTreeSet<_> = addresses.into_iter().collect();
+                (0, known.leave(|address| gone.contains(address), now))
             }
         };
         known.forget(now);
