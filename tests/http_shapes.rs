@@ -269,15 +269,19 @@ async fn upgraded_connections_are_the_callers() {
 
 #[tokio::test]
 async fn an_upgraded_connection_outlives_its_client() {
-    let client = client(Version::Http1).await;
-    let connect = Request::connect("db.shop:5432")
-        .body(Body::empty())
-        .unwrap();
-    let response = client.request(connect).await.unwrap();
-    drop(client);
-    let mut io = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
-    io.write_all(b"four").await.unwrap();
-    let mut answer = Vec::new();
-    io.read_to_end(&mut answer).await.unwrap();
-    assert_eq!(answer, b"ruof");
+    for version in [Version::Http1, Version::Http2] {
+        let client = client(version).await;
+        let connect = Request::connect("db.shop:5432")
+            .body(Body::empty())
+            .unwrap();
+        let response = client.request(connect).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_quiet(&client, "a tunnel");
+        drop(client);
+        let mut io = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        io.write_all(b"four").await.unwrap();
+        let mut answer = Vec::new();
+        io.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"ruof", "{version:?}");
+    }
 }
