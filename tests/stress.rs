@@ -1,7 +1,11 @@
 //! Many tasks on many threads, callers that leave, endpoints and policies that come and go: what must hold when all is quiet.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +21,7 @@ use tower_mesh::policy::{
     Unified,
 };
 use tower_mesh::{Body, BoxError, Client, Endpoint, RequestOptions};
+use tower_service::Service;
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -79,7 +84,8 @@ fn policy(n: u64) -> ClientPolicy {
 fn leaf(dice: Dice, well: Arc<AtomicBool>) -> impl tower_mesh::Connect {
     move |_: &Endpoint| {
         let (dice, well) = (dice.clone(), Arc::clone(&well));
-        tower::service_fn(move |request: Request<Body>| {
+        let (moody, mood) = (dice.clone(), Arc::clone(&well));
+        let service = tower::service_fn(move |request: Request<Body>| {
             let (dice, well) = (dice.clone(), Arc::clone(&well));
             async move {
                 let _request = request;
@@ -114,7 +120,69 @@ fn leaf(dice: Dice, well: Arc<AtomicBool>) -> impl tower_mesh::Connect {
                 };
                 Ok(Response::builder().status(status).body(body).unwrap())
             }
-        })
+        });
+        Moody {
+            service,
+            dice: moody,
+            well: mood,
+            mood: None,
+        }
+    }
+}
+
+// Not ready at once, now and then, or never, or broken.
+struct Moody<S> {
+    service: S,
+    dice: Dice,
+    well: Arc<AtomicBool>,
+    mood: Option<Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + Sync>>>,
+}
+
+impl<S: Clone> Clone for Moody<S> {
+    fn clone(&self) -> Self {
+        Self {
+            service: self.service.clone(),
+            dice: self.dice.clone(),
+            well: Arc::clone(&self.well),
+            mood: None,
+        }
+    }
+}
+
+impl<S> Service<Request<Body>> for Moody<S>
+where
+    S: Service<Request<Body>, Error = BoxError>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        let (dice, well) = (&self.dice, &self.well);
+        let mood = self.mood.get_or_insert_with(|| {
+            let what = if well.load(Ordering::Relaxed) {
+                9
+            } else {
+                dice.below(10)
+            };
+            Box::pin(async move {
+                match what {
+                    0 => std::future::pending().await,
+                    1 => Err("unready".into()),
+                    2 | 3 => {
+                        tokio::time::sleep(ms(what)).await;
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                }
+            })
+        });
+        mood.as_mut().poll(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> S::Future {
+        self.mood = None;
+        self.service.call(request)
     }
 }
 
@@ -258,6 +326,63 @@ fn nobody_who_waits_is_forgotten() {
             snapshot.backends.iter().map(|b| b.waiting).sum::<usize>(),
             0
         );
+    });
+}
+
+#[test]
+fn every_token_is_spent_once_or_back_in_the_bank() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let dice = Dice::default();
+        for round in 0..20u64 {
+            let seen = Arc::new(Mutex::new(BTreeMap::<String, u64>::new()));
+            let leaf = {
+                let (dice, seen) = (dice.clone(), Arc::clone(&seen));
+                move |_: &Endpoint| {
+                    let (dice, seen) = (dice.clone(), Arc::clone(&seen));
+                    tower::service_fn(move |request: Request<Body>| {
+                        let path = request.uri().path().to_owned();
+                        *seen.lock().unwrap().entry(path).or_default() += 1;
+                        let wait = dice.below(3);
+                        async move {
+                            tokio::time::sleep(ms(wait)).await;
+                            let response = Response::builder().status(503);
+                            Ok::<_, BoxError>(response.body(Body::empty()).unwrap())
+                        }
+                    })
+                }
+            };
+            let budget = Budget::percent(20).min_per_sec(0);
+            let retry = Retry::on(500..=599).limit(3).backoff(backoff(0, 4));
+            let accrual = FailureAccrual::consecutive(3).backoff(backoff(0, 3));
+            let policy = ClientPolicy::http()
+                .retry(retry.budget(budget))
+                .failure_accrual(accrual);
+            let client = Client::builder(policy.build().unwrap())
+                .endpoints(all())
+                .seed(round)
+                .build(leaf)
+                .unwrap();
+            let calls: Vec<_> = (0..60)
+                .map(|n| {
+                    let request = Request::get(format!("http://web/{n}"));
+                    let call = client.request(request.body(Body::empty()).unwrap());
+                    let patience = ms(if n % 2 == 0 { dice.below(6) } else { 5000 });
+                    tokio::spawn(tokio::time::timeout(patience, call))
+                })
+                .collect();
+            for call in calls {
+                let _ = call.await.unwrap();
+            }
+            let extra: u64 = seen.lock().unwrap().values().map(|sent| sent - 1).sum();
+            let banks = client.snapshot().budgets_milli;
+            assert_eq!(banks.len(), 1);
+            assert_eq!(banks[0] + extra * 1000, 10_000, "{extra}");
+        }
     });
 }
 
