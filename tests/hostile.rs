@@ -23,7 +23,7 @@ use tower_mesh::policy::{
     FailureAccrual, Fidelity, HttpPolicy, Load, Meta, PeakEwma, PenaltyPeakEwma, Protocol, Queue,
     Ratio, Retry, Route, RouteBackend, RouteDistribution, RoutePolicy, Rule, Timeouts, Unified,
 };
-use tower_mesh::{Body, BoxError, Client, Endpoint, ErrorKind, RequestOptions, Served};
+use tower_mesh::{Body, BoxError, Client, Endpoint, Error, ErrorKind, RequestOptions, Served};
 
 fn with(options: RequestOptions) -> Request<Body> {
     let mut request = get();
@@ -847,4 +847,36 @@ async fn backends_that_no_policy_names_any_more_are_forgotten() {
         use_policy(&format!("web-{n}")).await;
     }
     assert!(lists.receiver_count() < 10, "{}", lists.receiver_count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_comes_back_after_the_deadline_blames_nobody_else() {
+    let leaf = |_: &Endpoint| {
+        tower::service_fn(|_: Request<Body>| async {
+            let frame = Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x")));
+            let frames = tokio_stream::once(frame).chain(tokio_stream::pending());
+            Ok::<_, BoxError>(Response::new(Body::new(StreamBody::new(Box::pin(frames)))))
+        })
+    };
+    for (pause, gate_closed) in [(s(3), true), (s(1), false)] {
+        let policy = ClientPolicy::http()
+            .timeouts(Timeouts::request(s(2)))
+            .failure_accrual(FailureAccrual::consecutive(1))
+            .build()
+            .unwrap();
+        let client = Client::builder(policy)
+            .endpoints(addresses(1))
+            .build(leaf)
+            .unwrap();
+        let mut body = client.request(get()).await.unwrap().into_body();
+        body.frame().await.unwrap().unwrap();
+        tokio::time::sleep(pause).await;
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert!(Error::find(&*error).unwrap().is_deadline());
+        let snapshot = client.snapshot();
+        assert_eq!(snapshot.in_flight, 0);
+        for endpoint in snapshot.endpoints() {
+            assert_eq!(endpoint.gate == Gate::Closed, gate_closed, "{pause:?}");
+        }
+    }
 }

@@ -195,6 +195,10 @@ impl From<Timeout> for ErrorKind {
 // === impl BodyLimit ===
 
 impl BodyLimit {
+    pub(crate) fn is_some(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
     pub(crate) fn awaited(&mut self) {
         if let Self::Moving(limits) = self {
             limits.awaited();
