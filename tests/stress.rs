@@ -135,8 +135,10 @@ struct Moody<S> {
     service: S,
     dice: Dice,
     well: Arc<AtomicBool>,
-    mood: Option<Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + Sync>>>,
+    mood: Option<Pin<Box<Mood>>>,
 }
+
+type Mood = dyn Future<Output = Result<(), BoxError>> + Send + Sync;
 
 impl<S: Clone> Clone for Moody<S> {
     fn clone(&self) -> Self {
