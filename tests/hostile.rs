@@ -880,3 +880,36 @@ async fn a_caller_that_comes_back_after_the_deadline_blames_nobody_else() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_with_two_settings_does_not_forget_at_every_update() {
+    let mesh = Mesh::new(|_, _| Reply::Status(500, ms(1)));
+    let policy = |timeout| {
+        let mut policy = ClientPolicy::http()
+            .timeouts(Timeouts::request(timeout))
+            .failure_accrual(FailureAccrual::consecutive(1))
+            .build()
+            .unwrap();
+        // For HTTP/1 requests nothing is ejected; the endpoints are the same ones.
+        if let Protocol::Detect { http1, .. } = &mut policy.protocol {
+            http1.failure_accrual = None;
+        }
+        policy
+    };
+    let (sender, receiver) = watch::channel(policy(s(1)));
+    let client = Client::builder(receiver)
+        .endpoints(addresses(1))
+        .build(mesh.connect())
+        .unwrap();
+    client.request(get()).await.unwrap();
+    let ejected = || {
+        client
+            .snapshot()
+            .endpoints()
+            .all(|e| e.gate != Gate::Closed)
+    };
+    assert!(ejected());
+    sender.send(policy(s(2))).unwrap();
+    tokio::time::sleep(ms(1)).await;
+    assert!(ejected());
+}

@@ -30,6 +30,9 @@ struct Known {
     // Whether the plan that is being compiled names it; if not, since when none does.
     named: bool,
     left: Option<Instant>,
+    // What that plan wants of it. If it says so twice, the last word counts, and only that: or else what the first forgets
+    // would be forgotten.
+    wanted: Option<Settings>,
 }
 
 /// Where the builder was told to find endpoints.
@@ -80,7 +83,7 @@ impl Backends {
         if let Some(known) = known.get_mut(&key(backend)) {
             known.named = true;
             known.left = None;
-            known.state.balance.configure(settings, now);
+            known.wanted = Some(settings.clone());
             return Arc::clone(&known.state);
         }
         let state = Arc::new(self.make(backend, settings, now));
@@ -88,16 +91,21 @@ impl Backends {
             state: Arc::clone(&state),
             named: true,
             left: None,
+            wanted: None,
         };
         known.insert(key(backend), entry);
         state
     }
 
-    /// A plan is in force: lets go of those that none has named for long, and that no request is on its way to.
+    /// A plan is complete: its settings count, and those that none has named for long, and that no request is on its way to,
+    /// are let go of.
     pub(crate) fn compiled(&self, now: Instant) {
         let mut gone = Vec::new();
         let mut known = lock(&self.known);
         known.retain(|_, known| {
+            if let Some(settings) = known.wanted.take() {
+                known.state.balance.configure(&settings, now);
+            }
             if std::mem::take(&mut known.named) {
                 return true;
             }
