@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use support::{Log, Mesh, Reply, address, addresses, get, ms, ok, s};
+use support::{Mesh, Reply, address, addresses, get, ms, ok, s};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
@@ -641,13 +641,11 @@ async fn endpoint_lists_of_all_sizes_with_and_without_duplicates() {
         (Update::Add(many.clone()), 10_000),
         (Update::Reset(twice), 2),
     ] {
-        let began = std::time::Instant::now();
         sender.send(Ok::<_, BoxError>(update)).unwrap();
         tokio::time::sleep(ms(1)).await;
         assert_eq!(client.snapshot().endpoints().count(), count);
         let call = tokio::time::timeout(ms(100), client.request(get())).await;
         assert_eq!(call.is_ok(), count > 0);
-        assert!(began.elapsed() < s(5), "{count} {:?}", began.elapsed());
     }
 }
 
@@ -702,12 +700,216 @@ async fn equals_get_equal_shares_whoever_is_ejected() {
         let expected = 9000.0 / shares.len() as f64;
         let chi: f64 = shares
             .iter()
-            .map(|share| (*share as f64 - expected).powi(2) / expected)
+            .map(|share| (*share as f64 - expected) * (*share as f64 - expected) / expected)
             .sum();
         // The 99.99th percentile for nine degrees of freedom is 33.7.
         assert!(chi < 34.0, "{count} {down:?} {shares:?} {chi}");
     }
 }
 
-#[allow(dead_code)]
-fn unused(_: Log, _: Error) {}
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_nobody_has_tried_yet_is_tried() {
+    for count in [2, 10] {
+        let mesh = Mesh::new(|_, _| Reply::Status(200, ms(1)));
+        let (sender, receiver) = watch::channel(vec![Endpoint::new(address(1))]);
+        let client = Client::builder(ClientPolicy::http().build().unwrap())
+            .endpoints(receiver)
+            .seed(1)
+            .build(mesh.connect())
+            .unwrap();
+        let minute = async || {
+            for _ in 0..600 {
+                let response = client.request(get()).await.unwrap();
+                response.into_body().collect().await.unwrap();
+                tokio::time::sleep(ms(100)).await;
+            }
+        };
+        minute().await;
+        let all = addresses(count).into_iter().map(Endpoint::new);
+        sender.send(all.collect()).unwrap();
+        // What is not known yet is taken for 30 ms, which fade over 10 s.
+        minute().await;
+        mesh.seen.lock().unwrap().clear();
+        minute().await;
+        for n in 1..=count {
+            let share = mesh.count(address(n)) * usize::from(count);
+            assert!((150..2400).contains(&share), "{n} of {count}: {share}");
+        }
+    }
+}
+
+// Requests whose body stalls in the middle, or that the endpoint does not read.
+fn stalled(started: bool) -> Request<Body> {
+    let frame = Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x")));
+    let frames = tokio_stream::iter(started.then_some(frame));
+    let frames = frames.chain(tokio_stream::pending());
+    Request::post("http://web.shop/")
+        .body(Body::new(StreamBody::new(Box::pin(frames))))
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_stalls_its_own_upload_is_no_failure_of_the_endpoint() {
+    let reads = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let leaf = {
+        let reads = Arc::clone(&reads);
+        move |_: &Endpoint| {
+            let reads = Arc::clone(&reads);
+            tower::service_fn(move |request: Request<Body>| {
+                let reads = reads.load(Ordering::Relaxed);
+                async move {
+                    if !reads {
+                        std::future::pending::<()>().await;
+                    }
+                    request.into_body().collect().await?;
+                    Ok::<_, BoxError>(Response::new(Body::empty()))
+                }
+            })
+        }
+    };
+    let all = [
+        Timeouts::request(s(1)),
+        Timeouts {
+            idle: Some(s(1)),
+            ..Timeouts::default()
+        },
+    ];
+    for timeouts in all {
+        let policy = ClientPolicy::http()
+            .timeouts(timeouts)
+            .failure_accrual(FailureAccrual::consecutive(1).slow_call(ms(100)))
+            .build()
+            .unwrap();
+        let client = Client::builder(policy)
+            .endpoints(addresses(1))
+            .build(leaf.clone())
+            .unwrap();
+        reads.store(true, Ordering::Relaxed);
+        for started in [false, true] {
+            assert!(
+                client
+                    .request(stalled(started))
+                    .await
+                    .unwrap_err()
+                    .is_deadline()
+            );
+            // Its caller may leave before, too.
+            let left = tokio::time::timeout(ms(500), client.request(stalled(started)));
+            assert!(left.await.is_err());
+        }
+        let gates = || {
+            client
+                .snapshot()
+                .endpoints()
+                .all(|e| e.gate == Gate::Closed)
+        };
+        assert!(gates(), "{timeouts:?}");
+        assert!(latency(&client) <= ms(30), "{:?}", latency(&client));
+        // Whereas an endpoint that does not read is to blame.
+        reads.store(false, Ordering::Relaxed);
+        assert!(client.request(stalled(true)).await.is_err());
+        assert!(!gates(), "{timeouts:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn backends_that_no_policy_names_any_more_are_forgotten() {
+    let mesh = Mesh::new(|_, n| Reply::Status(if n == 0 { 500 } else { 200 }, ms(1)));
+    let named = |name: &str| {
+        let accrual = FailureAccrual::consecutive(1)
+            .backoff(ExponentialBackoff::try_new(s(3600), s(3600), Ratio::ZERO).unwrap());
+        let policy = ClientPolicy::http().named(name).failure_accrual(accrual);
+        policy.build().unwrap()
+    };
+    let (policies, receiver) = watch::channel(named("web"));
+    let (lists, list) = watch::channel(vec![Endpoint::new(address(1))]);
+    let client = Client::builder(receiver)
+        .resolver(move |_: &Backend| Some(Endpoints::from(list.clone())))
+        .build(mesh.connect())
+        .unwrap();
+    client.ready(s(1)).await.unwrap();
+    client.request(get()).await.unwrap();
+    let use_policy = async |name: &str| {
+        policies.send(named(name)).unwrap();
+        tokio::time::sleep(ms(1)).await;
+        client.ready(s(1)).await.unwrap();
+        client
+            .snapshot()
+            .endpoints()
+            .all(|e| e.gate == Gate::Closed)
+    };
+    // What it is away for is what it may come back from.
+    assert!(use_policy("other").await);
+    tokio::time::sleep(s(500)).await;
+    assert!(!use_policy("web").await, "remembered");
+    for n in 0..20 {
+        tokio::time::sleep(s(500)).await;
+        use_policy(&format!("web-{n}")).await;
+    }
+    assert!(lists.receiver_count() < 10, "{}", lists.receiver_count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_comes_back_after_the_deadline_blames_nobody_else() {
+    let leaf = |_: &Endpoint| {
+        tower::service_fn(|_: Request<Body>| async {
+            let frame = Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x")));
+            let frames = tokio_stream::once(frame).chain(tokio_stream::pending());
+            Ok::<_, BoxError>(Response::new(Body::new(StreamBody::new(Box::pin(frames)))))
+        })
+    };
+    for (pause, gate_closed) in [(s(3), true), (s(1), false)] {
+        let policy = ClientPolicy::http()
+            .timeouts(Timeouts::request(s(2)))
+            .failure_accrual(FailureAccrual::consecutive(1))
+            .build()
+            .unwrap();
+        let client = Client::builder(policy)
+            .endpoints(addresses(1))
+            .build(leaf)
+            .unwrap();
+        let mut body = client.request(get()).await.unwrap().into_body();
+        body.frame().await.unwrap().unwrap();
+        tokio::time::sleep(pause).await;
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert!(Error::find(&*error).unwrap().is_deadline());
+        let snapshot = client.snapshot();
+        assert_eq!(snapshot.in_flight, 0);
+        for endpoint in snapshot.endpoints() {
+            assert_eq!(endpoint.gate == Gate::Closed, gate_closed, "{pause:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_with_two_settings_does_not_forget_at_every_update() {
+    let mesh = Mesh::new(|_, _| Reply::Status(500, ms(1)));
+    let policy = |timeout| {
+        let mut policy = ClientPolicy::http()
+            .timeouts(Timeouts::request(timeout))
+            .failure_accrual(FailureAccrual::consecutive(1))
+            .build()
+            .unwrap();
+        // For HTTP/1 requests nothing is ejected; the endpoints are the same ones.
+        if let Protocol::Detect { http1, .. } = &mut policy.protocol {
+            http1.failure_accrual = None;
+        }
+        policy
+    };
+    let (sender, receiver) = watch::channel(policy(s(1)));
+    let client = Client::builder(receiver)
+        .endpoints(addresses(1))
+        .build(mesh.connect())
+        .unwrap();
+    client.request(get()).await.unwrap();
+    let ejected = || {
+        client
+            .snapshot()
+            .endpoints()
+            .all(|e| e.gate != Gate::Closed)
+    };
+    assert!(ejected());
+    sender.send(policy(s(2))).unwrap();
+    tokio::time::sleep(ms(1)).await;
+    assert!(ejected());
+}

@@ -24,7 +24,7 @@ use crate::endpoint::{Cell, Endpoint, Pool};
 use crate::policy::{FailureAccrual, Load, Queue};
 
 /// How long, and for how many endpoints at most, what was learned is kept after they left.
-const REMEMBERED: Duration = Duration::from_secs(600);
+pub(crate) const REMEMBERED: Duration = Duration::from_secs(600);
 const MAX_REMEMBERED: usize = 4096;
 
 /// The endpoints of one backend. Picks read a snapshot; joins and leaves publish a new one.
@@ -135,7 +135,8 @@ impl Balance {
             }
             Update::Add(endpoints) => (self.join(&mut known, endpoints, now), 0),
             Update::Remove(addresses) => {
-                (0, known.leave(|address| addresses.contains(address), now))
+                let gone: std::collections::BTreeSet<_> = addresses.into_iter().collect();
+                (0, known.leave(|address| gone.contains(address), now))
             }
         };
         known.forget(now);

@@ -13,7 +13,8 @@ use crate::verdict::{Outcome, Settle, Ticket, Verdict};
 
 /// An endpoint that was chosen, and the call to it.
 ///
-/// Dropped before the request was sent it gives its ticket back as if nothing had been; dropped after that it settles.
+/// Dropped before the request was sent it gives its ticket back as if nothing had been; dropped after that it settles: as a
+/// wait in vain, unless the endpoint was waiting for the rest of the request.
 pub(super) struct Attempt {
     pub(super) cell: Arc<Cell>,
     pub(super) call: Pin<Box<dyn LeafCall>>,
@@ -90,10 +91,13 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.sent
-            && let Some(ticket) = self.ticket.take()
-        {
+        let Some(ticket) = self.ticket.take() else {
+            return;
+        };
+        if !self.sent {
             ticket.give_back();
+        } else if self.limits.wait_for_caller() {
+            ticket.settle(&Outcome::NEUTRAL);
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::earlier;
 use crate::core::error::ErrorKind;
-use crate::core::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::core::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::core::time::{Epoch, after};
 
 /// Every limit in time of one attempt, from its dispatch to the end of its response's body.
@@ -24,7 +24,7 @@ pub(crate) struct Limits {
     sent: Option<Instant>,
     // The last that was seen of the response, or the dispatch; since when the next frame is waited for.
     active: Option<Instant>,
-    // How far the request's body is, if it is a stream and somebody needs to know.
+    // How far the request's body is, if it is a stream.
     progress: Option<Arc<Progress>>,
 }
 
@@ -55,6 +55,10 @@ pub(crate) struct Progress {
     active: AtomicU64,
     // The same; the maximum until the body has ended.
     flushed: AtomicU64,
+    // Whether the answer may come before all of the request.
+    duplex: bool,
+    // Whether the caller was asked for the next frame and has none yet.
+    asked: AtomicBool,
     waiting: Mutex<Option<Waker>>,
 }
 
@@ -81,9 +85,16 @@ impl Limits {
         }
     }
 
-    /// Whether it matters how far a streaming request's body is.
+    /// Whether it matters for a limit how far a streaming request's body is.
     pub(crate) fn follow_request(&self) -> bool {
         self.response.is_some() || self.idle.is_some()
+    }
+
+    /// Whether the endpoint waits for the next frame of the request's body, which the caller does not have yet.
+    pub(crate) fn wait_for_caller(&self) -> bool {
+        self.progress
+            .as_ref()
+            .is_some_and(|progress| progress.asked())
     }
 
     /// The request's body is a stream, which tells how far it is.
@@ -184,6 +195,10 @@ impl From<Timeout> for ErrorKind {
 // === impl BodyLimit ===
 
 impl BodyLimit {
+    pub(crate) fn is_some(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
     pub(crate) fn awaited(&mut self) {
         if let Self::Moving(limits) = self {
             limits.awaited();
@@ -216,23 +231,36 @@ impl BodyLimit {
 // === impl Progress ===
 
 impl Progress {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant, duplex: bool) -> Self {
         Self {
             epoch: Epoch::new(now),
+            duplex,
             active: AtomicU64::new(0),
             flushed: AtomicU64::new(NOT_YET),
+            asked: AtomicBool::new(false),
             waiting: Mutex::new(None),
         }
     }
 
+    /// The caller has no frame yet.
+    pub(crate) fn ask(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+    }
+
+    fn asked(&self) -> bool {
+        !self.duplex && self.asked.load(Ordering::Relaxed)
+    }
+
     /// A frame was taken.
     pub(crate) fn frame(&self) {
+        self.asked.store(false, Ordering::Relaxed);
         let now = self.epoch.nanos(Instant::now());
         self.active.store(now, Ordering::Release);
     }
 
     /// The body has ended, or was dropped. Only the first time counts.
     pub(crate) fn flush(&self) {
+        self.asked.store(false, Ordering::Relaxed);
         let now = self.epoch.nanos(Instant::now());
         let first = self
             .flushed

@@ -51,7 +51,8 @@ struct State {
 /// The part that changes with the endpoint's metadata.
 struct Site {
     endpoint: Endpoint,
-    leaf: OnceLock<Box<dyn Leaf>>,
+    // None once it has left: what it is still asked then is not worth keeping connections for.
+    leaf: Option<OnceLock<Box<dyn Leaf>>>,
 }
 
 /// What the cells of one backend share.
@@ -159,7 +160,7 @@ impl Cell {
         load: Load,
         now: Instant,
     ) -> Self {
-        let latency = Estimate::new(load.ewma());
+        let latency = Estimate::since(load.ewma(), pool.epoch.nanos(now));
         let penalty = Estimate::from_words((0, u64::MAX));
         let words = |(value, stamp)| [AtomicU64::new(value), AtomicU64::new(stamp)];
         Self {
@@ -310,14 +311,17 @@ impl Cell {
     /// A fresh call of its leaf, which is made if there is none yet.
     pub(crate) fn start(&self, connector: &dyn ErasedConnect) -> Pin<Box<dyn LeafCall>> {
         let site = self.site.load();
-        site.leaf
-            .get_or_init(|| connector.connect_erased(&site.endpoint))
-            .start()
+        let connect = || connector.connect_erased(&site.endpoint);
+        match &site.leaf {
+            Some(leaf) => leaf.get_or_init(connect).start(),
+            None => connect().start(),
+        }
     }
 
     /// It joined the set, or its metadata may have changed. What was learned stays.
     pub(crate) fn join(&self, endpoint: Endpoint) {
-        if self.site.load().endpoint != endpoint {
+        let site = self.site.load();
+        if site.leaf.is_none() || site.endpoint != endpoint {
             self.site.store(Arc::new(Site::new(endpoint)));
         }
         let mut state = lock(&self.state);
@@ -329,7 +333,10 @@ impl Cell {
 
     /// It left the set. Its connections are let go when the requests on them have ended; what was learned stays.
     pub(crate) fn leave(&self) {
-        self.site.store(Arc::new(Site::new(self.endpoint())));
+        self.site.store(Arc::new(Site {
+            endpoint: self.endpoint(),
+            leaf: None,
+        }));
         let mut state = lock(&self.state);
         if std::mem::replace(&mut state.member, false) {
             self.pool.members.fetch_sub(1, Ordering::AcqRel);
@@ -541,7 +548,7 @@ impl Site {
     fn new(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
-            leaf: OnceLock::new(),
+            leaf: Some(OnceLock::new()),
         }
     }
 }

@@ -125,6 +125,33 @@ async fn pending_until_the_first_frame() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_has_left_keeps_no_leaf() {
+    let alive = Arc::new(());
+    let connector = {
+        let alive = Arc::clone(&alive);
+        move |_: &Endpoint| {
+            let alive = Arc::clone(&alive);
+            tower::service_fn(move |_: http::Request<crate::Body>| {
+                let _alive = &alive;
+                async { Ok::<_, crate::BoxError>(http::Response::new(crate::Body::empty())) }
+            })
+        }
+    };
+    let cell = cell(None, Load::default());
+    let kept = |call| {
+        drop(call);
+        Arc::strong_count(&alive) - 2
+    };
+    assert_eq!(kept(cell.start(&connector)), 1);
+    cell.leave();
+    assert_eq!(Arc::strong_count(&alive), 2);
+    // It was chosen just before.
+    assert_eq!(kept(cell.start(&connector)), 0);
+    cell.join(cell.endpoint());
+    assert_eq!(kept(cell.start(&connector)), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn failures_cost_their_penalty_while_it_fades() {
     let policy = PenaltyPeakEwma::new(PeakEwma::DEFAULT);
     let load = Load::PenaltyPeakEwma(policy);

@@ -311,7 +311,7 @@ impl Walk {
         cx: &mut Context<'_>,
         backend: usize,
         mut first: Attempt,
-        mut second: Option<Attempt>,
+        mut second: Option<Box<Attempt>>,
         until: Instant,
     ) -> Next {
         let Some((plan, matched)) = self.plan.clone() else {
@@ -325,12 +325,13 @@ impl Walk {
             Poll::Pending => {}
         }
         if second.is_none() && self.options.only.is_none() {
-            second = self.pick(rule, backend, now, Some(first.endpoint()));
+            let other = self.pick(rule, backend, now, Some(first.endpoint()));
+            second = other.map(Box::new);
         }
         if let Some(mut other) = second.take() {
             match other.call.as_mut().poll_ready(cx) {
-                Poll::Ready(Ok(())) => return self.send(rule, backend, other, now),
-                Poll::Ready(Err(error)) => return self.unready(other, error, now),
+                Poll::Ready(Ok(())) => return self.send(rule, backend, *other, now),
+                Poll::Ready(Err(error)) => return self.unready(*other, error, now),
                 Poll::Pending => second = Some(other),
             }
         }

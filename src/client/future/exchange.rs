@@ -106,8 +106,10 @@ impl Walk {
         let idle_now = if is_stream { idle } else { idle_head };
         let mut limits = Limits::new(now, self.deadline, try_until, response, idle_now);
         let mut body = body;
-        if is_stream && limits.follow_request() {
-            let progress = Arc::new(Progress::new(now));
+        // gRPC goes both ways at once: there, a request that is not over says nothing of who waits for whom.
+        let duplex = self.grpc;
+        if is_stream && (!duplex || limits.follow_request()) {
+            let progress = Arc::new(Progress::new(now, duplex));
             body = body.with_progress(Arc::clone(&progress));
             limits = limits.with_progress(progress);
         }
@@ -148,9 +150,14 @@ impl Walk {
                     let until = self.limits.next();
                     return self.sleep(Step::Call { backend, attempt }, until);
                 };
-                // It had its time: that is evidence against the endpoint.
+                // It had its time: that is evidence against the endpoint, unless it waited for the caller.
+                let outcome = if attempt.limits.wait_for_caller() {
+                    Outcome::NEUTRAL
+                } else {
+                    Outcome::FAILURE
+                };
                 let error = Error::new(timeout.into());
-                self.ended(attempt, error, &Outcome::FAILURE, Sent::Unknown, now)
+                self.ended(attempt, error, &outcome, Sent::Unknown, now)
             }
         }
     }
