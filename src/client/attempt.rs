@@ -7,7 +7,7 @@ use http::{Request, Response};
 
 use crate::body::Body;
 use crate::core::error::Error;
-use crate::deadline::Limits;
+use crate::deadline::{Limits, Progress};
 use crate::endpoint::{Cell, ErasedConnect, LeafCall};
 use crate::verdict::{Outcome, Settle, Ticket, Verdict};
 
@@ -18,6 +18,8 @@ use crate::verdict::{Outcome, Settle, Ticket, Verdict};
 pub(super) struct Attempt {
     pub(super) cell: Arc<Cell>,
     pub(super) call: Pin<Box<dyn LeafCall>>,
+    // How far its request's body is, if it is a stream.
+    progress: Option<Arc<Progress>>,
     // None once it was taken out to settle.
     ticket: Option<Ticket>,
     sent: bool,
@@ -56,6 +58,7 @@ impl Attempt {
         Self {
             cell,
             call,
+            progress: None,
             ticket: Some(ticket),
             sent: false,
         }
@@ -71,9 +74,17 @@ impl Attempt {
             .is_some_and(|ticket| ticket.note().probe)
     }
 
-    pub(super) fn send(&mut self, request: Request<Body>) {
+    pub(super) fn send(&mut self, request: Request<Body>, progress: Option<Arc<Progress>>) {
         self.sent = true;
+        self.progress = progress;
         self.call.as_mut().call(request);
+    }
+
+    /// Whether the endpoint waits for the next frame of the request's body, which the caller does not have yet.
+    pub(super) fn waits_for_caller(&self) -> bool {
+        self.progress
+            .as_ref()
+            .is_some_and(|progress| progress.asked())
     }
 
     /// The endpoint failed, or not, without a response.
@@ -96,7 +107,7 @@ impl Drop for Attempt {
         };
         if !self.sent {
             ticket.give_back();
-        } else if self.limits.wait_for_caller() {
+        } else if self.waits_for_caller() {
             ticket.settle(&Outcome::NEUTRAL);
         }
     }

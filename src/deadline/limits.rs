@@ -90,13 +90,6 @@ impl Limits {
         self.response.is_some() || self.idle.is_some()
     }
 
-    /// Whether the endpoint waits for the next frame of the request's body, which the caller does not have yet.
-    pub(crate) fn wait_for_caller(&self) -> bool {
-        self.progress
-            .as_ref()
-            .is_some_and(|progress| progress.asked())
-    }
-
     /// The request's body is a stream, which tells how far it is.
     pub(crate) fn with_progress(mut self, progress: Arc<Progress>) -> Self {
         self.sent = None;
@@ -247,7 +240,7 @@ impl Progress {
         self.asked.store(true, Ordering::Relaxed);
     }
 
-    fn asked(&self) -> bool {
+    pub(crate) fn asked(&self) -> bool {
         !self.duplex && self.asked.load(Ordering::Relaxed)
     }
 

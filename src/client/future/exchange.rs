@@ -108,10 +108,12 @@ impl Walk {
         let mut body = body;
         // gRPC goes both ways at once: there, a request that is not over says nothing of who waits for whom.
         let duplex = self.grpc;
+        let mut following = None;
         if is_stream && (!duplex || limits.follow_request()) {
             let progress = Arc::new(Progress::new(now, duplex));
             body = body.with_progress(Arc::clone(&progress));
-            limits = limits.with_progress(progress);
+            limits = limits.with_progress(Arc::clone(&progress));
+            following = Some(progress);
         }
         self.limits = limits;
         if let Some(deadline) = self.deadline
@@ -123,7 +125,7 @@ impl Walk {
                 .headers
                 .insert(GRPC_TIMEOUT, grpc_timeout::format(left));
         }
-        attempt.send(Request::from_parts(parts, body));
+        attempt.send(Request::from_parts(parts, body), following);
         self.go(Step::Call { backend, attempt })
     }
 
@@ -151,7 +153,7 @@ impl Walk {
                     return self.sleep(Step::Call { backend, attempt }, until);
                 };
                 // It had its time: that is evidence against the endpoint, unless it waited for the caller.
-                let outcome = if attempt.limits.wait_for_caller() {
+                let outcome = if attempt.waits_for_caller() {
                     Outcome::NEUTRAL
                 } else {
                     Outcome::FAILURE
