@@ -22,6 +22,7 @@ mod error;
 mod load;
 mod record;
 mod report;
+mod scenario;
 mod server;
 mod stage;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use self::chance::Latency;
 pub use self::error::SimError;
 pub use self::load::{Load, at_once, per_second};
 pub use self::report::{EndpointReport, Event, Report, SecondReport};
+pub use self::scenario::{Scenario, ScenarioError, ScenarioErrorKind};
 pub use self::server::{Server, healthy};
 pub use self::stage::{Answering, Leaf, ServedBody};
 pub use self::world::{Site, World, WorldPolicy};
