@@ -7,15 +7,16 @@ use std::future::{Ready, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
 use tokio::sync::watch;
-use tokio_stream::wrappers::WatchStream;
 use tokio_stream::Stream;
+use tokio_stream::wrappers::WatchStream;
+use tower::Service;
 use tower::balance::p2c::Balance;
 use tower::buffer::Buffer;
 use tower::discover::Change;
@@ -23,7 +24,6 @@ use tower::load::{CompleteOnResponse, PeakEwmaDiscover};
 use tower::retry::budget::{Budget, TpsBudget};
 use tower::retry::{Policy, Retry};
 use tower::util::rng::Rng;
-use tower::Service;
 use tower_mesh::core::draw::{Purpose, draw};
 use tower_mesh::sim::{Leaf, Scenario, ServedBody, Site, World};
 use tower_mesh::verdict::{Sent, TransportError, TransportFailure};
@@ -58,7 +58,9 @@ impl FromStr for Peer {
         match name {
             "round-robin" => Ok(Self::RoundRobin),
             "tower" => Ok(Self::Tower),
-            _ => Err(format!("nobody is called {name:?}; there are round-robin and tower")),
+            _ => Err(format!(
+                "nobody is called {name:?}; there are round-robin and tower"
+            )),
         }
     }
 }
@@ -170,7 +172,8 @@ impl Stream for Joins {
             for endpoint in &now {
                 if !this.known.contains(&endpoint.address()) {
                     let leaf = this.site.leaf(endpoint);
-                    this.changes.push_back(Change::Insert(endpoint.address(), leaf));
+                    this.changes
+                        .push_back(Change::Insert(endpoint.address(), leaf));
                 }
             }
             this.known = there;
@@ -233,4 +236,3 @@ impl Rng for Dice {
         draw(self.seed, self.count, Purpose::Pick, 0)
     }
 }
-

@@ -53,7 +53,11 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
     if args.digests {
         for path in &args.scenarios {
-            println!("{} {}", Scenario::from_path(path)?.run()?.digest, path.display());
+            println!(
+                "{} {}",
+                Scenario::from_path(path)?.run()?.digest,
+                path.display()
+            );
         }
         return Ok(());
     }
@@ -75,13 +79,18 @@ fn one(args: &Args, path: &Path, scenario: &Scenario) -> Result<(), Failure> {
     }
     let mut peers = Vec::new();
     for peer in &args.against {
-        peers.push((*peer, with_progress(peer.world(scenario), scenario.duration())?));
+        peers.push((
+            *peer,
+            with_progress(peer.world(scenario), scenario.duration())?,
+        ));
     }
     let Some(report) = reports.first() else {
         return Ok(());
     };
     if let Some(file) = &args.html {
-        let name = path.file_stem().map(|name| name.to_string_lossy().into_owned());
+        let name = path
+            .file_stem()
+            .map(|name| name.to_string_lossy().into_owned());
         let page = html::page(&name.unwrap_or_default(), scenario, report, &peers)?;
         std::fs::write(file, page)?;
         eprintln!("{} is written", file.display());

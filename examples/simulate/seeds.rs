@@ -73,7 +73,11 @@ fn spread(reports: &[Report]) -> Vec<(String, [f64; 3])> {
 
 pub fn print(out: &mut impl Write, reports: &[Report]) -> io::Result<()> {
     writeln!(out, "{} runs", reports.len())?;
-    writeln!(out, "{:<26}{:>14}{:>14}{:>14}", "", "minimum", "median", "maximum")?;
+    writeln!(
+        out,
+        "{:<26}{:>14}{:>14}{:>14}",
+        "", "minimum", "median", "maximum"
+    )?;
     for (name, values) in spread(reports) {
         write!(out, "{name:<26}")?;
         for value in values {
@@ -90,7 +94,10 @@ pub fn print(out: &mut impl Write, reports: &[Report]) -> io::Result<()> {
 }
 
 pub fn json(reports: &[Report], seed: u64) -> String {
-    let mut out = format!("{{\"runs\":{},\"seed\":{seed},\"figures\":{{", reports.len());
+    let mut out = format!(
+        "{{\"runs\":{},\"seed\":{seed},\"figures\":{{",
+        reports.len()
+    );
     for (n, (name, [minimum, median, maximum])) in spread(reports).into_iter().enumerate() {
         let comma = if n == 0 { "" } else { "," };
         let name = name.replace(['"', '\\'], "_");
@@ -99,7 +106,10 @@ pub fn json(reports: &[Report], seed: u64) -> String {
             "{comma}\"{name}\":{{\"min\":{minimum},\"median\":{median},\"max\":{maximum}}}"
         );
     }
-    let digests: Vec<_> = reports.iter().map(|r| format!("\"{}\"", r.digest)).collect();
+    let digests: Vec<_> = reports
+        .iter()
+        .map(|r| format!("\"{}\"", r.digest))
+        .collect();
     let _ = write!(out, "}},\"digests\":[{}]}}", digests.join(","));
     out
 }

@@ -57,7 +57,14 @@ fn chart(out: &mut impl Write, title: &str, values: &[f64]) -> io::Result<()> {
         }
         writeln!(out)?;
     }
-    writeln!(out, "{:>11} {:<w$}{} s\n", "", 0, values.len(), w = columns.saturating_sub(4).max(1))
+    writeln!(
+        out,
+        "{:>11} {:<w$}{} s\n",
+        "",
+        0,
+        values.len(),
+        w = columns.saturating_sub(4).max(1)
+    )
 }
 
 fn timeline(out: &mut impl Write, report: &Report) -> io::Result<()> {
@@ -95,7 +102,11 @@ pub fn side_by_side(
     peers: &[(Peer, Report)],
 ) -> io::Result<()> {
     let mut columns = vec![("tower-mesh".to_owned(), report)];
-    columns.extend(peers.iter().map(|(peer, report)| (peer.to_string(), report)));
+    columns.extend(
+        peers
+            .iter()
+            .map(|(peer, report)| (peer.to_string(), report)),
+    );
     write!(out, "{:<22}", "")?;
     for (name, _) in &columns {
         write!(out, "{name:>14}")?;
@@ -109,7 +120,11 @@ pub fn side_by_side(
         writeln!(out)?;
     }
     for (n, endpoint) in report.endpoints.iter().enumerate() {
-        write!(out, "{:<22}", format!("share of {}", endpoint.label(report)))?;
+        write!(
+            out,
+            "{:<22}",
+            format!("share of {}", endpoint.label(report))
+        )?;
         for (_, report) in &columns {
             let attempts = report.endpoints.get(n).map_or(0, |e| e.attempts);
             let share = attempts as f64 / report.attempts.max(1) as f64;
@@ -132,7 +147,9 @@ pub fn figures() -> [Figure; 10] {
         ("errors", |r| r.failed().to_string()),
         ("error rate", |r| percent(r.error_rate())),
         ("success within 1 s", |r| percent(within(r, "1"))),
-        ("attempts per request", |r| format!("{:.4}", r.amplification())),
+        ("attempts per request", |r| {
+            format!("{:.4}", r.amplification())
+        }),
         ("p50", |r| millis(r, 0.5)),
         ("p95", |r| millis(r, 0.95)),
         ("p99", |r| millis(r, 0.99)),
