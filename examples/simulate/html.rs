@@ -132,11 +132,13 @@ h1{font-size:24px;margin:0 0 2px;text-transform:capitalize}h2{font-size:17px;mar
 .sub{color:#5b6675;margin:2px 0 8px;font-size:14px;overflow-wrap:anywhere}
 section{background:#fff;border:1px solid #e1e5ea;border-radius:8px;padding:14px 16px;margin-top:14px}
 svg{display:block;max-width:100%;height:auto}
-.narrow{display:none}@media(max-width:760px){.wide{display:none}.narrow{display:block}main{padding:12px 6px 32px}section{padding:12px 8px}}
+.narrow{display:none}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin:4px 0 6px;padding:0;list-style:none;font-size:13px}
 .legend i{display:inline-block;width:12px;height:12px;border-radius:2px;margin-right:6px;vertical-align:-1px}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:14px}
 th,td{text-align:right;padding:3px 14px 3px 0;white-space:nowrap}th{color:#5b6675;font-weight:600}
 td:first-child{text-align:left}tbody tr{border-top:1px solid #edf0f3}
-.events td,.events th{text-align:left}.events .scroll{max-height:420px}
+.events td,.events th{text-align:left}
+@media(max-width:760px){.wide{display:none}.narrow{display:block}main{padding:12px 6px 32px}section{padding:12px 8px}
+table{font-size:12.5px}th,td{padding-right:9px}th:last-child,td:last-child{padding-right:0}.events td:last-child{white-space:normal}}
 </style></head><body><main>";

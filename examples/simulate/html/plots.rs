@@ -11,7 +11,13 @@ use super::escape;
 use crate::Failure;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Series = (&'static str, RGBColor, fn(&SecondReport) -> Option<f64>);
+/// What it is called, its colour, the width of its line, its values. One that others may cover is wider than they.
+type Series = (
+    &'static str,
+    RGBColor,
+    u32,
+    fn(&SecondReport) -> Option<f64>,
+);
 
 const BLUE: RGBColor = RGBColor(37, 99, 176);
 const RED: RGBColor = RGBColor(200, 45, 45);
@@ -72,11 +78,11 @@ impl Plot {
                 kind: Kind::Lines {
                     unit: "per second",
                     series: vec![
-                        ("attempts", AMBER, |s| {
+                        ("attempts", AMBER, 5, |s| {
                             Some(s.attempts.iter().sum::<u64>() as f64)
                         }),
-                        ("requests", BLUE, |s| Some(s.requests as f64)),
-                        ("errors", RED, |s| Some(s.errors as f64)),
+                        ("requests", BLUE, 2, |s| Some(s.requests as f64)),
+                        ("errors", RED, 2, |s| Some(s.errors as f64)),
                     ],
                 },
             },
@@ -86,8 +92,8 @@ impl Plot {
                 kind: Kind::Lines {
                     unit: "ms",
                     series: vec![
-                        ("99th percentile", AMBER, |s| Some(millis(s.p99))),
-                        ("median", BLUE, |s| Some(millis(s.p50))),
+                        ("99th percentile", AMBER, 2, |s| Some(millis(s.p99))),
+                        ("median", BLUE, 2, |s| Some(millis(s.p50))),
                     ],
                 },
             },
@@ -112,7 +118,7 @@ impl Plot {
                 about: "Retries that can be paid for, at the end of each second, over all clients.",
                 kind: Kind::Lines {
                     unit: "retries",
-                    series: vec![("balance", GREEN, |s| Some(s.budget_milli? as f64 / 1e3))],
+                    series: vec![("balance", GREEN, 2, |s| Some(s.budget_milli? as f64 / 1e3))],
                 },
             });
         }
@@ -121,7 +127,7 @@ impl Plot {
 
     pub fn height(&self, report: &Report, is_wide: bool) -> u32 {
         match self.kind {
-            Kind::Breakers => 60 + 22 * report.endpoints.len().min(MAX_ROWS) as u32,
+            Kind::Breakers => 70 + 22 * report.endpoints.len().min(MAX_ROWS) as u32,
             _ if is_wide => 280,
             _ => 230,
         }
@@ -139,7 +145,7 @@ impl Plot {
         };
         match &self.kind {
             Kind::Lines { series, .. } => {
-                for (name, colour, _) in series {
+                for (name, colour, ..) in series {
                     entry(*colour, name)?;
                 }
             }
@@ -172,8 +178,12 @@ impl Plot {
             }
             area.present()?;
         }
-        // So that a reader by ear knows what it is.
-        let label = format!("<svg role=\"img\" aria-label=\"{}\" ", self.title);
+        // So that a reader by ear knows what it is, and cells that touch show no seams.
+        let crisp = match self.kind {
+            Kind::Lines { .. } => "",
+            Kind::Shares | Kind::Breakers => "shape-rendering=\"crispEdges\" ",
+        };
+        let label = format!("<svg role=\"img\" aria-label=\"{}\" {crisp}", self.title);
         Ok(svg.replacen("<svg ", &label, 1))
     }
 }
@@ -208,12 +218,12 @@ fn lines(area: &Area<'_>, report: &Report, unit: &str, series: &[Series]) -> Res
     let values = |of: fn(&SecondReport) -> Option<f64>| report.timeline.iter().filter_map(of);
     let top = series
         .iter()
-        .flat_map(|(_, _, of)| values(*of))
+        .flat_map(|(_, _, _, of)| values(*of))
         .fold(1.0, f64::max);
     let mut chart = ChartBuilder::on(area)
         .margin(6)
         .margin_right(14)
-        .x_label_area_size(34)
+        .x_label_area_size(44)
         .y_label_area_size(54)
         .build_cartesian_2d(seconds(report), 0.0..top * 1.06)?;
     chart
@@ -225,18 +235,18 @@ fn lines(area: &Area<'_>, report: &Report, unit: &str, series: &[Series]) -> Res
         .y_labels(5)
         .x_label_formatter(&|x| number(*x))
         .y_label_formatter(&|y| number(*y))
-        .label_style(font(12))
-        .axis_desc_style(font(12))
+        .label_style(font(15))
+        .axis_desc_style(font(15))
         .x_desc("seconds")
         .y_desc(unit)
         .draw()?;
-    for (_, colour, of) in series {
+    for (_, colour, width, of) in series {
         // In the middle of its second.
         let points = report
             .timeline
             .iter()
             .filter_map(|s| Some((s.second as f64 + 0.5, of(s)?)));
-        chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+        chart.draw_series(LineSeries::new(points, colour.stroke_width(*width)))?;
     }
     Ok(())
 }
@@ -278,7 +288,7 @@ fn shares(area: &Area<'_>, report: &Report) -> Result<(), Failure> {
     let mut chart = ChartBuilder::on(area)
         .margin(6)
         .margin_right(14)
-        .x_label_area_size(34)
+        .x_label_area_size(44)
         .y_label_area_size(54)
         .build_cartesian_2d(seconds(report), 0.0..100.0)?;
     chart
@@ -289,8 +299,8 @@ fn shares(area: &Area<'_>, report: &Report) -> Result<(), Failure> {
         .y_labels(5)
         .x_label_formatter(&|x| number(*x))
         .y_label_formatter(&|y| number(*y))
-        .label_style(font(12))
-        .axis_desc_style(font(12))
+        .label_style(font(15))
+        .axis_desc_style(font(15))
         .x_desc("seconds")
         .y_desc("% of attempts")
         .draw()?;
@@ -345,8 +355,8 @@ fn breakers(area: &Area<'_>, report: &Report) -> Result<(), Failure> {
     let mut chart = ChartBuilder::on(area)
         .margin(6)
         .margin_right(14)
-        .x_label_area_size(34)
-        .y_label_area_size((longest as u32 * 7 + 14).max(54))
+        .x_label_area_size(44)
+        .y_label_area_size((longest as u32 * 7 + 16).max(54))
         .build_cartesian_2d(seconds(report), 0.0..count as f64)?;
     chart
         .configure_mesh()
@@ -355,8 +365,8 @@ fn breakers(area: &Area<'_>, report: &Report) -> Result<(), Failure> {
         .x_labels(x_marks(area))
         .y_labels(0)
         .x_label_formatter(&|x| number(*x))
-        .label_style(font(12))
-        .axis_desc_style(font(12))
+        .label_style(font(15))
+        .axis_desc_style(font(15))
         .x_desc("seconds")
         .draw()?;
     for (row, (endpoint, label)) in rows.iter().zip(labels).enumerate() {
@@ -370,7 +380,7 @@ fn breakers(area: &Area<'_>, report: &Report) -> Result<(), Failure> {
             chart.draw_series([Rectangle::new(corners, state(part).filled())])?;
         }
         let (x, y) = chart.backend_coord(&(report.warmup.as_secs() as f64, bottom + 0.5));
-        let style = font(12).pos(plotters::style::text_anchor::Pos::new(
+        let style = font(15).pos(plotters::style::text_anchor::Pos::new(
             plotters::style::text_anchor::HPos::Right,
             plotters::style::text_anchor::VPos::Center,
         ));
