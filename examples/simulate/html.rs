@@ -140,5 +140,5 @@ th,td{text-align:right;padding:3px 14px 3px 0;white-space:nowrap}th{color:#5b667
 td:first-child{text-align:left}tbody tr{border-top:1px solid #edf0f3}
 .events td,.events th{text-align:left}
 @media(max-width:760px){.wide{display:none}.narrow{display:block}main{padding:12px 6px 32px}section{padding:12px 8px}
-table{font-size:12.5px}th,td{padding-right:9px}th:last-child,td:last-child{padding-right:0}.events td:last-child{white-space:normal}}
+table{font-size:12px}th,td{padding-right:8px}td:first-child{white-space:normal}th:last-child,td:last-child{padding-right:0}.events td:last-child{white-space:normal}}
 </style></head><body><main>";
