@@ -19,7 +19,10 @@ fn figures(report: &Report) -> Vec<(String, f64)> {
     let mut figures = vec![
         ("requests".to_owned(), report.requests as f64),
         ("attempts".to_owned(), report.attempts as f64),
-        ("success".to_owned(), report.success()),
+        (
+            "success".to_owned(),
+            (report.requests - report.failed()) as f64,
+        ),
         ("errors".to_owned(), report.failed() as f64),
         ("error_rate".to_owned(), report.error_rate()),
         ("amplification".to_owned(), report.amplification()),

@@ -148,6 +148,26 @@ fn tokios_timers_fire_at_their_millisecond_between_events() {
 }
 
 #[test]
+fn whoever_yields_goes_on_before_time_does() {
+    let report = World::seeded(1)
+        .endpoint("unused", healthy(ms(1)))
+        .stack(|_: &Site| {
+            tower::service_fn(|_: Request<Body>| async {
+                for _ in 0..3 {
+                    tokio::task::yield_now().await;
+                    // A task of the stack's own, too.
+                    let _ = tokio::spawn(tokio::task::yield_now()).await;
+                }
+                Ok::<_, crate::BoxError>(Response::new(Body::empty()))
+            })
+        })
+        .load(per_second(1000))
+        .run_for(s(2));
+    assert!(report.requests > 1_800);
+    assert_eq!(report.slowest(), Duration::ZERO, "{report}");
+}
+
+#[test]
 fn the_same_seed_makes_the_same_run_and_another_does_not() {
     let first = eventful(1).run_for(s(14));
     assert!(first.requests > 2_500, "{first}");

@@ -17,7 +17,7 @@ impl Report {
         out.open('{');
         out.number("requests", self.requests as f64);
         out.number("attempts", self.attempts as f64);
-        out.number("success", self.success());
+        out.number("success", (self.requests - self.failed()) as f64);
         out.number("errors", self.failed() as f64);
         out.number("error_rate", self.error_rate());
         out.number("amplification", self.amplification());

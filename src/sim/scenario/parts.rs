@@ -23,13 +23,30 @@ pub(super) fn manifests(field: &Field<'_>, folder: &Path) -> Result<Manifests, S
     read.map_err(|error| policy_error(field, &error))
 }
 
-/// An error in a manifest that is a file of its own names that file; one in the scenario, the scenario's line.
+/// An error in a manifest that is a file of its own names that file and its line; one in the scenario, the scenario's.
 pub(super) fn policy_error(field: &Field<'_>, error: &kubernetes::Error) -> ScenarioError {
     let kind = match error.kind() {
         kubernetes::ErrorKind::Io => Kind::Io,
         _ => Kind::Policy,
     };
-    field.error(kind, error.to_string())
+    let diagnostic = error.diagnostic();
+    let (None, Some(line)) = (&diagnostic.file, diagnostic.line) else {
+        return field.error(kind, error.to_string());
+    };
+    let about = [&diagnostic.resource, &diagnostic.key];
+    let mut message: String = about
+        .into_iter()
+        .flatten()
+        .map(|part| format!("{part}: "))
+        .collect();
+    message.push_str(&diagnostic.message);
+    let mut found = field.error(kind, message);
+    // A block's place is where its text begins, with its indentation.
+    let within = |first: Option<u32>, n: u32| Some(first?.saturating_add(n.saturating_sub(1)));
+    found.line = within(found.line, line);
+    found.column = within(found.column, diagnostic.column.unwrap_or(1));
+    found.remedy.clone_from(&diagnostic.remedy);
+    found
 }
 
 /// The target that is named, or the only one.

@@ -1,5 +1,6 @@
 mod caller;
 mod clock;
+mod members;
 mod run;
 mod tasks;
 
@@ -77,8 +78,8 @@ pub(crate) enum PolicyFrom {
 const MAX_CLIENTS: usize = 100_000;
 /// The most pairs of a client and an endpoint.
 const MAX_PAIRS: usize = 10_000_000;
-/// The longest run: half a year.
-const MAX_DURATION: Duration = Duration::from_secs(180 * 24 * 60 * 60);
+/// The longest run: a week.
+const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 // === impl World ===
 
@@ -221,7 +222,7 @@ impl World {
             return invalid("clients", why);
         }
         if duration.is_zero() || duration > MAX_DURATION {
-            return invalid("duration", "it is from 1ns to 180 days".into());
+            return invalid("duration", "it is from 1ns to a week".into());
         }
         if self.warmup >= duration {
             return invalid("warmup", "nothing is left to count".into());

@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use super::caller::{Caller, Site};
 use super::clock::{self, Idle};
+use super::members::Members;
 use super::tasks::{Task, Tasks};
 use super::{Progress, World};
 use crate::client::Client;
 use crate::core::time::nanos;
-use crate::discover::Endpoints;
 use crate::endpoint::Endpoint;
 use crate::policy::ClientPolicy;
 use crate::sim::SimError;
@@ -18,8 +18,7 @@ use crate::sim::chance::{Dice, Part};
 use crate::sim::load::{Arrivals, Pattern, Template};
 use crate::sim::record::{Outcome, Record, SECOND};
 use crate::sim::report::Report;
-use crate::sim::server::Server;
-use crate::sim::stage::{Event, Leaf, Stage, address_of};
+use crate::sim::stage::{Event, Leaf, Stage};
 
 /// How long what is under way may go on after the end.
 const GRACE: u64 = 10 * SECOND;
@@ -39,15 +38,6 @@ struct Run {
     members: Vec<Members>,
     end: u64,
     progress: Option<Box<Progress>>,
-}
-
-/// What discovery says about the endpoints of one backend.
-struct Members {
-    backend: Option<String>,
-    // With when each joins and leaves.
-    all: Vec<(u64, u64, Endpoint)>,
-    // One for each client: a watch tells several receivers in an order that depends on tokio's own chance.
-    senders: Vec<watch::Sender<Vec<Endpoint>>>,
 }
 
 pub(super) fn run(world: World, duration: Duration) -> Result<Report, SimError> {
@@ -198,8 +188,13 @@ impl Run {
     /// Until nobody can go on without time passing.
     async fn settle(&mut self) {
         loop {
+            let before = self.tasks.polls();
             while let Some((task, outcome)) = self.tasks.poll() {
                 self.ended(task, outcome);
+            }
+            if self.tasks.polls() != before {
+                // Whoever yielded to the runtime is woken by its next turn, and not before.
+                tokio::task::yield_now().await;
             }
             self.idle.reached().await;
             if self.tasks.ready().is_empty() {
@@ -320,61 +315,4 @@ fn client_of(site: &Site, policy: &ClientPolicy, members: &[Members]) -> Result<
     }
     let site = site.clone();
     Ok(builder.build(move |endpoint: &Endpoint| -> Leaf { site.leaf(endpoint) })?)
-}
-
-// === impl Members ===
-
-impl Members {
-    /// By backend.
-    fn of(endpoints: &[(String, Server)], clients: usize) -> Vec<Self> {
-        let mut all: Vec<Self> = Vec::new();
-        for (station, (name, server)) in endpoints.iter().enumerate() {
-            let endpoint = Endpoint::new(address_of(station)).named(name.as_str());
-            let one = (server.join, server.leave, endpoint);
-            match all.iter_mut().find(|m| m.backend == server.backend) {
-                Some(members) => members.all.push(one),
-                None => all.push(Self {
-                    backend: server.backend.clone(),
-                    all: vec![one],
-                    senders: (0..clients).map(|_| watch::channel(Vec::new()).0).collect(),
-                }),
-            }
-        }
-        for members in &all {
-            members.tell(0);
-        }
-        all
-    }
-
-    fn at(&self, now: u64) -> Vec<Endpoint> {
-        let there = |join: u64, leave: u64| join <= now && now < leave;
-        let all = self.all.iter().filter(|one| there(one.0, one.1));
-        all.map(|(_, _, endpoint)| endpoint.clone()).collect()
-    }
-
-    fn tell(&self, now: u64) {
-        let current = self.at(now);
-        for sender in &self.senders {
-            sender.send_if_modified(|known| {
-                let is_new = *known != current;
-                known.clone_from(&current);
-                is_new
-            });
-        }
-    }
-
-    /// What a client hears. One without a list hears of nobody.
-    fn of_client(&self, client: usize) -> watch::Receiver<Vec<Endpoint>> {
-        let sender = self.senders.get(client);
-        sender.map_or_else(|| watch::channel(Vec::new()).1, watch::Sender::subscribe)
-    }
-
-    /// For a client's builder: a list where nobody joins or leaves, so that no task has to follow it.
-    fn source(&self, client: usize) -> Endpoints {
-        let fixed = |(join, leave, _): &(u64, u64, Endpoint)| *join == 0 && *leave == u64::MAX;
-        if self.all.iter().all(fixed) {
-            return self.at(0).into();
-        }
-        self.of_client(client).into()
-    }
 }

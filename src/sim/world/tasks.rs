@@ -17,6 +17,7 @@ pub(super) type Exchange = Pin<Box<dyn Future<Output = Outcome>>>;
 pub(super) struct Tasks {
     slab: Slab<Task>,
     ready: Arc<Ready>,
+    polls: u64,
 }
 
 /// A request under way.
@@ -52,6 +53,11 @@ struct Alarm {
 impl Tasks {
     pub(super) fn len(&self) -> usize {
         self.slab.len()
+    }
+
+    /// How often any of them was polled.
+    pub(super) fn polls(&self) -> u64 {
+        self.polls
     }
 
     pub(super) fn ready(&self) -> &Ready {
@@ -90,6 +96,7 @@ impl Tasks {
             let Some(exchange) = &mut task.exchange else {
                 continue;
             };
+            self.polls += 1;
             let mut cx = Context::from_waker(&task.waker);
             if let Poll::Ready(outcome) = exchange.as_mut().poll(&mut cx) {
                 return Some((self.slab.remove(key)?, outcome));
