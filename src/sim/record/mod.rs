@@ -203,9 +203,10 @@ impl Record {
             Decision::Probing { endpoint, request } => {
                 (Some(endpoint), format!("request {request}").into())
             }
-            Decision::ProbeReturned { endpoint } | Decision::Closed { endpoint } => {
-                (Some(endpoint), "".into())
+            Decision::ProbeReturned { endpoint } => {
+                (Some(endpoint), "the probe ended without a verdict".into())
             }
+            Decision::Closed { endpoint } => (Some(endpoint), "the probe succeeded".into()),
             Decision::Endpoints {
                 backend,
                 joined,

@@ -158,7 +158,11 @@ fn answer(end: End, grpc: bool) -> Result<Response<ServedBody>, TransportError> 
         }
         if let Some(wait) = retry_after {
             let headers = response.headers_mut();
-            headers.insert("retry-after", wait.as_secs().into());
+            // Whole seconds, and not one too early.
+            let seconds = wait
+                .as_secs()
+                .saturating_add(u64::from(wait.subsec_nanos() > 0));
+            headers.insert("retry-after", seconds.into());
             if grpc {
                 let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 headers.insert("grpc-retry-pushback-ms", millis.into());
@@ -212,5 +216,74 @@ impl HttpBody for ServedBody {
             Rest::Message { .. } => SizeHint::with_exact(5),
             Rest::Broken => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(mut body: ServedBody) -> (usize, Option<HeaderMap>, bool) {
+        let (mut bytes, mut trailers) = (0, None);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        loop {
+            let (hint, ended) = (body.size_hint(), body.is_end_stream());
+            match Pin::new(&mut body).poll_frame(&mut cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    assert!(!ended);
+                    if let Some(data) = frame.data_ref() {
+                        assert_eq!(hint.exact(), Some(data.len() as u64));
+                        bytes += data.len();
+                    }
+                    trailers = frame.into_trailers().ok().or(trailers);
+                }
+                Poll::Ready(Some(Err(_))) => return (bytes, trailers, true),
+                Poll::Ready(None) => {
+                    assert!(body.is_end_stream());
+                    return (bytes, trailers, false);
+                }
+                Poll::Pending => panic!("it is all there"),
+            }
+        }
+    }
+
+    #[test]
+    fn answers_are_what_their_protocol_says() {
+        let failure = End::Failure {
+            status: 429,
+            grpc_status: 8,
+            retry_after: Some(std::time::Duration::from_millis(1500)),
+        };
+        let head = |end, grpc| answer(end, grpc).unwrap().into_parts();
+        let (parts, body) = head(failure, false);
+        assert_eq!(
+            (parts.status.as_u16(), &parts.headers["retry-after"]),
+            (429, &"2".parse().unwrap())
+        );
+        assert_eq!(frames(body), (0, None, false));
+        let (parts, body) = head(failure, true);
+        assert_eq!(
+            (parts.status.as_u16(), parts.version),
+            (200, Version::HTTP_2)
+        );
+        assert_eq!(parts.headers["grpc-status"], "8");
+        assert_eq!(parts.headers["grpc-retry-pushback-ms"], "1500");
+        assert_eq!(frames(body), (0, None, false));
+        let (parts, body) = head(End::Success, true);
+        assert!(!parts.headers.contains_key("grpc-status"));
+        assert_eq!(frames(body), (5, Some(grpc_status(0)), false));
+        assert_eq!(frames(head(End::Truncated, true).1), (5, None, false));
+        assert_eq!(frames(head(End::Truncated, false).1), (0, None, true));
+        assert_eq!(frames(head(End::Success, false).1), (0, None, false));
+        let refused = answer(End::Refused, true).unwrap_err();
+        assert_eq!(
+            (refused.failure(), refused.sent()),
+            (TransportFailure::Connect, Sent::NotSent)
+        );
+        let reset = answer(End::Reset, true).unwrap_err();
+        assert_eq!(
+            (reset.failure(), reset.sent()),
+            (TransportFailure::Broken, Sent::Unknown)
+        );
     }
 }
