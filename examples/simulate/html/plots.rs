@@ -104,7 +104,7 @@ impl Plot {
             },
             Self {
                 title: "Breakers",
-                about: "Each endpoint over time: by how many of the clients it is ejected at the end of the second.",
+                about: "Each endpoint while discovery knows it: by how many of the clients it is ejected at the end of the second.",
                 kind: Kind::Breakers,
             },
         ];
@@ -335,6 +335,14 @@ fn state(part: f64) -> RGBColor {
     )
 }
 
+// Whether discovery knows it at the end of the second.
+fn is_there(report: &Report, endpoint: usize, second: u64) -> bool {
+    let end = Duration::from_secs(second + 1);
+    report.endpoints.get(endpoint).is_some_and(|endpoint| {
+        endpoint.joins < end && endpoint.leaves.is_none_or(|leaves| end <= leaves)
+    })
+}
+
 fn breakers(area: &Area<'_>, report: &Report) -> Result<(), Failure> {
     // Those with the most to tell, in their order, if there are too many.
     let mut rows: Vec<usize> = (0..report.endpoints.len()).collect();
@@ -373,6 +381,9 @@ fn breakers(area: &Area<'_>, report: &Report) -> Result<(), Failure> {
         // The first on top.
         let bottom = (count - 1 - row) as f64;
         for second in &report.timeline {
+            if !is_there(report, *endpoint, second.second) {
+                continue;
+            }
             let ejected = second.ejected.get(*endpoint).copied().unwrap_or(0);
             let part = f64::from(ejected) / report.clients.max(1) as f64;
             let (left, right) = (second.second as f64, second.second as f64 + 1.0);

@@ -60,6 +60,10 @@ pub struct EndpointReport {
     pub opened: u64,
     /// When that was first.
     pub first_opened: Option<Duration>,
+    /// When discovery adds it; zero for one that is there from the start.
+    pub joins: Duration,
+    /// When discovery removes it; none for one that stays.
+    pub leaves: Option<Duration>,
 }
 
 /// One second in a [`Report`].
@@ -105,7 +109,9 @@ pub struct Event {
 // === impl Report ===
 
 impl Report {
-    pub(crate) fn new(record: Record, names: Vec<String>, clients: usize) -> Self {
+    /// `endpoints` are their names, and when they join and leave.
+    pub(crate) fn new(record: Record, endpoints: Vec<(String, u64, u64)>, clients: usize) -> Self {
+        let names: Vec<_> = endpoints.iter().map(|(name, ..)| name.as_str()).collect();
         let nth = |n: usize| {
             let name = names.get(n);
             names
@@ -115,14 +121,16 @@ impl Report {
                 .count()
         };
         let index: Vec<_> = (0..names.len()).map(nth).collect();
-        let stations = record.stations.iter().zip(names).zip(index);
-        let endpoints = stations.map(|((station, name), index)| EndpointReport {
-            name,
+        let stations = record.stations.iter().zip(&endpoints).zip(index);
+        let endpoints = stations.map(|((station, (name, joins, leaves)), index)| EndpointReport {
+            name: name.clone(),
             index,
             attempts: station.attempts,
             errors: station.errors,
             opened: station.opened,
             first_opened: station.first_opened.map(Duration::from_nanos),
+            joins: Duration::from_nanos(*joins),
+            leaves: (*leaves != u64::MAX).then(|| Duration::from_nanos(*leaves)),
         });
         let endpoints: Vec<_> = endpoints.collect();
         let first = record.warmup / SECOND;

@@ -45,8 +45,9 @@ pub(super) fn run(world: World, duration: Duration) -> Result<Report, SimError> 
     let host = policy.as_ref().map_or("sim.local", |(_, host)| host);
     let template = world.load.shape.template(host);
     let template = template.map_err(|why| SimError::Load { why })?;
-    let names = world.endpoints.iter().map(|(name, _)| name.as_str().into());
-    let names = names.collect();
+    let endpoints = world.endpoints.iter();
+    let endpoints = endpoints.map(|(name, server)| (name.clone(), server.join, server.leave));
+    let endpoints = endpoints.collect();
     let (runtime, idle) = clock::runtime()?;
     let clients = world.clients;
     let record = runtime.block_on(async move {
@@ -54,7 +55,7 @@ pub(super) fn run(world: World, duration: Duration) -> Result<Report, SimError> 
         // No budget of cooperation: the world itself sees to it that everybody gets their turn.
         tokio::task::unconstrained(run.run()).await
     })?;
-    Ok(Report::new(record, names, clients))
+    Ok(Report::new(record, endpoints, clients))
 }
 
 // === impl Run ===
