@@ -70,6 +70,8 @@ pub mod body;
 pub mod breaker;
 pub mod budget;
 pub mod client;
+#[cfg(feature = "hyper")]
+pub mod connect;
 pub mod core;
 pub(crate) mod deadline;
 pub mod discover;
@@ -92,3 +94,8 @@ pub use self::core::BoxError;
 pub use self::core::error::{Error, ErrorKind};
 pub use self::endpoint::{Connect, Endpoint};
 pub use self::verdict::Verdict;
+
+/// The README's examples are tests.
+#[cfg(all(doctest, feature = "hyper", feature = "kubernetes"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,12 +1,13 @@
 //! What a request costs, in allocations: a number that does not depend on the machine.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::{Future as _, Ready, ready};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
+use tokio_stream::StreamExt as _;
 use tower_mesh::policy::{ClientPolicy, FailureAccrual, Retry, Timeouts};
 use tower_mesh::{Body, Client, Endpoint};
 use tower_service::Service;
@@ -96,4 +97,32 @@ fn retries_allocate_only_for_the_copy_of_the_head() {
     };
     // Two more for the copy of the header map.
     assert_eq!(per_request(&client, with_headers), 6);
+}
+
+#[test]
+fn settling_an_erased_body_allocates_nothing() {
+    use http_body_util::{BodyExt, StreamBody};
+    use tower_mesh::verdict::{Classified, Issuer, Note, Outcome, Ticket};
+
+    struct Deaf;
+    impl Issuer for Deaf {
+        fn answered(&self, _: &Note) {}
+        fn unused(&self, _: &Note) {}
+        fn settled(&self, _: &Note, _: &Outcome, _: bool) {}
+    }
+
+    let issuer: std::sync::Arc<dyn Issuer> = std::sync::Arc::new(Deaf);
+    let frames = tokio_stream::iter([1, 2])
+        .map(|_| Ok::<_, Infallible>(http_body::Frame::data(Bytes::from_static(b"x"))));
+    let body = Body::new(StreamBody::new(frames));
+    let counted = allocation_counter::measure(|| {
+        let now = tokio::time::Instant::now();
+        let mut ticket = Ticket::new(issuer, Note::new(now, 0, 0, false));
+        ticket.head(Classified::Ready(Outcome::SUCCESS), now);
+        let mut body = body.settling(ticket);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut frame = std::pin::pin!(body.frame());
+        assert!(frame.as_mut().poll(&mut cx).is_ready());
+    });
+    assert_eq!(counted.count_total, 0);
 }

@@ -679,6 +679,7 @@ fn policy_of(rules: Vec<Rule>) -> ClientPolicy {
             failure_accrual: Some(FailureAccrual::consecutive(1)),
         }),
         fidelity: Fidelity::Extended,
+        failures: None,
     }
 }
 

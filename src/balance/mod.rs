@@ -80,6 +80,12 @@ impl Balance {
         self.members.load_full()
     }
 
+    /// Whether this is one of its members.
+    pub(crate) fn has(&self, address: SocketAddr) -> bool {
+        let members = self.members.load();
+        members.iter().any(|cell| cell.address() == address)
+    }
+
     /// Whether the source has said anything yet.
     pub(crate) fn heard(&self) -> bool {
         lock(&self.known).heard
@@ -99,13 +105,23 @@ impl Balance {
         self.line.configure(settings.queue);
         known.settings = settings.clone();
         drop(known);
+        self.note_able(now);
         self.pool.changed.notify_waiters();
+    }
+
+    // Where one can serve, fail-fast has not begun, whether or not anybody asked.
+    fn note_able(&self, now: Instant) {
+        let at = self.pool.epoch.nanos(now);
+        if self.members.load().iter().any(|cell| cell.is_able(at)) {
+            self.line.ready();
+        }
     }
 
     /// What the source says.
     pub(crate) fn update(&self, update: Update, now: Instant) {
         let mut known = lock(&self.known);
         known.heard = true;
+        self.note_able(now);
         let (joined, left) = match update {
             Update::Reset(endpoints) => {
                 let stay: std::collections::BTreeSet<_> =
@@ -123,6 +139,7 @@ impl Balance {
         let members = members.filter(|entry| entry.left.is_none());
         let members = members.map(|entry| Arc::clone(&entry.cell)).collect();
         self.members.store(Arc::new(members));
+        self.note_able(now);
         drop(known);
         if joined + left > 0 {
             self.pool.observers.tell(now, || Decision::Endpoints {

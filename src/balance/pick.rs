@@ -52,7 +52,7 @@ impl Balance {
             let choice = match want.only {
                 Some(only) => members
                     .iter()
-                    .find(|cell| cell.address() == only && able(cell, now)),
+                    .find(|cell| cell.address() == only && cell.is_able(now)),
                 None => choose(&members, now, &want, self.pool.seed, attempt),
             };
             let Some(cell) = choice else {
@@ -81,10 +81,6 @@ impl Balance {
     }
 }
 
-fn able(cell: &Cell, now: u64) -> bool {
-    !matches!(cell.availability(now), Availability::Not(_))
-}
-
 fn choose<'a>(
     members: &'a [Arc<Cell>],
     now: u64,
@@ -100,12 +96,12 @@ fn choose<'a>(
     let suits = |cell: &Cell| {
         want.except != Some(cell.address())
             && !want.avoid.contains(&cell.address())
-            && able(cell, now)
+            && cell.is_able(now)
     };
-    let mut word = 0;
+    let numbers = (want.round * DRAWS + attempt) * DRAWS;
+    let word = |number| draw(seed, want.request, Purpose::Pick, number);
     for n in 0..DRAWS {
-        let number = (want.round * DRAWS + attempt) * DRAWS + n;
-        word = draw(seed, want.request, Purpose::Pick, number);
+        let word = word(numbers + n);
         let first = below(word, count);
         // Another one: the second half of the word, counted on from the first.
         let second = (first + 1 + below(word.rotate_left(32), count.saturating_sub(1))) % count;
@@ -116,22 +112,31 @@ fn choose<'a>(
             }
         }
     }
-    // Few can serve: look at all of them, from a random place on.
-    let start = below(word, count) as usize;
-    let around = || members[start..].iter().chain(&members[..start]);
-    for cell in around() {
-        if suits(cell) && pair.add(cell) {
-            return pair.better(now, want.load);
+    // Few can serve: look at all of them. Another word: those above are known to lead to the others.
+    let word = word(!numbers);
+    let pair = two_of(members, word, suits);
+    if pair.0[0].is_some() {
+        return pair.better(now, want.load);
+    }
+    let able = |cell: &Cell| want.except != Some(cell.address()) && cell.is_able(now);
+    two_of(members, word, able).better(now, want.load)
+}
+
+// Two random ones of those that suit, or the only one.
+fn two_of<'a>(members: &'a [Arc<Cell>], word: u64, suits: impl Fn(&Cell) -> bool) -> Pair<'a> {
+    let suiting = || members.iter().filter(|cell| suits(cell));
+    let count = suiting().count() as u64;
+    let first = below(word, count);
+    let more = below(word.rotate_left(32), count.saturating_sub(1));
+    let second = (first + 1 + more) % count.max(1);
+    // Fewer than were counted, if one was lost to another thread in between.
+    let mut pair = Pair::default();
+    for index in [first, second] {
+        if let Some(cell) = suiting().nth(index as usize) {
+            pair.add(cell);
         }
     }
-    if pair.0[0].is_none() {
-        for cell in around() {
-            if want.except != Some(cell.address()) && able(cell, now) && pair.add(cell) {
-                break;
-            }
-        }
-    }
-    pair.better(now, want.load)
+    pair
 }
 
 // === impl Pair ===

@@ -3,17 +3,24 @@
 use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
+mod outgoing;
 mod tail;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use self::tail::{BodyLimit, Limit, Tail};
+pub(crate) use self::tail::Tail;
 
+use self::outgoing::Outgoing;
 use crate::core::BoxError;
+use crate::deadline::{Limits, Progress};
+use crate::verdict::{Ticket, grpc};
 
 /// A request or response body of any kind, behind one concrete type.
 ///
@@ -103,14 +110,29 @@ impl Body {
         }
     }
 
+    /// The same body, which settles `ticket` once: at its end, with its trailers, when it breaks, or when it is dropped.
+    /// Frames, size hints and end of stream are as before. Nothing is allocated, unless it settles another one already.
+    pub fn settling(self, ticket: Ticket) -> Self {
+        self.with_tail(Tail::new(ticket, Limits::default(), None))
+    }
+
     /// Gives the body something that hears how it ends.
-    pub(crate) fn with_tail(mut self, tail: Tail) -> Self {
+    pub(crate) fn with_tail(mut self, mut tail: Tail) -> Self {
         if self.is_end_stream() {
-            tail.ended();
-        } else {
-            self.tail = Some(tail);
+            tail.ended(None);
+            return self;
         }
+        if self.tail.is_some() {
+            // A client within a client: each hears the end of its own.
+            self = Kind::Boxed(Box::pin(self)).into();
+        }
+        self.tail = Some(tail);
         self
+    }
+
+    /// The same body, which tells how far it is; one in memory needs not.
+    pub(crate) fn with_progress(self, progress: Arc<Progress>) -> Self {
+        Kind::Boxed(Box::pin(Outgoing::new(self, progress))).into()
     }
 
     fn from_full(full: http_body_util::Full<Bytes>) -> Self {
@@ -146,54 +168,53 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = self.poll_kind(cx);
-        let Some(tail) = &mut self.tail else {
+        let this = &mut *self;
+        let Some(tail) = &mut this.tail else {
             return polled;
         };
-        match polled {
+        let over = match &polled {
             Poll::Pending => {
-                let Poll::Ready(error) = tail.poll_limit(cx) else {
+                let Poll::Ready(kind) = tail.poll_limit(cx) else {
                     return Poll::Pending;
                 };
-                // Nothing more comes, and the exchange is over: the connection must not be kept for it.
-                if let Some(tail) = self.tail.take() {
-                    tail.failed();
-                }
-                self.kind = Kind::Empty;
-                Poll::Ready(Some(Err(error.into())))
+                tail.expired();
+                let last = if tail.is_grpc() {
+                    let trailers = grpc::status_headers(kind.grpc_code(), &kind.to_string());
+                    Ok(Frame::trailers(trailers))
+                } else {
+                    Err(Tail::error(kind))
+                };
+                // Nothing more comes. Dropped, so that its connection is not kept for it.
+                this.kind = Kind::Empty;
+                this.tail = None;
+                return Poll::Ready(Some(last));
+            }
+            // Who knows the end by `is_end_stream` may never poll again.
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || this.kind.is_end_stream() => {
+                tail.ended(Some(frame));
+                true
             }
             Poll::Ready(Some(Ok(frame))) => {
-                tail.frame();
-                // Who knows the end by this may never poll again.
-                if self.is_end_stream()
-                    && let Some(tail) = self.tail.take()
-                {
-                    tail.ended();
-                }
-                Poll::Ready(Some(Ok(frame)))
+                tail.frame(frame);
+                false
             }
             Poll::Ready(Some(Err(error))) => {
-                if let Some(tail) = self.tail.take() {
-                    tail.failed();
-                }
-                Poll::Ready(Some(Err(error)))
+                tail.broke(error);
+                true
             }
             Poll::Ready(None) => {
-                if let Some(tail) = self.tail.take() {
-                    tail.ended();
-                }
-                Poll::Ready(None)
+                tail.ended(None);
+                true
             }
+        };
+        if over {
+            this.tail = None;
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Empty => true,
-            Kind::Full(_) => false,
-            #[cfg(feature = "hyper")]
-            Kind::Incoming(incoming) => incoming.is_end_stream(),
-            Kind::Boxed(body) => body.is_end_stream(),
-        }
+        self.kind.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -203,6 +224,18 @@ impl HttpBody for Body {
             #[cfg(feature = "hyper")]
             Kind::Incoming(incoming) => incoming.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Kind {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Kind::Empty => true,
+            Kind::Full(_) => false,
+            #[cfg(feature = "hyper")]
+            Kind::Incoming(incoming) => incoming.is_end_stream(),
+            Kind::Boxed(body) => body.is_end_stream(),
         }
     }
 }

@@ -3,79 +3,120 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 
+use crate::budget::RetryBudget;
+use crate::core::BoxError;
 use crate::core::error::{Error, ErrorKind};
 use crate::core::in_flight::InFlightGuard;
-use crate::verdict::{Outcome, Settle, Ticket};
+use crate::deadline::{BodyLimit, Limits};
+use crate::verdict::{Outcome, Ticket, Verdict};
 
 /// What hears how a response body ends, and how long that may take.
 ///
 /// Dropped, it settles what the response head said.
 pub(crate) struct Tail {
     ticket: Ticket,
-    limit: Option<Limit>,
+    limit: BodyLimit,
+    // What a success pays into, where only the end tells.
+    budget: Option<RetryBudget>,
+    // Whether a limit ends the body with gRPC trailers, instead of an error.
+    grpc: bool,
+    // Whether the caller waits for a frame.
+    awaited: bool,
     // Made when the body is first waited for.
     alarm: Option<Pin<Box<Sleep>>>,
     // Held so that closing a client waits for the bodies, too.
-    _in_flight: InFlightGuard,
-}
-
-/// A moment by which a body must have ended, and what it is called otherwise.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limit {
-    pub(crate) at: Instant,
-    pub(crate) kind: BodyLimit,
-}
-
-/// Which timeout a body ran into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BodyLimit {
-    Request,
-    Response,
+    _in_flight: Option<InFlightGuard>,
 }
 
 // === impl Tail ===
 
 impl Tail {
-    pub(crate) fn new(ticket: Ticket, limit: Option<Limit>, in_flight: InFlightGuard) -> Self {
+    pub(crate) fn new(ticket: Ticket, limits: Limits, in_flight: Option<InFlightGuard>) -> Self {
         Self {
             ticket,
-            limit,
+            limit: limits.for_body(),
+            budget: None,
+            grpc: false,
+            awaited: false,
             alarm: None,
             _in_flight: in_flight,
         }
     }
 
-    pub(super) fn frame(&mut self) {
-        self.ticket.first_frame();
+    /// Pays a success into this budget when the body has ended.
+    pub(crate) fn with_budget(mut self, budget: Option<RetryBudget>) -> Self {
+        self.budget = budget;
+        self
     }
 
-    /// The body ended: the head's verdict stands.
-    pub(super) fn ended(mut self) {
-        self.ticket.first_frame();
-        self.ticket.end();
+    /// Ends a body that takes too long with DEADLINE_EXCEEDED trailers.
+    pub(crate) fn with_grpc(mut self, grpc: bool) -> Self {
+        self.grpc = grpc;
+        self
+    }
+
+    pub(super) fn is_grpc(&self) -> bool {
+        self.grpc
+    }
+
+    pub(super) fn frame(&mut self, frame: &Frame<Bytes>) {
+        self.awaited = false;
+        self.ticket.frame(frame.is_data());
+    }
+
+    /// The body ended, with this frame if it has trailers.
+    pub(super) fn ended(&mut self, last: Option<&Frame<Bytes>>) {
+        let trailers = last.and_then(Frame::trailers_ref);
+        let outcome = self.ticket.end_in_place(trailers);
+        if let (Verdict::Success, Some(budget)) = (outcome.verdict, &self.budget) {
+            budget.deposit();
+        }
     }
 
     /// The body broke: whatever the head said, the endpoint failed.
-    pub(super) fn failed(self) {
-        self.ticket.settle(&Outcome::FAILURE);
+    pub(super) fn broke(&mut self, error: &BoxError) {
+        self.ticket.broke_in_place(error);
     }
 
-    /// Ready with an error once the limit has passed.
-    pub(super) fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        let Some(limit) = self.limit else {
-            return Poll::Pending;
-        };
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(limit.at)));
-        alarm.as_mut().poll(cx).map(|()| {
-            Error::new(match limit.kind {
-                BodyLimit::Request => ErrorKind::RequestTimeout,
-                BodyLimit::Response => ErrorKind::ResponseTimeout,
-            })
-        })
+    /// The body took too long.
+    pub(super) fn expired(&mut self) {
+        self.ticket.settle_in_place(Outcome::FAILURE);
+    }
+
+    /// Ready once a limit has passed.
+    pub(super) fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<ErrorKind> {
+        if !std::mem::replace(&mut self.awaited, true) {
+            // Between two frames it is the caller that takes its time: idle is who is asked for more.
+            self.limit.awaited();
+        }
+        self.limit.wake_when_sent(cx.waker());
+        loop {
+            let Some(next) = self.limit.next() else {
+                return Poll::Pending;
+            };
+            let alarm = self
+                .alarm
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+            // Frames move the limit on; the alarm follows when it rings too early, or when it would ring too late.
+            if next < alarm.deadline() {
+                alarm.as_mut().reset(next);
+            }
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if let Some(kind) = self.limit.passed(Instant::now()) {
+                return Poll::Ready(kind.into());
+            }
+            alarm.as_mut().reset(next);
+        }
+    }
+
+    pub(super) fn error(kind: ErrorKind) -> BoxError {
+        Error::new(kind).into()
     }
 }
 

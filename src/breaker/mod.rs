@@ -10,6 +10,7 @@ mod window;
 mod tests;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -36,6 +37,7 @@ struct Policy {
     max_failures: u32,
     backoff: ExponentialBackoff,
     window: Option<Window>,
+    slow_call: Option<Duration>,
     // A rate-limited probe has failed.
     strict: bool,
 }
@@ -106,9 +108,16 @@ impl Breaker {
         }
     }
 
-    /// Another policy. What was learned stays, except that no policy closes the breaker.
+    /// Another policy. What was learned stays, except that no policy closes the breaker, and that a success rate over
+    /// another time starts anew.
     pub fn configure(&mut self, policy: Option<&FailureAccrual>, now: Instant) {
-        self.policy = policy.map(|accrual| Policy::new(accrual, now));
+        let mut policy = policy.map(|accrual| Policy::new(accrual, now));
+        if let (Some(new), Some(old)) = (&mut policy, self.policy.take())
+            && let (Some(new), Some(old)) = (&mut new.window, old.window)
+        {
+            new.inherit(old);
+        }
+        self.policy = policy;
         if self.policy.is_none() && self.state != State::Closed {
             self.close();
         }
@@ -164,6 +173,8 @@ impl Breaker {
         if admitted.epoch != self.epoch {
             return None;
         }
+        let slow = self.policy.as_ref().and_then(|policy| policy.slow_call);
+        let outcome = &judge_slowness(*outcome, slow);
         match self.state {
             State::Closed => self.record_closed(now, outcome, word, may_eject),
             State::HalfOpen { until } if admitted.probe => {
@@ -255,6 +266,21 @@ impl Breaker {
     }
 }
 
+// A success that took too long is a failure, and so is a caller that left after that long.
+fn judge_slowness(mut outcome: Outcome, slow: Option<Duration>) -> Outcome {
+    let time = match outcome.verdict {
+        Verdict::Success => outcome.took,
+        Verdict::Neutral => outcome.waited,
+        Verdict::Failure => None,
+    };
+    if let (Some(slow), Some(time)) = (slow, time)
+        && time > slow
+    {
+        outcome.verdict = Verdict::Failure;
+    }
+    outcome
+}
+
 // === impl Policy ===
 
 impl Policy {
@@ -267,6 +293,7 @@ impl Policy {
             max_failures: accrual.max_consecutive_failures(),
             backoff: accrual.probe_backoff(),
             window: unified.and_then(|unified| Window::new(unified, now)),
+            slow_call: accrual.slow_call_threshold(),
             strict: unified.is_some(),
         }
     }

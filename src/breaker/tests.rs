@@ -69,9 +69,8 @@ impl Bench {
 }
 
 const LIMITED: Outcome = Outcome {
-    verdict: Verdict::Success,
     rate_limited: true,
-    retry_after: None,
+    ..Outcome::SUCCESS
 };
 
 #[test]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Request, Response};
-use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::core::error::Error;
+use crate::deadline::Limits;
 use crate::endpoint::{Cell, ErasedConnect, LeafCall};
-use crate::verdict::{Outcome, Settle, Ticket};
+use crate::verdict::{Outcome, Settle, Ticket, Verdict};
 
 /// An endpoint that was chosen, and the call to it.
 ///
@@ -41,8 +41,10 @@ pub(super) struct Answered {
     pub(super) endpoint: SocketAddr,
     /// Which of the rule's backends.
     pub(super) backend: usize,
-    /// When its body must have ended, by the policy's response timeout.
-    pub(super) response_until: Option<Instant>,
+    /// How long its body may take.
+    pub(super) limits: Limits,
+    /// What its head says, if that is enough.
+    pub(super) verdict: Option<Verdict>,
 }
 
 // === impl Attempt ===

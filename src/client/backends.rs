@@ -20,6 +20,8 @@ pub(crate) struct Backends {
     pub(crate) observers: Observers,
     pub(crate) server_name: Option<Arc<str>>,
     pub(crate) sources: Sources,
+    /// Told when an endpoint of any backend may have become able to serve: who waits may take it from any.
+    pub(crate) changed: Arc<Notify>,
     known: Mutex<BTreeMap<String, Arc<BackendState>>>,
 }
 
@@ -55,6 +57,7 @@ impl Backends {
             observers,
             server_name,
             sources,
+            changed: Arc::default(),
             known: Mutex::default(),
         }
     }
@@ -83,6 +86,7 @@ impl Backends {
             self.seed,
             self.epoch,
             self.observers.clone(),
+            Arc::clone(&self.changed),
         );
         let server_name = self.server_name.clone().or_else(|| host_of(backend));
         let balance = Arc::new(Balance::new(pool, settings.clone(), server_name));
@@ -143,11 +147,12 @@ fn key(backend: &Backend) -> String {
     }
 }
 
+// Only what has a port is an address: a policy written in Rust may be called anything, and is `http` by default.
 fn host_of(backend: &Backend) -> Option<Arc<str>> {
     match &backend.dispatcher {
         BackendDispatcher::Forward(_) => None,
         BackendDispatcher::BalanceP2c(_, EndpointDiscovery::DestinationGet { path }) => {
-            path.split(':').next().map(Arc::from)
+            path.rsplit_once(':').map(|(host, _)| Arc::from(host))
         }
     }
 }
@@ -204,9 +209,25 @@ impl BackendState {
             None => format!("all {count} are ejected, and a probe is out"),
         }
     }
+}
 
-    /// Told when its endpoints change.
-    pub(crate) fn changed(&self) -> &Arc<Notify> {
-        &self.balance.pool.changed
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::ClientPolicy;
+
+    #[test]
+    fn a_name_without_a_port_is_no_host() {
+        let host = |policy: Result<ClientPolicy, _>| {
+            policy.map(|policy| {
+                policy
+                    .backends()
+                    .first()
+                    .and_then(|backend| host_of(backend))
+            })
+        };
+        assert_eq!(host(ClientPolicy::http().build()), Ok(None));
+        let named = ClientPolicy::http().named("payments.shop:8080").build();
+        assert_eq!(host(named), Ok(Some("payments.shop".into())));
     }
 }

@@ -24,6 +24,7 @@ pub struct ClientBuilder {
     observers: Observers,
     seed: Option<u64>,
     server_name: Option<Arc<str>>,
+    answer_grpc_errors: bool,
 }
 
 /// Where a client's policy comes from: one [`ClientPolicy`], or a `tokio::sync::watch` of them.
@@ -83,6 +84,7 @@ impl ClientBuilder {
             observers: Observers::default(),
             seed: None,
             server_name: None,
+            answer_grpc_errors: true,
         }
     }
 
@@ -121,6 +123,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Returns errors of gRPC requests as errors. By default a gRPC request (`content-type: application/grpc`) is
+    /// answered with the status that says the same, as gRPC clients expect; the [`Error`](crate::Error) is in the
+    /// response's extensions as an `Arc<Error>`.
+    pub fn return_grpc_errors(mut self) -> Self {
+        self.answer_grpc_errors = false;
+        self
+    }
+
     /// What chance is drawn from. With a seed, paused time and a current-thread runtime the same calls make the same
     /// decisions. Default: another one for each client.
     pub fn seed(mut self, seed: u64) -> Self {
@@ -152,11 +162,24 @@ impl ClientBuilder {
             plan_changed: Arc::new(Notify::new()),
             policy_driver: source.driver(Weak::clone(shared)),
             requests: AtomicU64::new(0),
+            answer_grpc_errors: self.answer_grpc_errors,
         });
         if let Some(policy) = first {
             shared.swap(policy);
         }
         Ok(Client { shared })
+    }
+
+    /// The client, over HTTP/1.1 and TCP with the default [`Settings`](crate::connect::Settings).
+    ///
+    /// For HTTP/2, TLS or other settings: [`build`](Self::build) with an
+    /// [`HttpConnector`](crate::connect::HttpConnector).
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    #[cfg(feature = "hyper")]
+    pub fn build_http(self) -> Result<Client, BuildError> {
+        self.build(crate::connect::HttpConnector::new())
     }
 
     fn check(&self, policy: Option<&ClientPolicy>) -> Result<(), BuildError> {

@@ -5,8 +5,10 @@ mod backends;
 mod builder;
 mod future;
 mod options;
+mod overrides;
 mod plan;
 mod ready;
+mod respond;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +24,7 @@ pub use self::builder::{BuildError, ClientBuilder, PolicySource};
 pub use self::future::ResponseFuture;
 pub use self::options::{RequestOptions, Served};
 pub use self::ready::NotReady;
+pub use self::respond::{AnswerErrors, AnswerErrorsLayer, AnswerFuture};
 
 pub(crate) use self::backends::BackendState;
 use self::backends::Backends;
@@ -88,6 +91,8 @@ pub(crate) struct Shared {
     plan_changed: Arc<Notify>,
     policy_driver: Option<Driver>,
     requests: AtomicU64,
+    // Whether gRPC requests are answered with a status instead of an error.
+    answer_grpc_errors: bool,
 }
 
 // === impl Client ===

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::verdict::Verdict;
+
 /// What one request wants otherwise than the policy. An extension of the request; it wins over the policy.
 ///
 /// ```
@@ -36,6 +38,8 @@ pub struct Served {
     pub attempts: u32,
     /// The time spent in line for an endpoint.
     pub waited: Duration,
+    /// What the response head says of the endpoint; none if only the end will tell (gRPC).
+    pub verdict: Option<Verdict>,
 }
 
 // === impl RequestOptions ===

@@ -11,16 +11,19 @@ use crate::budget::RetryBudget;
 use crate::core::sync::{Mutex, lock};
 use crate::distribute::Weighted;
 use crate::policy::{
-    BackendDispatcher, Budget, ClientPolicy, Fidelity, Filter, HttpPolicy, Load, Meta, PeakEwma,
-    Protocol, Queue, Retry, RoutePolicy, Spread, Timeouts,
+    BackendDispatcher, Budget, ClientPolicy, Failures, Fidelity, Filter, HttpPolicy, Load, Meta,
+    PeakEwma, Protocol, Queue, Retry, RoutePolicy, Spread, Timeouts,
 };
 use crate::route::{self, PathMatched};
-use crate::verdict::HttpClassifier;
+use crate::verdict::{GrpcClassifier, HttpClassifier};
 
 /// A policy, compiled: immutable, with the state that outlives it.
 pub(crate) struct Plan {
     pub(crate) fidelity: Fidelity,
-    pub(crate) classifier: HttpClassifier,
+    pub(crate) http: HttpClassifier,
+    pub(crate) grpc: GrpcClassifier,
+    /// What retries are paid from that a request's own headers ask for.
+    pub(crate) default_budget: Option<RetryBudget>,
     policy: Arc<ClientPolicy>,
     // One for each version where they differ, else one.
     routes: [Vec<Vec<RulePlan>>; 2],
@@ -31,7 +34,9 @@ pub(crate) struct RulePlan {
     pub(crate) name: Arc<str>,
     pub(crate) filters: Vec<Filter>,
     pub(crate) timeouts: Timeouts,
-    pub(crate) retry: Option<RetryPlan>,
+    pub(crate) retry: Option<Arc<RetryPlan>>,
+    /// Whether a request's `l5d-*` headers may override timeouts and retries.
+    pub(crate) allow_overrides: bool,
     /// Whether the first that can serve is taken, instead of one by weight.
     pub(crate) in_order: bool,
     pub(crate) backends: Vec<BackendPlan>,
@@ -90,9 +95,14 @@ impl Plan {
             Protocol::Detect { http1, http2, .. } if http1 == http2 => [compile(http1), Vec::new()],
             Protocol::Detect { http1, http2, .. } => [compile(http1), compile(http2)],
         };
+        let failures = policy.failures.clone();
+        let failures = failures.unwrap_or_else(|| Failures::by(policy.fidelity));
         Self {
             fidelity: policy.fidelity,
-            classifier: HttpClassifier::default(),
+            http: HttpClassifier::new(failures.statuses),
+            grpc: GrpcClassifier::new(failures.codes, policy.fidelity),
+            default_budget: default_budget(&policy)
+                .map(|budget| budgets.get(&policy.parent, budget, now)),
             policy,
             routes,
         }
@@ -148,16 +158,11 @@ impl RulePlan {
         let mesh = client.fidelity == Fidelity::Mesh;
         let retry = policy.params.retry.as_ref();
         let retry = retry.map(|retry| {
-            // Difference::RetryBudget.
-            let budget = match retry.budget() {
-                Some(budget) => Some(budget),
-                None if mesh => None,
-                None => Some(Budget::default()),
-            };
-            RetryPlan {
+            let budget = retry.budget().or_else(|| default_budget(client));
+            Arc::new(RetryPlan {
                 retry: retry.clone(),
                 budget: budget.map(|budget| budgets.get(&client.parent, budget, now)),
-            }
+            })
         });
         let used = policy.distribution.backends();
         let used = used.map(|(used, weight)| {
@@ -191,10 +196,16 @@ impl RulePlan {
             filters: policy.filters.clone(),
             timeouts: policy.params.timeouts,
             retry,
+            allow_overrides: policy.params.allow_l5d_request_headers,
             in_order: matches!(policy.distribution.spread(), Spread::FirstAvailable(_)),
             backends: used.collect(),
         }
     }
+}
+
+// Difference::RetryBudget: of a policy that names none.
+fn default_budget(policy: &ClientPolicy) -> Option<Budget> {
+    (policy.fidelity != Fidelity::Mesh).then(Budget::default)
 }
 
 // What the proxy uses for HTTP, whatever the policy says.

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use http::{StatusCode, Uri};
 use tokio::time::Instant;
 
-use super::BoxError;
+use super::{BoxError, find_source};
+use crate::policy::Codes;
+use crate::verdict::grpc::code_of_status;
 use crate::verdict::{TransportError, TransportFailure};
 
 /// Why a request got no answer.
@@ -100,6 +102,17 @@ pub enum ErrorKind {
     /// The response did not begin within the time of one try.
     #[error("the response did not begin within the policy's timeout for one try")]
     HeadersTimeout,
+    /// Nothing moved in either direction for as long as the policy allows.
+    #[error("nothing was sent or received for the policy's idle timeout")]
+    IdleTimeout,
+    /// The endpoint's answer to a gRPC request is not gRPC.
+    #[error(
+        "the endpoint answered a gRPC request with something else (HTTP {status}): is it a proxy's page?"
+    )]
+    NotGrpc {
+        /// The status of the answer.
+        status: StatusCode,
+    },
     /// No connection could be made.
     #[error("could not connect to the endpoint")]
     Connect,
@@ -120,6 +133,20 @@ pub enum ErrorKind {
     InvalidRequest,
 }
 
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The caller's: its request, its body, its use of the client.
+    Caller,
+    /// The policy's, or of who should have supplied it: it says to refuse, or says nothing.
+    Policy,
+    /// Nobody's: there is more to do than can be done.
+    Load,
+    /// The endpoints', or of what lies between.
+    Endpoint,
+}
+
 // === impl Error ===
 
 impl Error {
@@ -134,7 +161,14 @@ impl Error {
     }
 
     /// Sorts what a leaf returned.
+    ///
+    /// Another client's refusal stays what it is: no endpoint had anything to do with it.
     pub(crate) fn from_leaf(source: BoxError) -> Self {
+        if let Some(refusal) = Self::find(&*source).filter(|error| error.is_local()) {
+            let mut error = Self::new(refusal.kind().clone()).with_retry_at(refusal.retry_at());
+            error.0.source = Some(source);
+            return error;
+        }
         let failure = TransportError::find(&*source)
             .map_or(TransportFailure::Broken, TransportError::failure);
         let mut error = Self::new(match failure {
@@ -147,6 +181,11 @@ impl Error {
         });
         error.0.source = Some(source);
         error
+    }
+
+    /// Finds one in an error's chain of sources.
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        find_source(error)
     }
 
     pub(crate) fn with_retry_at(mut self, at: Option<Instant>) -> Self {
@@ -178,7 +217,10 @@ impl Error {
     pub fn is_deadline(&self) -> bool {
         matches!(
             self.0.kind,
-            ErrorKind::RequestTimeout | ErrorKind::ResponseTimeout | ErrorKind::HeadersTimeout
+            ErrorKind::RequestTimeout
+                | ErrorKind::ResponseTimeout
+                | ErrorKind::HeadersTimeout
+                | ErrorKind::IdleTimeout
         )
     }
 
@@ -244,6 +286,96 @@ impl ErrorKind {
         )
     }
 
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::NoPolicy
+            | Self::NoRoute
+            | Self::Redirect { .. }
+            | Self::FailureInjected { .. }
+            | Self::InvalidFilter(_)
+            | Self::NoBackend => Fault::Policy,
+            Self::RequestBody | Self::InvalidRequest | Self::Closed => Fault::Caller,
+            Self::QueueFull { .. } => Fault::Load,
+            Self::FailFast { .. }
+            | Self::RequestTimeout
+            | Self::ResponseTimeout
+            | Self::HeadersTimeout
+            | Self::IdleTimeout
+            | Self::NotGrpc { .. }
+            | Self::Connect
+            | Self::ConnectTimeout
+            | Self::Refused
+            | Self::Broken => Fault::Endpoint,
+        }
+    }
+
+    /// The HTTP status that says this to those who can only be told by a response.
+    ///
+    /// | kind | HTTP | gRPC |
+    /// |---|---|---|
+    /// | `NoPolicy`, `NoBackend`, `FailFast`, `Closed`, `Refused` | 503 | UNAVAILABLE |
+    /// | `QueueFull` | 503 | RESOURCE_EXHAUSTED |
+    /// | `NoRoute` | 404 | NOT_FOUND |
+    /// | `Redirect` | as configured, with `location` | NOT_FOUND |
+    /// | `FailureInjected` | as configured | by the HTTP status, as the gRPC specification maps it |
+    /// | `InvalidFilter` | 500 | INTERNAL |
+    /// | `RequestTimeout`, `ResponseTimeout`, `HeadersTimeout`, `IdleTimeout` | 504 | DEADLINE_EXCEEDED |
+    /// | `ConnectTimeout` | 504 | UNAVAILABLE |
+    /// | `Connect`, `Broken` | 502 | UNAVAILABLE |
+    /// | `NotGrpc` | 502 | by the HTTP status, as the gRPC specification maps it |
+    /// | `RequestBody` | 400 | CANCELLED |
+    /// | `InvalidRequest` | 400 | INTERNAL |
+    ///
+    /// The mesh's own mapping, but for these: it answers a fail-fast with 504, says INTERNAL of a deadline that passes in
+    /// a body, and DEADLINE_EXCEEDED where a connection took too long, although the request's own time is not up and it
+    /// was never sent.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoPolicy
+            | Self::NoBackend
+            | Self::FailFast { .. }
+            | Self::QueueFull { .. }
+            | Self::Closed
+            | Self::Refused => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Redirect { status, .. } | Self::FailureInjected { status, .. } => *status,
+            Self::InvalidFilter(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::RequestTimeout
+            | Self::ResponseTimeout
+            | Self::HeadersTimeout
+            | Self::IdleTimeout
+            | Self::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Connect | Self::Broken | Self::NotGrpc { .. } => StatusCode::BAD_GATEWAY,
+            Self::RequestBody | Self::InvalidRequest => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The gRPC status code that says this; the table is at [`status`](Self::status).
+    pub fn grpc_code(&self) -> u16 {
+        match self {
+            Self::NoPolicy
+            | Self::NoBackend
+            | Self::FailFast { .. }
+            | Self::Closed
+            | Self::Refused
+            | Self::ConnectTimeout
+            | Self::Connect
+            | Self::Broken => Codes::UNAVAILABLE,
+            Self::QueueFull { .. } => Codes::RESOURCE_EXHAUSTED,
+            Self::NoRoute | Self::Redirect { .. } => Codes::NOT_FOUND,
+            Self::FailureInjected { status, .. } | Self::NotGrpc { status } => {
+                code_of_status(*status)
+            }
+            Self::InvalidFilter(_) | Self::InvalidRequest => Codes::INTERNAL,
+            Self::RequestTimeout
+            | Self::ResponseTimeout
+            | Self::HeadersTimeout
+            | Self::IdleTimeout => Codes::DEADLINE_EXCEEDED,
+            Self::RequestBody => Codes::CANCELLED,
+        }
+    }
+
     /// A stable name, in snake case.
     pub fn name(&self) -> &'static str {
         match self {
@@ -259,6 +391,8 @@ impl ErrorKind {
             Self::RequestTimeout => "request_timeout",
             Self::ResponseTimeout => "response_timeout",
             Self::HeadersTimeout => "headers_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::NotGrpc { .. } => "not_grpc",
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
             Self::Refused => "refused",

@@ -1,4 +1,9 @@
-//! One timer for whatever a request waits for.
+//! How long things may take: one timer for whatever a request waits for, the limits of an attempt, `grpc-timeout`.
+
+pub(crate) mod grpc_timeout;
+mod limits;
+
+pub(crate) use self::limits::{BodyLimit, Limits, Progress};
 
 use std::future::Future;
 use std::pin::Pin;

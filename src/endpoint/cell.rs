@@ -58,7 +58,7 @@ pub(crate) struct Pool {
     pub(crate) seed: u64,
     pub(crate) epoch: Epoch,
     pub(crate) observers: Observers,
-    /// Told when an endpoint may have become able to serve.
+    /// Told when an endpoint may have become able to serve: this backend's, or another's of the same client.
     pub(crate) changed: Arc<Notify>,
     in_service: AtomicUsize,
 }
@@ -78,13 +78,19 @@ const HALF_OPEN: u64 = u64::MAX;
 // === impl Pool ===
 
 impl Pool {
-    pub(crate) fn new(name: Arc<str>, seed: u64, epoch: Epoch, observers: Observers) -> Self {
+    pub(crate) fn new(
+        name: Arc<str>,
+        seed: u64,
+        epoch: Epoch,
+        observers: Observers,
+        changed: Arc<Notify>,
+    ) -> Self {
         Self {
             name,
             seed,
             epoch,
             observers,
-            changed: Arc::new(Notify::new()),
+            changed,
             in_service: AtomicUsize::new(0),
         }
     }
@@ -141,6 +147,11 @@ impl Cell {
         self.site.load().endpoint.clone()
     }
 
+    #[cfg(test)]
+    pub(crate) fn now(&self) -> u64 {
+        self.pool.epoch.nanos(Instant::now())
+    }
+
     pub(crate) fn pending(&self) -> usize {
         self.pending.load(Ordering::Relaxed)
     }
@@ -162,7 +173,10 @@ impl Cell {
 
     pub(crate) fn cost(&self, now: u64, load: &Load) -> u128 {
         let mut estimate = self.latency(now, load.ewma());
-        if let Load::PenaltyPeakEwma(penalty) = load {
+        if let Load::PenaltyPeakEwma(penalty) = load
+            // One that fades in no time is over.
+            && !penalty.penalty_decay.is_zero()
+        {
             estimate = estimate.max(read(&self.penalty).get(now, penalty.penalty_decay));
         }
         load::cost(estimate, self.pending())
@@ -176,6 +190,11 @@ impl Cell {
             until if until <= now => Availability::ProbeDue,
             until => Availability::Not(Some(until)),
         }
+    }
+
+    /// Whether it can take a request at `now`, be it as a probe.
+    pub(crate) fn is_able(&self, now: u64) -> bool {
+        !matches!(self.availability(now), Availability::Not(_))
     }
 
     /// A ticket for one request, if it can take one.
@@ -194,14 +213,16 @@ impl Cell {
             admitted
         };
         self.pending.fetch_add(1, Ordering::Relaxed);
+        // Before anybody else is called: should they panic, it returns.
+        let note = Note::new(now, request, admitted.epoch, admitted.probe);
+        let ticket = Ticket::new(Arc::clone(self) as _, note);
         if admitted.probe {
             self.pool.observers.tell(now, || Decision::Probing {
                 endpoint: self.address,
                 request,
             });
         }
-        let note = Note::new(now, request, admitted.epoch, admitted.probe);
-        Some(Ticket::new(Arc::clone(self) as _, note))
+        Some(ticket)
     }
 
     /// A fresh call of its leaf, which is made if there is none yet.
@@ -266,10 +287,15 @@ impl Cell {
         write(&self.penalty, state.penalty);
     }
 
-    fn record(&self, note: &Note, outcome: &Outcome, now: Instant, sample: Sample) {
+    fn record(&self, note: &Note, outcome: &Outcome, sample: Sample) {
+        let now = Instant::now();
         let mut state = lock(&self.state);
         let at = self.pool.epoch.nanos(now);
-        let elapsed = nanos(now.saturating_duration_since(note.issued));
+        // Whoever left did not wait any longer than it says, however late it is told.
+        let elapsed = outcome
+            .waited
+            .unwrap_or_else(|| now.saturating_duration_since(note.issued));
+        let elapsed = nanos(elapsed);
         let tau = state.load.ewma().decay();
         match sample {
             Sample::Answer => state.latency.observe(at, elapsed, tau),
@@ -331,7 +357,8 @@ impl Cell {
 }
 
 impl Issuer for Cell {
-    fn answered(&self, note: &Note, now: Instant) {
+    fn answered(&self, note: &Note) {
+        let now = Instant::now();
         self.pending.fetch_sub(1, Ordering::Relaxed);
         let mut state = lock(&self.state);
         let at = self.pool.epoch.nanos(now);
@@ -341,12 +368,12 @@ impl Issuer for Cell {
         write(&self.latency, state.latency);
     }
 
-    fn unused(&self, note: &Note, now: Instant) {
+    fn unused(&self, note: &Note) {
         self.pending.fetch_sub(1, Ordering::Relaxed);
-        self.record(note, &Outcome::NEUTRAL, now, Sample::None);
+        self.record(note, &Outcome::NEUTRAL, Sample::None);
     }
 
-    fn settled(&self, note: &Note, outcome: &Outcome, answered: bool, now: Instant) {
+    fn settled(&self, note: &Note, outcome: &Outcome, answered: bool) {
         if !answered {
             self.pending.fetch_sub(1, Ordering::Relaxed);
         }
@@ -355,9 +382,11 @@ impl Issuer for Cell {
             _ if answered => Sample::None,
             Verdict::Success => Sample::Answer,
             // However soon it failed, and however early its caller left: it is no faster for that.
-            Verdict::Failure | Verdict::Neutral => Sample::AtLeast,
+            Verdict::Failure => Sample::AtLeast,
+            Verdict::Neutral if outcome.waited.is_some() => Sample::AtLeast,
+            Verdict::Neutral => Sample::None,
         };
-        self.record(note, outcome, now, sample);
+        self.record(note, outcome, sample);
     }
 }
 

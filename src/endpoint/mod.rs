@@ -3,6 +3,8 @@
 mod address;
 mod cell;
 mod leaf;
+#[cfg(test)]
+mod tests;
 
 pub use self::address::Endpoint;
 pub(crate) use self::cell::{Availability, Cell, Pool};

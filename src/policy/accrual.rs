@@ -23,6 +23,9 @@ pub struct ConsecutiveFailures {
     pub backoff: ExponentialBackoff,
     /// The fewest endpoints that stay in, whatever they do. Default: none.
     pub ejection: Option<Ejection>,
+    /// An answer that takes longer than this is a failure, and so is a wait that its caller gave up after more than
+    /// this. Default: none. The mesh has no such thing.
+    pub slow_call: Option<Duration>,
 }
 
 /// Ejects on failures in a row or on a success rate below a threshold; failures in a row are looked at first.
@@ -37,6 +40,7 @@ pub struct Unified {
     max_consecutive_failures: u32,
     backoff: ExponentialBackoff,
     ejection: Option<Ejection>,
+    slow_call: Option<Duration>,
 }
 
 /// A floor under ejections.
@@ -55,6 +59,7 @@ impl FailureAccrual {
             max_failures,
             backoff: ExponentialBackoff::ACCRUAL,
             ejection: None,
+            slow_call: None,
         })
     }
 
@@ -79,6 +84,24 @@ impl FailureAccrual {
             Self::Unified(unified) => unified.ejection = ejection,
         }
         self
+    }
+
+    /// With slow calls as failures: an answer that takes longer than `threshold`, or a caller that left after more.
+    #[must_use]
+    pub fn slow_call(mut self, threshold: Duration) -> Self {
+        match &mut self {
+            Self::Consecutive(consecutive) => consecutive.slow_call = Some(threshold),
+            Self::Unified(unified) => unified.slow_call = Some(threshold),
+        }
+        self
+    }
+
+    /// From when on a call is too slow, if there is such a limit.
+    pub fn slow_call_threshold(&self) -> Option<Duration> {
+        match self {
+            Self::Consecutive(consecutive) => consecutive.slow_call,
+            Self::Unified(unified) => unified.slow_call,
+        }
     }
 
     /// The floor, if there is one.
@@ -118,6 +141,7 @@ impl Default for Unified {
             max_consecutive_failures: 7,
             backoff: ExponentialBackoff::ACCRUAL,
             ejection: None,
+            slow_call: None,
         }
     }
 }
@@ -165,6 +189,7 @@ impl Unified {
             max_consecutive_failures,
             backoff,
             ejection: None,
+            slow_call: None,
         })
     }
 

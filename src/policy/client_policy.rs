@@ -2,9 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Backend, BackendDispatcher, EndpointDiscovery, FailureAccrual, Fidelity, InvalidPolicy, Load,
-    Meta, Queue, RetryBuilder, Route, RouteBackend, RouteDistribution, RouteParams, RoutePolicy,
-    Rule, Timeouts,
+    Backend, BackendDispatcher, EndpointDiscovery, FailureAccrual, Failures, Fidelity,
+    InvalidPolicy, Load, Meta, Queue, RetryBuilder, Route, RouteBackend, RouteDistribution,
+    RouteParams, RoutePolicy, Rule, Timeouts,
 };
 
 /// Everything a client needs to know to call one target.
@@ -16,6 +16,8 @@ pub struct ClientPolicy {
     pub protocol: Protocol,
     /// Whether to decide as the mesh does, or better.
     pub fidelity: Fidelity,
+    /// Which answers are failures of the endpoint. None: [by fidelity](Failures::by).
+    pub failures: Option<Failures>,
 }
 
 /// How a target is spoken to.
@@ -60,6 +62,7 @@ pub struct ClientPolicyBuilder {
     load: Load,
     queue: Queue,
     fidelity: Fidelity,
+    failures: Option<Failures>,
 }
 
 // === impl ClientPolicy ===
@@ -75,6 +78,7 @@ impl ClientPolicy {
             load: Load::default(),
             queue: Queue::default(),
             fidelity: Fidelity::default(),
+            failures: None,
         }
     }
 
@@ -176,6 +180,12 @@ impl ClientPolicyBuilder {
         self
     }
 
+    /// Which answers are failures of the endpoint. Default: [by fidelity](Failures::by).
+    pub fn failures(mut self, failures: Failures) -> Self {
+        self.failures = Some(failures);
+        self
+    }
+
     /// # Errors
     /// The first part that is not valid.
     pub fn build(self) -> Result<ClientPolicy, InvalidPolicy> {
@@ -206,6 +216,7 @@ impl ClientPolicyBuilder {
                 failure_accrual: self.failure_accrual,
             }),
             fidelity: self.fidelity,
+            failures: self.failures,
         })
     }
 }

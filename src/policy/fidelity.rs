@@ -2,7 +2,22 @@ use std::fmt;
 
 /// Whether to decide as the mesh does, or better.
 ///
-/// Every difference is one [`Difference`], and [`Difference::ALL`] is the whole table.
+/// Every difference is one [`Difference`], and this is the whole table:
+///
+/// | name | mesh | extended |
+/// |---|---|---|
+/// | `retry-budget` | retries of routes have no budget | a policy that names no budget gets 20 % and 10 a second |
+/// | `backend-queue` | the policy's queue is ignored; 10000 requests may wait 3 s | each backend's own queue is used |
+/// | `ejection-floor` | min_ready_endpoints is ignored | an ejection below min_ready_endpoints is refused |
+/// | `forward-breaker` | failure accrual is ignored for a forward address | a forward address has a breaker like any endpoint |
+/// | `unsafe-repeat` | any method is repeated after a broken connection, where 502 is retried | after a broken connection only idempotent methods, and requests marked safe to repeat, are sent again |
+/// | `avoid-tried` | a retry may go to the endpoint that just failed | a retry prefers endpoints this request has not been sent to |
+/// | `connect-retry` | a failed connection is tried again where the 502 or 504 it becomes is retried | a request that never left is tried again on every route that retries |
+/// | `invalid-annotation` | its whole family (breaker, load, retries, timeouts) is as if it were not there | the Service does not resolve; the error names the place |
+/// | `grpc-codes` | PERMISSION_DENIED counts against the endpoint | PERMISSION_DENIED says nothing against the endpoint |
+/// | `grpc-missing-status` | a missing or unreadable status, a page that is not gRPC and a truncated stream are successes | they are failures; a stream that its caller drops before the end is neutral |
+/// | `grpc-timeout` | grpc-timeout is passed on and otherwise ignored | it is a deadline if it is shorter than the policy's, and what remains is written on each attempt |
+/// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Fidelity {
     /// As Linkerd's control plane and proxy decide.
@@ -32,13 +47,21 @@ pub enum Difference {
     ConnectRetry,
     /// What becomes of an annotation whose value is not valid.
     InvalidAnnotation,
+    /// Which gRPC codes are failures of the endpoint.
+    GrpcCodes,
+    /// What a gRPC answer without a status that can be read is.
+    GrpcMissingStatus,
+    /// Whether a request's `grpc-timeout` is a deadline.
+    GrpcTimeout,
+    /// Whether the idle timeout covers the wait for a response head.
+    IdleHead,
 }
 
 // === impl Difference ===
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
@@ -47,6 +70,10 @@ impl Difference {
         Self::AvoidTried,
         Self::ConnectRetry,
         Self::InvalidAnnotation,
+        Self::GrpcCodes,
+        Self::GrpcMissingStatus,
+        Self::GrpcTimeout,
+        Self::IdleHead,
     ];
 
     /// A stable name.
@@ -60,6 +87,10 @@ impl Difference {
             Self::AvoidTried => "avoid-tried",
             Self::ConnectRetry => "connect-retry",
             Self::InvalidAnnotation => "invalid-annotation",
+            Self::GrpcCodes => "grpc-codes",
+            Self::GrpcMissingStatus => "grpc-missing-status",
+            Self::GrpcTimeout => "grpc-timeout",
+            Self::IdleHead => "idle-head",
         }
     }
 
@@ -80,6 +111,14 @@ impl Difference {
             Self::InvalidAnnotation => {
                 "its whole family (breaker, load, retries, timeouts) is as if it were not there"
             }
+            Self::GrpcCodes => "PERMISSION_DENIED counts against the endpoint",
+            Self::GrpcMissingStatus => {
+                "a missing or unreadable status, a page that is not gRPC and a truncated stream are successes"
+            }
+            Self::GrpcTimeout => "grpc-timeout is passed on and otherwise ignored",
+            Self::IdleHead => {
+                "a request without a body that waits for its response head is never idle"
+            }
         }
     }
 
@@ -98,6 +137,14 @@ impl Difference {
                 "a request that never left is tried again on every route that retries"
             }
             Self::InvalidAnnotation => "the Service does not resolve; the error names the place",
+            Self::GrpcCodes => "PERMISSION_DENIED says nothing against the endpoint",
+            Self::GrpcMissingStatus => {
+                "they are failures; a stream that its caller drops before the end is neutral"
+            }
+            Self::GrpcTimeout => {
+                "it is a deadline if it is shorter than the policy's, and what remains is written on each attempt"
+            }
+            Self::IdleHead => "the wait for a response head is idle time, too",
         }
     }
 }
@@ -105,5 +152,23 @@ impl Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_table_is_the_table() {
+        let source = include_str!("fidelity.rs");
+        for difference in Difference::ALL {
+            let (name, mesh, extended) =
+                (difference.name(), difference.mesh(), difference.extended());
+            let row = format!("/// | `{name}` | {mesh} | {extended} |\n");
+            assert!(source.contains(&row), "missing or different: {row}");
+        }
+        let rows = source.lines().filter(|line| line.starts_with("/// | `"));
+        assert_eq!(rows.count(), Difference::ALL.len());
     }
 }

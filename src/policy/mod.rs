@@ -4,7 +4,7 @@
 //! exists is valid: types whose fields constrain each other are made by constructors that return [`InvalidPolicy`],
 //! which names the field, what was found and what was expected.
 //!
-//! A policy comes from manifests ([`source::kubernetes`](crate::source), feature `kubernetes`) or is written in Rust:
+//! A policy comes from manifests (`source::kubernetes`, feature `kubernetes`) or is written in Rust:
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,6 +22,7 @@ mod accrual;
 mod backend;
 mod backoff;
 mod client_policy;
+mod failures;
 mod fidelity;
 mod filter;
 mod invalid;
@@ -39,6 +40,7 @@ pub use self::backend::{
 };
 pub use self::backoff::ExponentialBackoff;
 pub use self::client_policy::{ClientPolicy, ClientPolicyBuilder, HttpPolicy, Protocol};
+pub use self::failures::{Codes, Failures};
 pub use self::fidelity::{Difference, Fidelity};
 pub use self::filter::{Filter, InjectFailure, ModifyHeader, ModifyPath, RedirectRequest};
 pub use self::invalid::InvalidPolicy;

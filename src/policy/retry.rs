@@ -107,6 +107,12 @@ impl RetryBuilder {
         self
     }
 
+    /// These statuses and no others.
+    pub fn statuses(mut self, statuses: &StatusRanges) -> Self {
+        self.ranges = statuses.iter().collect();
+        self
+    }
+
     /// The most attempts after the first. Default: 1.
     pub fn limit(mut self, max_retries: u16) -> Self {
         self.max_retries = max_retries;

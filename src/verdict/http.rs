@@ -1,9 +1,9 @@
-use std::time::Duration;
+use std::convert::Infallible;
 
-use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 
-use super::{Outcome, Verdict};
+use super::{Classified, ClassifyEos, ClassifyResponse, Outcome, Verdict, hint};
+use crate::core::BoxError;
 use crate::policy::StatusRanges;
 
 /// Judges HTTP responses by their status.
@@ -24,18 +24,16 @@ impl HttpClassifier {
 
     /// What a response head says.
     pub fn judge(&self, status: StatusCode, headers: &HeaderMap) -> Outcome {
-        let verdict = if self.failures.contains(status) {
+        let mut outcome = Outcome::new(if self.failures.contains(status) {
             Verdict::Failure
         } else {
             Verdict::Success
-        };
-        let rate_limited = status == StatusCode::TOO_MANY_REQUESTS;
-        let hinted = rate_limited || status == StatusCode::SERVICE_UNAVAILABLE;
-        Outcome {
-            verdict,
-            rate_limited,
-            retry_after: hinted.then(|| retry_after(headers)).flatten(),
+        });
+        outcome.rate_limited = status == StatusCode::TOO_MANY_REQUESTS;
+        if outcome.rate_limited || status == StatusCode::SERVICE_UNAVAILABLE {
+            outcome.retry_after = hint::retry_after(headers);
         }
+        outcome
     }
 }
 
@@ -46,38 +44,28 @@ impl Default for HttpClassifier {
     }
 }
 
-// Only the form in seconds: a date would have to be compared with the wall clock, which nothing here reads.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
+impl ClassifyResponse for HttpClassifier {
+    type Eos = Infallible;
+
+    fn classify_response(self, status: StatusCode, headers: &HeaderMap) -> Classified<Infallible> {
+        Classified::Ready(self.judge(status, headers))
+    }
+
+    fn classify_error(self, _: &BoxError) -> Outcome {
+        Outcome::FAILURE
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl ClassifyEos for Infallible {
+    fn classify_eos(self, _: Option<&HeaderMap>) -> Outcome {
+        match self {}
+    }
 
-    #[test]
-    fn judges_by_status() {
-        let judge = |status: u16, retry_after: Option<&'static str>| {
-            let mut headers = HeaderMap::new();
-            if let Some(value) = retry_after {
-                headers.insert(RETRY_AFTER, value.parse().unwrap());
-            }
-            let outcome =
-                HttpClassifier::default().judge(StatusCode::from_u16(status).unwrap(), &headers);
-            (outcome.verdict, outcome.rate_limited, outcome.retry_after)
-        };
-        let seconds = |s| Some(Duration::from_secs(s));
-        assert_eq!(judge(200, None), (Verdict::Success, false, None));
-        assert_eq!(judge(404, None), (Verdict::Success, false, None));
-        assert_eq!(judge(500, Some("3")), (Verdict::Failure, false, None));
-        assert_eq!(judge(599, None), (Verdict::Failure, false, None));
-        assert_eq!(
-            judge(429, Some(" 3 ")),
-            (Verdict::Success, true, seconds(3))
-        );
-        assert_eq!(judge(503, Some("0")), (Verdict::Failure, false, seconds(0)));
-        assert_eq!(judge(503, Some("-1")), (Verdict::Failure, false, None));
-        assert_eq!(judge(503, Some("soon")), (Verdict::Failure, false, None));
+    fn classify_error(self, _: &BoxError) -> Outcome {
+        match self {}
+    }
+
+    fn classify_drop(self) -> Outcome {
+        match self {}
     }
 }

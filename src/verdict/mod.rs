@@ -3,10 +3,15 @@
 //! A [`Verdict`] is *success*, *failure* or *neutral*; an [`Outcome`] is a verdict with what mechanisms need beside it.
 //! Whatever is owed a verdict is a [`Ticket`]: it settles once, whatever happens to the exchange.
 
+mod classify;
+pub mod grpc;
+mod hint;
 mod http;
 mod ticket;
 mod transport;
 
+pub use self::classify::{Classified, ClassifyEos, ClassifyResponse};
+pub use self::grpc::GrpcClassifier;
 pub use self::http::HttpClassifier;
 pub use self::ticket::{Issuer, Note, Settle, Ticket};
 pub use self::transport::{Sent, TransportError, TransportFailure};
@@ -30,10 +35,16 @@ pub enum Verdict {
 pub struct Outcome {
     /// The verdict.
     pub verdict: Verdict,
-    /// The endpoint said that it is asked too often (429).
+    /// The endpoint said that it is asked too often (429, RESOURCE_EXHAUSTED).
     pub rate_limited: bool,
     /// How long the endpoint asked to be left alone.
     pub retry_after: Option<Duration>,
+    /// How long the response head took.
+    pub took: Option<Duration>,
+    /// How long its caller waited for a response head before it left.
+    pub waited: Option<Duration>,
+    /// How far the request got, where it got no response.
+    pub sent: Option<Sent>,
 }
 
 // === impl Outcome ===
@@ -52,6 +63,9 @@ impl Outcome {
             verdict,
             rate_limited: false,
             retry_after: None,
+            took: None,
+            waited: None,
+            sent: None,
         }
     }
 

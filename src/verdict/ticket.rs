@@ -1,9 +1,14 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::Outcome;
+use super::grpc::GrpcEos;
+use super::{Classified, ClassifyEos, Outcome, Verdict};
+use crate::core::BoxError;
+use crate::core::time::nanos;
 
 /// Something that is owed exactly one verdict.
 pub trait Settle {
@@ -11,16 +16,17 @@ pub trait Settle {
     fn settle(self, outcome: &Outcome);
 }
 
-/// Who hands out tickets and hears how they ended.
+/// Who hands out tickets and hears how they ended. It reads the clock itself, where it needs to.
 pub trait Issuer: Send + Sync + 'static {
     /// The first frame of the answer arrived, or its end: from here on the exchange is no load. Called at most once.
-    fn answered(&self, note: &Note, now: Instant);
+    fn answered(&self, note: &Note);
 
     /// The ticket was not used: nothing was sent. Called instead of both others.
-    fn unused(&self, note: &Note, now: Instant);
+    fn unused(&self, note: &Note);
 
-    /// How it ended. Called exactly once. `answered` tells whether [`answered`](Self::answered) was called before.
-    fn settled(&self, note: &Note, outcome: &Outcome, answered: bool, now: Instant);
+    /// How it ended. Called exactly once. `answered` tells whether [`answered`](Self::answered) was called before; if
+    /// not, and there is an answer, it is all here now.
+    fn settled(&self, note: &Note, outcome: &Outcome, answered: bool);
 }
 
 /// What an issuer writes on a ticket.
@@ -39,15 +45,33 @@ pub struct Note {
 
 /// An exchange with one endpoint, from the choice of the endpoint to the end of the answer.
 ///
-/// Dropped without a verdict it settles what is known: what the response head said, or neutral before one.
+/// Dropped without a verdict it settles what is known: what the response head said; neutral before one, with the time
+/// that the caller waited in vain.
 #[must_use = "a dropped ticket settles"]
 pub struct Ticket {
     // Taken when settled.
     issuer: Option<Arc<dyn Issuer>>,
     note: Note,
     answered: bool,
-    head: Option<Outcome>,
+    head: Head,
+    // How long the head took, in nanoseconds.
+    took: u64,
 }
+
+/// What the head said, in few bytes: a ticket travels with every response.
+#[derive(Clone, Copy)]
+enum Head {
+    NotYet,
+    Said {
+        verdict: Verdict,
+        rate_limited: bool,
+        // In milliseconds; the maximum is none.
+        retry_after: u32,
+    },
+    AtEnd(GrpcEos),
+}
+
+const NO_HINT: u32 = u32::MAX;
 
 // === impl Note ===
 
@@ -72,7 +96,8 @@ impl Ticket {
             issuer: Some(issuer),
             note,
             answered: false,
-            head: None,
+            head: Head::NotYet,
+            took: 0,
         }
     }
 
@@ -90,57 +115,136 @@ impl Ticket {
     ///
     /// A failure cannot improve and settles at once; so does a probe, for which the head is enough. A success waits for
     /// the body, which can still break.
-    pub fn head(&mut self, outcome: Outcome) {
-        self.head = Some(outcome);
-        if self.note.probe || outcome.is_failure() {
-            self.finish(&outcome);
+    pub fn head(&mut self, head: Classified<GrpcEos>, now: Instant) {
+        self.took = nanos(now.saturating_duration_since(self.note.issued));
+        match head {
+            Classified::Ready(outcome) if self.note.probe || outcome.is_failure() => {
+                self.head = Head::of(&outcome);
+                self.finish(outcome);
+            }
+            Classified::Ready(outcome) => self.head = Head::of(&outcome),
+            Classified::AtEnd(eos) => self.head = Head::AtEnd(eos),
         }
     }
 
-    /// The first frame of the answer arrived.
-    pub fn first_frame(&mut self) {
-        if self.answered {
-            return;
+    /// A frame of the answer arrived: of data, or of something else.
+    pub fn frame(&mut self, is_data: bool) {
+        if !self.answered {
+            self.answered = true;
+            if let Some(issuer) = &self.issuer {
+                issuer.answered(&self.note);
+            }
         }
-        self.answered = true;
-        if let Some(issuer) = &self.issuer {
-            issuer.answered(&self.note, Instant::now());
+        // For a probe the first message is enough, so that a long stream can close a breaker.
+        if is_data && self.note.probe && matches!(self.head, Head::AtEnd(_)) {
+            self.finish(Outcome::SUCCESS);
         }
     }
 
-    /// The answer ended as its head said.
-    pub fn end(mut self) {
-        self.finish_as_head();
+    /// The answer ended, with or without trailers. Returns what it came to.
+    pub fn end(mut self, trailers: Option<&HeaderMap>) -> Outcome {
+        self.end_in_place(trailers)
+    }
+
+    // The same for who cannot give it away without moving it. Settles nothing the second time.
+    pub(crate) fn end_in_place(&mut self, trailers: Option<&HeaderMap>) -> Outcome {
+        let outcome = match self.head {
+            Head::AtEnd(eos) => eos.classify_eos(trailers),
+            head => head.outcome(),
+        };
+        self.finish(outcome);
+        outcome
+    }
+
+    /// The answer broke: whatever its head said, that is the endpoint's failure.
+    pub fn broke(mut self, error: &BoxError) {
+        self.broke_in_place(error);
+    }
+
+    pub(crate) fn broke_in_place(&mut self, error: &BoxError) {
+        let outcome = match self.head {
+            Head::AtEnd(eos) => eos.classify_error(error),
+            _ => Outcome::FAILURE,
+        };
+        self.finish(outcome);
     }
 
     /// Nothing was sent: gives the ticket back as if it had not been issued.
     pub fn give_back(mut self) {
         if let Some(issuer) = self.issuer.take() {
-            issuer.unused(&self.note, Instant::now());
+            issuer.unused(&self.note);
         }
     }
 
-    fn finish_as_head(&mut self) {
-        let outcome = self.head.unwrap_or(Outcome::NEUTRAL);
-        self.finish(&outcome);
+    pub(crate) fn settle_in_place(&mut self, outcome: Outcome) {
+        self.finish(outcome);
     }
 
-    fn finish(&mut self, outcome: &Outcome) {
+    fn finish(&mut self, mut outcome: Outcome) {
+        if !matches!(self.head, Head::NotYet) {
+            outcome.took = Some(Duration::from_nanos(self.took));
+        }
         if let Some(issuer) = self.issuer.take() {
-            issuer.settled(&self.note, outcome, self.answered, Instant::now());
+            issuer.settled(&self.note, &outcome, self.answered);
+        }
+    }
+}
+
+// === impl Head ===
+
+impl Head {
+    fn of(outcome: &Outcome) -> Self {
+        let millis = |hint: Duration| u32::try_from(hint.as_millis()).unwrap_or(NO_HINT - 1);
+        Self::Said {
+            verdict: outcome.verdict,
+            rate_limited: outcome.rate_limited,
+            retry_after: outcome.retry_after.map_or(NO_HINT, millis),
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Said {
+                verdict,
+                rate_limited,
+                retry_after,
+            } => Outcome {
+                rate_limited,
+                retry_after: (retry_after != NO_HINT)
+                    .then(|| Duration::from_millis(retry_after.into())),
+                ..Outcome::new(verdict)
+            },
+            Self::NotYet | Self::AtEnd(_) => Outcome::NEUTRAL,
         }
     }
 }
 
 impl Settle for Ticket {
     fn settle(mut self, outcome: &Outcome) {
-        self.finish(outcome);
+        self.finish(*outcome);
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.finish_as_head();
+        if self.issuer.is_none() {
+            return;
+        }
+        // What is owed is a response head; an open stream is not silence, nor is a body that nobody asks for.
+        let head = Duration::from_nanos(self.took);
+        let (outcome, waited) = match self.head {
+            Head::Said { .. } => (self.head.outcome(), Some(head)),
+            Head::AtEnd(eos) => {
+                let outcome = eos.classify_drop();
+                let counts = outcome.verdict != Verdict::Neutral;
+                (outcome, counts.then_some(head))
+            }
+            Head::NotYet => {
+                let waited = Instant::now().saturating_duration_since(self.note.issued);
+                (Outcome::NEUTRAL, Some(waited))
+            }
+        };
+        self.finish(Outcome { waited, ..outcome });
     }
 }
 

@@ -1,7 +1,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::core::BoxError;
+use crate::core::{BoxError, find_source};
 
 /// How far a request got before its connection failed it. What may be repeated depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,14 +67,7 @@ impl TransportError {
 
     /// Finds one in an error's chain of sources.
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(found) = error.downcast_ref() {
-                return Some(found);
-            }
-            next = error.source();
-        }
-        None
+        find_source(error)
     }
 }
 

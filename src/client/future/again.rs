@@ -4,33 +4,31 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
+use http::header::CONTENT_TYPE;
+use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{Next, Step, Walk};
-use crate::body::{Body, BodyLimit, Limit, Tail};
+use crate::body::{Body, Tail};
+use crate::budget::RetryBudget;
 use crate::client::attempt::{Answered, Prior};
 use crate::client::options::Served;
 use crate::client::plan::{Plan, RulePlan};
 use crate::core::backoff;
 use crate::core::draw::{Purpose, draw};
-use crate::core::error::ErrorKind;
+use crate::core::error::{Error, ErrorKind};
 use crate::core::observe::{Decision, NotRetried};
 use crate::core::time::after;
 use crate::policy::Fidelity;
 use crate::retry::{self, Attempted, Judgement};
 use crate::route::filter_response;
+use crate::verdict::grpc::{GRPC_STATUS, is_grpc};
 
 // === impl Walk ===
 
 impl Walk {
-    pub(super) fn judge(
-        &self,
-        rule: &RulePlan,
-        plan: &Plan,
-        attempted: Attempted<'_>,
-    ) -> Judgement {
-        match &rule.retry {
+    pub(super) fn judge(&self, plan: &Plan, attempted: Attempted<'_>) -> Judgement {
+        match &self.retry {
             Some(retry) => retry::judge(&retry.retry, plan.fidelity, self.repeatable, attempted),
             None => Judgement::Final,
         }
@@ -39,7 +37,6 @@ impl Walk {
     /// Another try, if something pays for it; otherwise `prior` stands.
     pub(super) fn again(
         &mut self,
-        rule: &RulePlan,
         plan: &Plan,
         endpoint: SocketAddr,
         prior: Prior,
@@ -50,7 +47,7 @@ impl Walk {
             self.avoid.push(endpoint);
         }
         self.prior = Some(prior);
-        let Some(retry) = &rule.retry else {
+        let Some(retry) = self.retry.clone() else {
             return self.stand(now, NotRetried::Limit);
         };
         if self.attempts > u32::from(self.max_retries(&retry.retry)) {
@@ -101,7 +98,7 @@ impl Walk {
         match (self.prior.take(), plan) {
             (Some(Prior::Response(answered)), Some((plan, matched))) => {
                 let rule = plan.rule(&matched);
-                self.answer(rule, *answered)
+                self.answer(&plan, rule, *answered)
             }
             (Some(Prior::Error(error)), _) => self.done(Err(error)),
             _ => self.fail(ErrorKind::NoBackend),
@@ -121,7 +118,19 @@ impl Walk {
         self.fail(kind)
     }
 
-    pub(super) fn answer(&mut self, rule: &RulePlan, answered: Answered) -> Next {
+    // What a success of this request pays into.
+    pub(super) fn budget(&self) -> Option<&RetryBudget> {
+        self.retry.as_ref()?.budget.as_ref()
+    }
+
+    pub(super) fn answer(&mut self, plan: &Plan, rule: &RulePlan, answered: Answered) -> Next {
+        // Difference::GrpcMissingStatus: a page that is not gRPC is told in gRPC's own words.
+        if self.grpc && plan.fidelity != Fidelity::Mesh && !speaks_grpc(&answered.response) {
+            let status = answered.response.status();
+            let error = Error::new(ErrorKind::NotGrpc { status });
+            let error = error.with_endpoint(answered.endpoint);
+            return self.done(Err(error.with_attempts(self.attempts)));
+        }
         let response = self.hand_over(rule, answered);
         self.done(Ok(response))
     }
@@ -132,7 +141,8 @@ impl Walk {
             ticket,
             endpoint,
             backend,
-            response_until,
+            limits,
+            verdict,
         } = answered;
         let backend = &rule.backends[backend];
         filter_response(&backend.filters, response.headers_mut());
@@ -142,18 +152,17 @@ impl Walk {
             backend: Arc::clone(&backend.state.balance.pool.name),
             attempts: self.attempts,
             waited: self.waited,
+            verdict,
         });
-        let limit = |at: Option<Instant>, kind| Some(Limit { at: at?, kind });
-        let request = limit(self.deadline, BodyLimit::Request);
-        let limit = match (request, limit(response_until, BodyLimit::Response)) {
-            (Some(request), Some(response)) if response.at < request.at => Some(response),
-            (Some(request), _) => Some(request),
-            (None, response) => response,
-        };
-        match self.in_flight.take() {
-            Some(guard) => response.map(|body| body.with_tail(Tail::new(ticket, limit, guard))),
-            // Taken in `begin`, given away here, once.
-            None => response,
-        }
+        let budget = self.budget().filter(|_| verdict.is_none()).cloned();
+        let tail = Tail::new(ticket, limits, self.in_flight.take());
+        let tail = tail.with_budget(budget).with_grpc(self.grpc);
+        response.map(|body| body.with_tail(tail))
     }
+}
+
+fn speaks_grpc(response: &Response<Body>) -> bool {
+    let headers = response.headers();
+    let page = || headers.contains_key(CONTENT_TYPE) && !is_grpc(headers);
+    headers.contains_key(GRPC_STATUS) || (response.status() == StatusCode::OK && !page())
 }

@@ -13,14 +13,17 @@ use tokio::time::Instant;
 use super::{Next, Step, Walk};
 use crate::balance::{Pick, Place, Want};
 use crate::client::attempt::Attempt;
+use crate::client::overrides::Overrides;
 use crate::client::plan::{Plan, RulePlan};
 use crate::core::draw::{Purpose, draw};
 use crate::core::error::{Error, ErrorKind};
 use crate::core::observe::{Decision, NotRetried};
 use crate::core::time::after;
-use crate::deadline::earlier;
+use crate::deadline::{earlier, grpc_timeout};
 use crate::distribute::by_weight;
+use crate::policy::Fidelity;
 use crate::route::filter_request;
+use crate::verdict::grpc::GRPC_TIMEOUT;
 
 /// How long a request waits for the first policy.
 const POLICY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,6 +33,7 @@ const POLICY_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) struct Asked {
     few: u64,
     many: Vec<usize>,
+    first: Option<usize>,
 }
 
 // === impl Walk ===
@@ -89,9 +93,25 @@ impl Walk {
         {
             return self.fail(filtered.into());
         }
+        self.timeouts = rule.timeouts;
+        self.retry = rule.retry.clone();
+        if rule.allow_overrides {
+            let overrides = Overrides::take(&mut parts.headers);
+            self.timeouts = overrides.timeouts(self.timeouts);
+            self.retry = overrides.retry(self.retry.take(), plan.default_budget.as_ref());
+        }
         if self.deadline.is_none() {
-            let request = rule.timeouts.request;
+            let request = self.timeouts.request;
             self.deadline = request.map(|timeout| after(self.started, timeout));
+        }
+        // Difference::GrpcTimeout.
+        if self.grpc && plan.fidelity != Fidelity::Mesh {
+            let timeout = parts
+                .headers
+                .get(GRPC_TIMEOUT)
+                .and_then(grpc_timeout::parse);
+            let deadline = timeout.map(|timeout| after(self.started, timeout));
+            self.deadline = earlier(self.deadline, deadline);
         }
         if rule.backends.is_empty() {
             return self.fail(ErrorKind::NoBackend);
@@ -105,7 +125,7 @@ impl Walk {
         self.go(Step::Choose)
     }
 
-    /// Asks the backends in turn, each once.
+    /// An endpoint that can serve, or a place in the line of the backend that was asked first.
     pub(super) fn choose(&mut self) -> Next {
         let now = Instant::now();
         if self.is_late(now) {
@@ -115,25 +135,24 @@ impl Walk {
             return self.fail(ErrorKind::NoPolicy);
         };
         let rule = plan.rule(&matched);
-        let mut asked = Asked::default();
-        let mut first = None;
-        while let Some(backend) = self.next_backend(rule, &asked) {
-            asked.add(backend);
-            first = first.or(Some(backend));
-            if let Some(attempt) = self.pick(rule, backend, now, None) {
-                return self.go(Step::Ready {
-                    backend,
-                    first: attempt,
-                    second: None,
-                    until: self.ready_until(rule, backend, now),
-                });
-            }
+        let (found, asked) = self.ask(rule, now);
+        if let Some((backend, first)) = found {
+            return self.go(Step::Ready {
+                backend,
+                first,
+                second: None,
+                until: self.ready_until(rule, backend, now),
+            });
         }
         // Another try is not worth waiting for: the first one's answer is here.
         if self.prior.is_some() {
             return self.stand(now, NotRetried::NoEndpoint);
         }
-        let Some(backend) = first else {
+        let pinned = self.options.only.and_then(|only| {
+            let mut asked = asked.iter();
+            asked.find(|index| rule.backends[*index].state.balance.has(only))
+        });
+        let Some(backend) = pinned.or(asked.first()) else {
             return self.fail(ErrorKind::NoBackend);
         };
         let balance = &rule.backends[backend].state.balance;
@@ -153,6 +172,18 @@ impl Walk {
             backend,
             since: now,
         })
+    }
+
+    // Asks the backends in turn, each once.
+    fn ask(&mut self, rule: &RulePlan, now: Instant) -> (Option<(usize, Attempt)>, Asked) {
+        let mut asked = Asked::default();
+        while let Some(backend) = self.next_backend(rule, &asked) {
+            asked.add(backend);
+            if let Some(attempt) = self.pick(rule, backend, now, None) {
+                return (Some((backend, attempt)), asked);
+            }
+        }
+        (None, asked)
     }
 
     // In order, or by weight of those that were not asked yet.
@@ -197,6 +228,7 @@ impl Walk {
         }
     }
 
+    /// Waits in the line of `backend` for an endpoint of any.
     pub(super) fn wait(
         &mut self,
         place: Place,
@@ -210,12 +242,13 @@ impl Walk {
         let rule = plan.rule(&matched);
         let balance = &rule.backends[backend].state.balance;
         // Listens before it looks, so that no change falls between the two.
-        let listening = listen(&balance.pool.changed, changed);
+        let listening = listen(&self.shared.backends.changed, changed);
         let now = Instant::now();
         if self.is_late(now) {
             return self.fail(ErrorKind::RequestTimeout);
         }
-        if let Some(first) = self.pick(rule, backend, now, None) {
+        let (found, asked) = self.ask(rule, now);
+        if let Some((backend, first)) = found {
             drop(place);
             self.waited += now.saturating_duration_since(since);
             let until = self.ready_until(rule, backend, now);
@@ -233,8 +266,17 @@ impl Walk {
                 since,
             });
         }
-        let due = balance.next_probe(now, self.options.only);
-        let failfast = balance.line.unready(&balance.pool.epoch, now);
+        let due = asked.iter().filter_map(|index| {
+            let balance = &rule.backends[index].state.balance;
+            balance.next_probe(now, self.options.only)
+        });
+        let due = due.min();
+        let line = &balance.line;
+        let failfast = match self.options.only {
+            // That one endpoint cannot serve says nothing of the backend, and the other way round.
+            Some(_) => after(since, line.failfast_timeout()),
+            None => line.unready(&balance.pool.epoch, now),
+        };
         if now >= failfast {
             let why = rule.backends[backend]
                 .state
@@ -271,7 +313,7 @@ impl Walk {
         let now = Instant::now();
         match first.call.as_mut().poll_ready(cx) {
             Poll::Ready(Ok(())) => return self.send(rule, backend, first, now),
-            Poll::Ready(Err(error)) => return self.unready(rule, first, error, now),
+            Poll::Ready(Err(error)) => return self.unready(first, error, now),
             Poll::Pending => {}
         }
         if second.is_none() && self.options.only.is_none() {
@@ -280,7 +322,7 @@ impl Walk {
         if let Some(mut other) = second.take() {
             match other.call.as_mut().poll_ready(cx) {
                 Poll::Ready(Ok(())) => return self.send(rule, backend, other, now),
-                Poll::Ready(Err(error)) => return self.unready(rule, other, error, now),
+                Poll::Ready(Err(error)) => return self.unready(other, error, now),
                 Poll::Pending => second = Some(other),
             }
         }
@@ -323,6 +365,7 @@ fn listen(notify: &Arc<Notify>, mut changed: Pin<&mut Option<OwnedNotified>>) ->
 
 impl Asked {
     fn add(&mut self, index: usize) {
+        self.first = self.first.or(Some(index));
         if index < 64 {
             self.few |= 1 << index;
         } else {
@@ -336,6 +379,16 @@ impl Asked {
         } else {
             self.many.contains(&index)
         }
+    }
+
+    fn first(&self) -> Option<usize> {
+        self.first
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..64)
+            .filter(|index| self.few & (1 << index) != 0)
+            .chain(self.many.iter().copied())
     }
 
     fn count(&self) -> u64 {

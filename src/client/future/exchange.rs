@@ -1,5 +1,6 @@
 //! One attempt, from a ready endpoint to its answer.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
@@ -8,28 +9,27 @@ use tokio::time::Instant;
 use super::{Next, Step, Walk};
 use crate::body::Body;
 use crate::client::attempt::{Answered, Attempt, Prior};
+use crate::client::options::Served;
 use crate::client::plan::{Plan, RulePlan};
 use crate::core::BoxError;
 use crate::core::draw::{Purpose, draw};
 use crate::core::error::{Error, ErrorKind};
 use crate::core::observe::{Answer, Decision, NotRetried};
 use crate::core::time::after;
-use crate::deadline::earlier;
+use crate::deadline::{Limits, Progress, grpc_timeout};
+use crate::policy::{Fidelity, Timeouts};
 use crate::retry::{Attempted, Judgement};
 use crate::route::{Filtered, filter_request};
-use crate::verdict::{Outcome, Sent, TransportError, TransportFailure, Verdict};
+use crate::verdict::grpc::GRPC_TIMEOUT;
+use crate::verdict::{
+    Classified, ClassifyResponse, Outcome, Sent, TransportError, TransportFailure, Verdict,
+};
 
 // === impl Walk ===
 
 impl Walk {
     // A leaf that fails to become ready has failed an attempt: nothing was sent.
-    pub(super) fn unready(
-        &mut self,
-        rule: &RulePlan,
-        attempt: Attempt,
-        error: BoxError,
-        now: Instant,
-    ) -> Next {
+    pub(super) fn unready(&mut self, attempt: Attempt, error: BoxError, now: Instant) -> Next {
         self.attempts += 1;
         self.committed(&attempt, now);
         let error = TransportError::new(
@@ -38,7 +38,7 @@ impl Walk {
             Sent::NotSent,
             error,
         );
-        self.failed(rule, attempt, error.into(), now)
+        self.failed(attempt, error.into(), now)
     }
 
     // The attempt that was prepared takes place: it is paid for, and the answer before it is let go.
@@ -68,7 +68,11 @@ impl Walk {
             drop(attempt);
             return self.give_up(ErrorKind::RequestTimeout);
         }
-        let retry = rule.retry.as_ref().map(|retry| &retry.retry);
+        let Some((plan, matched)) = self.plan.clone() else {
+            return self.fail(ErrorKind::NoPolicy);
+        };
+        let retry = self.retry.clone();
+        let retry = retry.as_ref().map(|retry| &retry.retry);
         // The next attempt, if there is one, needs what this one sends.
         self.attempts += 1;
         let keep = retry.is_some_and(|retry| self.may_keep(retry));
@@ -76,11 +80,8 @@ impl Walk {
             return self.fail(ErrorKind::InvalidRequest);
         };
         let (mut parts, body) = request.into_parts();
-        let plan = self.plan.as_ref().map(|(_, matched)| matched.path);
         let filters = &rule.backends[backend].filters;
-        if let Some(path) = plan
-            && !filters.is_empty()
-        {
+        if !filters.is_empty() {
             let (seed, number) = (self.shared.backends.seed, self.number);
             let mut drawn = u64::from(self.attempts) << 32;
             let word = || {
@@ -88,7 +89,8 @@ impl Walk {
                 draw(seed, number, Purpose::Inject, drawn)
             };
             let headers = &mut parts.headers;
-            if let Err(filtered) = filter_request(filters, &parts.uri, headers, path, word) {
+            let filtered = filter_request(filters, &parts.uri, headers, matched.path, word);
+            if let Err(filtered) = filtered {
                 self.attempts -= 1;
                 return self.fail(filtered.into());
             }
@@ -97,14 +99,30 @@ impl Walk {
         let try_until = retry
             .filter(|_| keep)
             .and_then(|retry| Some(after(now, retry.timeout()?)));
-        let response_until = rule.timeouts.response.map(|limit| after(now, limit));
+        let Timeouts { response, idle, .. } = self.timeouts;
+        // Difference::IdleHead: in the mesh, a request without a stream in it is never idle before its response.
+        let idle_head = idle.filter(|_| plan.fidelity != Fidelity::Mesh);
+        let is_stream = body.buffered().is_none();
+        let idle_now = if is_stream { idle } else { idle_head };
+        let mut limits = Limits::new(now, self.deadline, try_until, response, idle_now);
+        let mut body = body;
+        if is_stream && limits.follow_request() {
+            let progress = Arc::new(Progress::new(now));
+            body = body.with_progress(Arc::clone(&progress));
+            limits = limits.with_progress(progress);
+        }
+        self.limits = limits;
+        if let Some(deadline) = self.deadline
+            && self.grpc
+            && plan.fidelity != Fidelity::Mesh
+        {
+            let left = deadline.saturating_duration_since(now);
+            parts
+                .headers
+                .insert(GRPC_TIMEOUT, grpc_timeout::format(left));
+        }
         attempt.send(Request::from_parts(parts, body));
-        self.go(Step::Call {
-            backend,
-            attempt,
-            try_until,
-            response_until,
-        })
+        self.go(Step::Call { backend, attempt })
     }
 
     pub(super) fn call(
@@ -112,8 +130,6 @@ impl Walk {
         cx: &mut Context<'_>,
         backend: usize,
         mut attempt: Attempt,
-        try_until: Option<Instant>,
-        response_until: Option<Instant>,
     ) -> Next {
         let Some((plan, matched)) = self.plan.clone() else {
             return self.fail(ErrorKind::NoPolicy);
@@ -123,37 +139,22 @@ impl Walk {
         let now = Instant::now();
         match polled {
             Poll::Ready(Ok(response)) => {
-                self.answered(&plan, rule, backend, attempt, response, response_until, now)
+                self.answered(&plan, rule, backend, attempt, response, now)
             }
-            Poll::Ready(Err(error)) => self.failed(rule, attempt, error, now),
+            Poll::Ready(Err(error)) => self.failed(attempt, error, now),
             Poll::Pending => {
-                let passed = |at: Option<Instant>| at.is_some_and(|at| now >= at);
-                let kind = if passed(self.deadline) {
-                    ErrorKind::RequestTimeout
-                } else if passed(response_until) {
-                    ErrorKind::ResponseTimeout
-                } else if passed(try_until) {
-                    ErrorKind::HeadersTimeout
-                } else {
-                    let until = earlier(earlier(self.deadline, response_until), try_until);
-                    return self.sleep(
-                        Step::Call {
-                            backend,
-                            attempt,
-                            try_until,
-                            response_until,
-                        },
-                        until,
-                    );
+                self.limits.wake_when_sent(cx.waker());
+                let Some(timeout) = self.limits.passed(now) else {
+                    let until = self.limits.next();
+                    return self.sleep(Step::Call { backend, attempt }, until);
                 };
                 // It had its time: that is evidence against the endpoint.
-                let error = Error::new(kind);
-                self.ended(rule, attempt, error, &Outcome::FAILURE, Sent::Unknown, now)
+                let error = Error::new(timeout.into());
+                self.ended(attempt, error, &Outcome::FAILURE, Sent::Unknown, now)
             }
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what one answer consists of")]
     pub(super) fn answered(
         &mut self,
         plan: &Plan,
@@ -161,12 +162,15 @@ impl Walk {
         backend: usize,
         attempt: Attempt,
         response: Response<Body>,
-        response_until: Option<Instant>,
         now: Instant,
     ) -> Next {
         let endpoint = attempt.endpoint();
         let status = response.status();
-        let outcome = plan.classifier.judge(status, response.headers());
+        let head = match judged_inside(&response) {
+            Some(outcome) => Classified::Ready(outcome),
+            None if self.grpc => plan.grpc.classify_response(status, response.headers()),
+            None => Classified::Ready(plan.http.judge(status, response.headers())),
+        };
         let (number, attempts) = (self.number, self.attempts);
         self.tell(now, || Decision::Answered {
             request: number,
@@ -177,9 +181,15 @@ impl Walk {
         let Some(mut ticket) = attempt.into_ticket() else {
             return self.fail(ErrorKind::InvalidRequest);
         };
-        ticket.head(outcome);
-        let budget = rule.retry.as_ref().and_then(|retry| retry.budget.as_ref());
-        if let (Verdict::Success, Some(budget)) = (outcome.verdict, budget) {
+        ticket.head(head, now);
+        let mut limits = std::mem::take(&mut self.limits);
+        limits.head(now, self.timeouts.idle);
+        let judged = self.judge(plan, Attempted::Response(status));
+        // What the policy would try again has not succeeded, whoever is to blame for it.
+        if let (Classified::Ready(outcome), Some(budget)) = (head, self.budget())
+            && outcome.verdict == Verdict::Success
+            && judged == Judgement::Final
+        {
             budget.deposit();
         }
         let answered = Answered {
@@ -187,43 +197,37 @@ impl Walk {
             ticket,
             endpoint,
             backend,
-            response_until,
+            limits,
+            verdict: match head {
+                Classified::Ready(outcome) => Some(outcome.verdict),
+                Classified::AtEnd(_) => None,
+            },
         };
-        let judged = self.judge(rule, plan, Attempted::Response(status));
         match judged {
-            Judgement::Retry => self.again(
-                rule,
-                plan,
-                endpoint,
-                Prior::Response(Box::new(answered)),
-                now,
-            ),
+            Judgement::Retry => {
+                self.again(plan, endpoint, Prior::Response(Box::new(answered)), now)
+            }
             // A response cannot be unsafe.
-            Judgement::Final | Judgement::Unsafe => self.answer(rule, answered),
+            Judgement::Final | Judgement::Unsafe => self.answer(plan, rule, answered),
         }
     }
 
     // A leaf's own error.
-    pub(super) fn failed(
-        &mut self,
-        rule: &RulePlan,
-        attempt: Attempt,
-        source: BoxError,
-        now: Instant,
-    ) -> Next {
+    pub(super) fn failed(&mut self, attempt: Attempt, source: BoxError, now: Instant) -> Next {
         let sent = TransportError::find(&*source).map_or(Sent::Unknown, TransportError::sent);
         let error = Error::from_leaf(source);
         let outcome = match error.kind() {
             ErrorKind::RequestBody | ErrorKind::InvalidRequest => Outcome::NEUTRAL,
+            // Another client's refusal: its endpoints have nothing to do with it.
+            kind if kind.is_local() => Outcome::NEUTRAL,
             _ => Outcome::FAILURE,
         };
-        self.ended(rule, attempt, error, &outcome, sent, now)
+        self.ended(attempt, error, &outcome, sent, now)
     }
 
     // An attempt that ended without a response.
     pub(super) fn ended(
         &mut self,
-        rule: &RulePlan,
         attempt: Attempt,
         error: Error,
         outcome: &Outcome,
@@ -239,13 +243,16 @@ impl Walk {
             endpoint,
             answer: Answer::Error(name),
         });
-        attempt.settle(outcome);
+        attempt.settle(&Outcome {
+            sent: Some(sent),
+            ..*outcome
+        });
         let error = error.with_endpoint(endpoint).with_attempts(attempts);
         let Some((plan, _)) = self.plan.clone() else {
             return self.done(Err(error));
         };
-        match self.judge(rule, &plan, Attempted::Failed(error.kind(), sent)) {
-            Judgement::Retry => self.again(rule, &plan, endpoint, Prior::Error(error), now),
+        match self.judge(&plan, Attempted::Failed(error.kind(), sent)) {
+            Judgement::Retry => self.again(&plan, endpoint, Prior::Error(error), now),
             Judgement::Unsafe => {
                 self.prior = Some(Prior::Error(error));
                 self.stand(now, NotRetried::Unsafe)
@@ -253,6 +260,16 @@ impl Walk {
             Judgement::Final => self.done(Err(error)),
         }
     }
+}
+
+// What a client within this one has already said of its own answer. Nobody judges twice, and a refusal made by us is no
+// fault of an endpoint's.
+fn judged_inside(response: &Response<Body>) -> Option<Outcome> {
+    let extensions = response.extensions();
+    if let Some(error) = extensions.get::<Arc<Error>>() {
+        return error.is_local().then_some(Outcome::NEUTRAL);
+    }
+    extensions.get::<Served>()?.verdict.map(Outcome::new)
 }
 
 impl From<Filtered> for ErrorKind {

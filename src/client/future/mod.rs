@@ -18,7 +18,8 @@ mod exchange;
 use super::Shared;
 use super::attempt::{Attempt, Prior, Template};
 use super::options::RequestOptions;
-use super::plan::{Matched, Plan, RulePlan};
+use super::plan::{Matched, Plan, RetryPlan, RulePlan};
+use super::respond::grpc_response;
 use crate::balance::Place;
 use crate::body::Body;
 use crate::budget::Token;
@@ -26,9 +27,10 @@ use crate::core::error::{Error, ErrorKind};
 use crate::core::in_flight::InFlightGuard;
 use crate::core::observe::Decision;
 use crate::core::time::after;
-use crate::deadline::{Alarm, earlier};
-use crate::policy::Retry;
+use crate::deadline::{Alarm, Limits, earlier};
+use crate::policy::{Retry, Timeouts};
 use crate::retry;
+use crate::verdict::grpc::is_grpc;
 
 pin_project! {
     /// A request on its way: [`Client::request`](super::Client::request).
@@ -55,10 +57,16 @@ struct Walk {
     options: RequestOptions,
     version: Version,
     repeatable: bool,
+    grpc: bool,
+    // The rule's, or what the request's own headers say instead.
+    timeouts: Timeouts,
+    retry: Option<Arc<RetryPlan>>,
     number: u64,
     started: Instant,
     deadline: Option<Instant>,
     attempts: u32,
+    // Of the attempt that was sent.
+    limits: Limits,
     // Counts picks, so that each draws anew.
     round: u64,
     avoid: Vec<SocketAddr>,
@@ -94,8 +102,6 @@ enum Step {
     Call {
         backend: usize,
         attempt: Attempt,
-        try_until: Option<Instant>,
-        response_until: Option<Instant>,
     },
     /// It will be sent again.
     Backoff {
@@ -136,6 +142,7 @@ impl ResponseFuture {
         let options: RequestOptions = request.extensions_mut().remove().unwrap_or_default();
         let timeout = options.timeout.map(|timeout| after(now, timeout));
         let version = request.version();
+        let grpc = is_grpc(request.headers());
         let repeatable = options.safe_to_repeat || retry::is_idempotent(request.method());
         Self {
             walk: Walk {
@@ -148,9 +155,13 @@ impl ResponseFuture {
                 options,
                 version,
                 repeatable,
+                grpc,
+                timeouts: Timeouts::default(),
+                retry: None,
                 number,
                 started: now,
                 attempts: 0,
+                limits: Limits::default(),
                 round: 0,
                 waited: Duration::ZERO,
                 token: None,
@@ -214,12 +225,7 @@ impl Walk {
                 second,
                 until,
             } => self.ready(cx, backend, first, second, until),
-            Step::Call {
-                backend,
-                attempt,
-                try_until,
-                response_until,
-            } => self.call(cx, backend, attempt, try_until, response_until),
+            Step::Call { backend, attempt } => self.call(cx, backend, attempt),
             Step::Backoff { until } => {
                 if Instant::now() >= until {
                     return self.go(Step::Choose);
@@ -260,6 +266,9 @@ impl Walk {
                 request: number,
                 why,
             });
+        }
+        if self.grpc && self.shared.answer_grpc_errors {
+            return Some(result.or_else(|error| Ok(grpc_response(error, Instant::now()))));
         }
         Some(result)
     }

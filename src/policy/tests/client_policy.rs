@@ -22,6 +22,7 @@ fn policy(protocol: Protocol) -> ClientPolicy {
         parent: Arc::new(Meta::default_named("test")),
         protocol,
         fidelity: Fidelity::default(),
+        failures: None,
     }
 }
 

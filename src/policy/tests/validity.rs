@@ -59,6 +59,7 @@ fn failure_accrual() {
             max_failures: 7,
             backoff: ExponentialBackoff::ACCRUAL,
             ejection: None,
+            slow_call: None,
         }),
     ] {
         assert_eq!(accrual.max_consecutive_failures(), 7);

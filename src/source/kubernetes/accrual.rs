@@ -58,6 +58,7 @@ impl Reader<'_> {
             max_failures,
             backoff: backoff?,
             ejection: None,
+            slow_call: None,
         })))
     }
 

@@ -213,6 +213,7 @@ fn build(
             Speaks::Either => Protocol::detect(http),
         },
         fidelity,
+        failures: None,
     })
 }
 

@@ -120,6 +120,8 @@ fn services_that_are_not_valid() {
             "{head}metadata: {{name: payments, namespace: shop}}\nspec:\n  ports:\n    - {lines}\n"
         )
     };
+    // The second copy begins after a separator and its own comment.
+    let second = PAYMENTS.lines().count() as u32 + 2;
     let twice = format!("{PAYMENTS}---\n{}", service(""));
     #[rustfmt::skip]
     let rows: Vec<Row<'_>> = vec![
@@ -146,7 +148,7 @@ fn services_that_are_not_valid() {
         ("apiVersion: v1\nkind: List\nitems: {}\n".to_owned(), Field, 3, "items", &["a list"]),
         ("apiVersion: v1\nkind: List\nitems:\n  - kind: Service\n    apiVersion: v1\n".to_owned(), Field, 4,
             "items[0].metadata", &["missing"]),
-        (twice, Duplicate, 54, "metadata.name", &["defined twice", "payments.yaml:2"]),
+        (twice, Duplicate, second, "metadata.name", &["defined twice", "payments.yaml:2"]),
     ];
     check(&rows);
 }

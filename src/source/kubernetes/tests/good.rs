@@ -64,6 +64,7 @@ fn policy(protocol: Protocol) -> ClientPolicy {
         parent: parent(),
         protocol,
         fidelity: Fidelity::Extended,
+        failures: None,
     }
 }
 
@@ -84,8 +85,9 @@ fn the_example() {
         Some(Retry::on(500..=599).limit(2).build().unwrap()),
         Some(FailureAccrual::Consecutive(ConsecutiveFailures {
             max_failures: 4,
-            backoff: backoff(1, 60, 50),
+            backoff: backoff(1, 4, 50),
             ejection: None,
+            slow_call: None,
         })),
     )));
     for target in [

@@ -1,0 +1,204 @@
+//! Errors as responses.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderValue, Request, Response};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::body::Body;
+use crate::core::BoxError;
+use crate::core::error::{Error, ErrorKind};
+use crate::verdict::grpc::{GRPC_RETRY_PUSHBACK_MS, is_grpc, status_headers};
+
+/// Answers errors with the responses that say the same, so that nothing but responses comes out.
+///
+/// For stacks whose errors must be [`Infallible`]. A plain HTTP request gets the [status](ErrorKind::status), a
+/// `retry-after` where it is known when to try again, and the error's text as body; a gRPC request a trailers-only
+/// response. The [`Error`] is in the response's extensions, as an `Arc<Error>`. Errors that are not this crate's are
+/// taken as a broken connection.
+///
+/// It decorates: readiness is the inner service's, and an error of it becomes the answer to the next call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AnswerErrorsLayer(());
+
+/// The service of [`AnswerErrorsLayer`].
+#[derive(Debug)]
+pub struct AnswerErrors<S> {
+    inner: S,
+    // What readiness came to.
+    failed: Option<Error>,
+}
+
+pin_project! {
+    /// The future of [`AnswerErrors`].
+    #[derive(Debug)]
+    pub struct AnswerFuture<F> {
+        #[pin]
+        state: Answering<F>,
+        grpc: bool,
+    }
+}
+
+pin_project! {
+    #[project = AnsweringProj]
+    #[derive(Debug)]
+    enum Answering<F> {
+        Calling { #[pin] future: F },
+        Failed { error: Option<Error> },
+    }
+}
+
+// === impl AnswerErrorsLayer ===
+
+impl AnswerErrorsLayer {
+    /// The layer.
+    pub const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl<S> Layer<S> for AnswerErrorsLayer {
+    type Service = AnswerErrors<S>;
+
+    fn layer(&self, inner: S) -> AnswerErrors<S> {
+        AnswerErrors::new(inner)
+    }
+}
+
+// === impl AnswerErrors ===
+
+impl<S> AnswerErrors<S> {
+    /// Answers the errors of `inner`.
+    pub const fn new(inner: S) -> Self {
+        Self {
+            inner,
+            failed: None,
+        }
+    }
+}
+
+impl<S: Clone> Clone for AnswerErrors<S> {
+    fn clone(&self) -> Self {
+        // What readiness came to is this one's alone.
+        Self::new(self.inner.clone())
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for AnswerErrors<S>
+where
+    S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>>,
+    R: From<String> + Default,
+{
+    type Response = Response<R>;
+    type Error = Infallible;
+    type Future = AnswerFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if self.failed.is_none()
+            && let Err(error) = ready!(self.inner.poll_ready(cx))
+        {
+            self.failed = Some(typed(error.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let grpc = is_grpc(request.headers());
+        let state = match self.failed.take() {
+            Some(error) => Answering::Failed { error: Some(error) },
+            None => Answering::Calling {
+                future: self.inner.call(request),
+            },
+        };
+        AnswerFuture { state, grpc }
+    }
+}
+
+// === impl AnswerFuture ===
+
+impl<F, R, E> Future for AnswerFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    E: Into<BoxError>,
+    R: From<String> + Default,
+{
+    type Output = Result<Response<R>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let error = match this.state.project() {
+            AnsweringProj::Calling { future } => match ready!(future.poll(cx)) {
+                Ok(response) => return Poll::Ready(Ok(response)),
+                Err(error) => typed(error.into()),
+            },
+            AnsweringProj::Failed { error } => match error.take() {
+                Some(error) => error,
+                // Polled again after it was ready: the same as never.
+                None => return Poll::Pending,
+            },
+        };
+        Poll::Ready(Ok(answer(error, *this.grpc, Instant::now())))
+    }
+}
+
+fn typed(error: BoxError) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(other) => Error::from_leaf(other),
+    }
+}
+
+/// A trailers-only response.
+pub(super) fn grpc_response(error: Error, now: Instant) -> Response<Body> {
+    answer(error, true, now)
+}
+
+fn answer<R: From<String> + Default>(error: Error, grpc: bool, now: Instant) -> Response<R> {
+    let wait = error.retry_at().map(|at| at.saturating_duration_since(now));
+    let mut response = if grpc {
+        let mut response = Response::new(R::default());
+        *response.headers_mut() = status_headers(error.kind().grpc_code(), &error.to_string());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        if let Some(wait) = wait {
+            let millis = round_up(wait, Duration::from_millis(1));
+            headers.insert(GRPC_RETRY_PUSHBACK_MS, HeaderValue::from(millis));
+        }
+        response
+    } else {
+        let mut response = Response::new(R::from(error.to_string()));
+        *response.status_mut() = error.kind().status();
+        let headers = response.headers_mut();
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(CONTENT_TYPE, text);
+        if let Some(wait) = wait {
+            let seconds = round_up(wait, Duration::from_secs(1));
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let ErrorKind::Redirect { location, .. } = error.kind()
+            && let Ok(location) = HeaderValue::try_from(location.to_string())
+        {
+            headers.insert(LOCATION, location);
+        }
+        response
+    };
+    response.extensions_mut().insert(Arc::new(error));
+    response
+}
+
+// Whoever comes back a moment too early has come in vain.
+fn round_up(time: Duration, unit: Duration) -> u32 {
+    let units = time.as_nanos().div_ceil(unit.as_nanos().max(1));
+    u32::try_from(units)
+        .unwrap_or(u32::MAX)
+        .min(i32::MAX as u32)
+}

@@ -1,0 +1,216 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response, Uri};
+use hyper::client::conn::TrySendError;
+use tower_service::Service;
+
+use super::body::{Fault, HttpBody, Outgoing};
+use super::lease::Lease;
+use super::pool::Pool;
+use super::request::{Fallback, Unsendable, for_http1, for_http2};
+use super::sort::sort;
+use crate::body::Body;
+use crate::verdict::{Sent, TransportError, TransportFailure};
+
+/// A handle on the connections to one endpoint; its clones share them.
+///
+/// Always ready, and nothing is held before the call's future is polled, inside a tokio runtime. Dropping that future
+/// takes the request out of the line for a connection, resets its HTTP/2 stream, or closes the HTTP/1.1 connection that
+/// it is on; the same goes for the response body. A dial goes on without the request that started it, for the next one.
+///
+/// When the last clone and the last response body are dropped, the connections are closed.
+#[derive(Clone)]
+pub struct HttpLeaf {
+    pool: Arc<Pool>,
+    fallback: Fallback,
+}
+
+/// The future of an [`HttpLeaf`].
+#[must_use = "futures do nothing unless polled"]
+pub struct HttpCall(Pin<Box<dyn Future<Output = HttpResult> + Send>>);
+
+type HttpResult = Result<Response<HttpBody>, TransportError>;
+
+/// How many connections there are to one endpoint, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Connections {
+    /// Without a request.
+    pub idle: usize,
+    /// Open and not idle: with a request or response body on them, or about to close.
+    pub active: usize,
+    /// Being made.
+    pub dialing: usize,
+    /// Not connections, but requests that wait for one.
+    pub waiting: usize,
+}
+
+/// How often a connection may give a request back before it is reported: from the second time on, only a new
+/// connection will do.
+const HANDED_BACK: u32 = 2;
+
+enum Sending {
+    Answered(Response<HttpBody>),
+    HandedBack(Box<HandedBack>),
+    Failed(TransportError),
+}
+
+/// Not one byte was sent, because connection `number` was closed before.
+struct HandedBack {
+    request: Request<Outgoing>,
+    error: hyper::Error,
+    number: u64,
+    fresh: bool,
+}
+
+// === impl HttpLeaf ===
+
+impl HttpLeaf {
+    pub(super) fn new(pool: Arc<Pool>) -> Self {
+        Self {
+            fallback: Fallback::new(&pool.endpoint),
+            pool,
+        }
+    }
+
+    /// How many connections there are now.
+    pub fn connections(&self) -> Connections {
+        self.pool.connections()
+    }
+
+    async fn send(self, request: Request<Body>) -> HttpResult {
+        let mut request = request.map(Outgoing::new);
+        let uri = request.uri().clone();
+        let fault = request.body().fault();
+        let mut newer_than = None;
+        let mut handed_back = 0;
+        loop {
+            let lease = self.pool.acquire(newer_than).await?;
+            match self.send_on(lease, request, &uri, fault.as_deref()).await {
+                Sending::Answered(response) => return Ok(response),
+                Sending::Failed(error) => return Err(error),
+                Sending::HandedBack(back) => {
+                    if back.fresh || handed_back == HANDED_BACK {
+                        let (broken, sent) = (TransportFailure::Broken, Sent::NotSent);
+                        return Err(TransportError::new(broken, sent, back.error));
+                    }
+                    handed_back += 1;
+                    let any_newer = handed_back < HANDED_BACK;
+                    newer_than = Some(if any_newer { back.number } else { u64::MAX });
+                    request = back.request;
+                }
+            }
+        }
+    }
+
+    async fn send_on(
+        &self,
+        lease: Lease,
+        mut request: Request<Outgoing>,
+        uri: &Uri,
+        fault: Option<&Fault>,
+    ) -> Sending {
+        // A request that was handed back may have had the other version's form.
+        request.uri_mut().clone_from(uri);
+        match lease {
+            Lease::Http1(mut lease) => {
+                if let Err(unsendable) = for_http1(&mut request, &self.fallback) {
+                    return Sending::unsendable(unsendable);
+                }
+                let number = lease.number();
+                let Some(sent) = lease.send(request) else {
+                    return Sending::unsendable(Unsendable::NoHost);
+                };
+                match sent.await {
+                    Ok(response) => {
+                        lease.answered();
+                        Sending::Answered(response.map(|body| HttpBody::new(body, None)))
+                    }
+                    Err(error) => Sending::failed(error, number, lease.fresh, fault),
+                }
+            }
+            Lease::Http2(mut lease) => {
+                let card = lease.http2.card;
+                if let Err(unsendable) = for_http2(&mut request, &self.fallback, card.encrypted) {
+                    return Sending::unsendable(unsendable);
+                }
+                match lease.http2.sender.try_send_request(request).await {
+                    Ok(response) => {
+                        let stream = lease.stream;
+                        Sending::Answered(response.map(|body| HttpBody::new(body, Some(stream))))
+                    }
+                    Err(error) => Sending::failed(error, card.number, lease.fresh, fault),
+                }
+            }
+        }
+    }
+}
+
+impl Service<Request<Body>> for HttpLeaf {
+    type Response = Response<HttpBody>;
+    type Error = TransportError;
+    type Future = HttpCall;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> HttpCall {
+        HttpCall(Box::pin(self.clone().send(request)))
+    }
+}
+
+impl fmt::Debug for HttpLeaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpLeaf")
+            .field("endpoint", &self.pool.endpoint)
+            .field("connections", &self.connections())
+            .finish()
+    }
+}
+
+// === impl HttpCall ===
+
+impl Future for HttpCall {
+    type Output = HttpResult;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<HttpResult> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for HttpCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpCall").finish_non_exhaustive()
+    }
+}
+
+// === impl Sending ===
+
+impl Sending {
+    fn unsendable(why: Unsendable) -> Self {
+        let (request, sent) = (TransportFailure::Request, Sent::NotSent);
+        Self::Failed(TransportError::new(request, sent, why))
+    }
+
+    fn failed(
+        mut error: TrySendError<Request<Outgoing>>,
+        number: u64,
+        fresh: bool,
+        fault: Option<&Fault>,
+    ) -> Self {
+        match error.take_message() {
+            Some(request) => Self::HandedBack(Box::new(HandedBack {
+                request,
+                error: error.into_error(),
+                number,
+                fresh,
+            })),
+            None => Self::Failed(sort(error.into_error(), fault)),
+        }
+    }
+}

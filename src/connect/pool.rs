@@ -1,0 +1,284 @@
+//! The connections to one endpoint, and who waits for one.
+//!
+//! What is decided is decided in [`State`], under a lock held for nanoseconds; what follows from it (telling a waiter,
+//! dropping a connection, starting a dial) happens after the lock is released.
+
+use std::sync::{Arc, Weak};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::leaf::Connections;
+use super::lease::{Card, Http1, Http1Lease, Http2, Http2Lease, Lease, Stream};
+use super::settings::Settings;
+use super::sort::{DialError, NoConnection};
+use super::state::{Dead, State, Waiter};
+use crate::core::sync::{AtomicUsize, Mutex, Ordering, lock};
+use crate::endpoint::Endpoint;
+
+pub(super) struct Pool {
+    pub(super) endpoint: Endpoint,
+    pub(super) settings: Settings,
+    pub(super) open: Arc<AtomicUsize>,
+    start: Start,
+    state: Mutex<State>,
+}
+
+/// Starts a dial, which is already counted: the guard says how it ends.
+pub(super) type Start = Box<dyn Fn(&Handle, Dialing) + Send + Sync>;
+
+/// A dial in progress. Dropped, it has failed: its runtime is gone.
+pub(super) struct Dialing {
+    pool: Weak<Pool>,
+    pool_endpoint: Endpoint,
+    settings: Settings,
+    open: Arc<AtomicUsize>,
+    over: bool,
+}
+
+/// Takes a request out of the line.
+struct InLine<'a> {
+    pool: &'a Pool,
+    ticket: u64,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// `multiplexed`: whether a connection is expected to carry many requests.
+    pub(super) fn new(
+        endpoint: Endpoint,
+        settings: Settings,
+        multiplexed: bool,
+        start: Start,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            endpoint,
+            state: Mutex::new(State::new(&settings, multiplexed)),
+            settings,
+            open: Arc::default(),
+            start,
+        })
+    }
+
+    /// A connection for one request: one that is there and newer than `newer_than`, or the first that is given back or
+    /// made. A dial goes on without the request that started it.
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
+        newer_than: Option<u64>,
+    ) -> Result<Lease, DialError> {
+        let (runtime, told, ticket, dials) = {
+            let mut dead = Dead::default();
+            let mut state = lock(&self.state);
+            let now = Instant::now();
+            if let Some(http1) = state.take_http1(newer_than, now, &mut dead) {
+                drop(state);
+                return Ok(Lease::Http1(Http1Lease::new(self.clone(), http1, false)));
+            }
+            if let Some(http2) = state.take_http2(newer_than, None, now, &mut dead) {
+                drop(state);
+                return Ok(self.lease_http2(http2, false));
+            }
+            let runtime = Handle::try_current().map_err(|error| self.no_connection(error))?;
+            let (waiter, told) = oneshot::channel();
+            (runtime, told, state.wait(waiter), state.missing_dials())
+        };
+        let _line = InLine { pool: self, ticket };
+        self.dial(&runtime, dials);
+        match told.await {
+            Ok(told) => told,
+            Err(_) => Err(self.no_connection(NoConnection::Abandoned)),
+        }
+    }
+
+    /// An HTTP/1.1 connection that can take a request.
+    pub(super) fn give(self: &Arc<Self>, mut http1: Http1, fresh: bool) {
+        loop {
+            let waiter = {
+                let mut dead = Dead::default();
+                let mut state = lock(&self.state);
+                match state.keep_http1(http1, fresh, Instant::now(), &mut dead) {
+                    Some((kept, waiter)) => {
+                        http1 = kept;
+                        waiter
+                    }
+                    None => return,
+                }
+            };
+            let lease = Http1Lease::new(self.clone(), http1, fresh);
+            match waiter.send(Ok(Lease::Http1(lease))) {
+                Ok(()) => return,
+                // It left in this very moment: the next one.
+                Err(Ok(Lease::Http1(lease))) => match lease.unused() {
+                    Some(unused) => http1 = unused,
+                    None => return,
+                },
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// A place on HTTP/2 connection `number` is free again.
+    pub(super) fn release(self: &Arc<Self>, number: u64) {
+        lock(&self.state).release(number, Instant::now());
+        self.serve(None);
+    }
+
+    /// Gives free places to those in line, those of the connection that has just `landed` too.
+    fn serve(self: &Arc<Self>, landed: Option<u64>) {
+        loop {
+            let (waiter, http2) = {
+                let mut dead = Dead::default();
+                let mut state = lock(&self.state);
+                match state.serve_http2(landed, Instant::now(), &mut dead) {
+                    Some(served) => served,
+                    None => return,
+                }
+            };
+            let number = http2.card.number;
+            let fresh = landed == Some(number);
+            if let Err(Ok(Lease::Http2(lease))) = waiter.send(Ok(self.lease_http2(http2, fresh))) {
+                // It left in this very moment. Not by the lease's own drop, which would come back here.
+                lease.stream.forget();
+                lock(&self.state).release(number, Instant::now());
+            }
+        }
+    }
+
+    /// Connection `number` is closed or takes no more requests.
+    pub(super) fn forget(&self, number: u64) {
+        let mut dead = Dead::default();
+        lock(&self.state).forget(number, &mut dead);
+    }
+
+    /// Closes a connection if it has been idle for too long or is too old; when to look again.
+    pub(super) fn look(&self, card: Card, now: Instant) -> Instant {
+        let mut dead = Dead::default();
+        lock(&self.state).look(card, now, &mut dead)
+    }
+
+    pub(super) fn connections(&self) -> Connections {
+        let state = lock(&self.state);
+        let idle = state.idle();
+        Connections {
+            idle,
+            active: self.open.load(Ordering::Acquire).saturating_sub(idle),
+            dialing: state.dialing(),
+            waiting: state.waiting(),
+        }
+    }
+
+    fn lease_http2(self: &Arc<Self>, http2: Http2, fresh: bool) -> Lease {
+        let stream = Stream::new(self.clone(), http2.card.number);
+        Lease::Http2(Http2Lease {
+            http2,
+            stream,
+            fresh,
+        })
+    }
+
+    fn dial(self: &Arc<Self>, runtime: &Handle, dials: usize) {
+        for _ in 0..dials {
+            let dialing = Dialing {
+                pool: Arc::downgrade(self),
+                pool_endpoint: self.endpoint.clone(),
+                settings: self.settings.clone(),
+                open: self.open.clone(),
+                over: false,
+            };
+            (self.start)(runtime, dialing);
+        }
+    }
+
+    /// A connection that carries fewer requests than was expected leaves some without one. Called by its task.
+    fn dial_missing(self: &Arc<Self>) {
+        if let Ok(runtime) = Handle::try_current() {
+            let dials = lock(&self.state).missing_dials();
+            self.dial(&runtime, dials);
+        }
+    }
+
+    fn no_connection(&self, why: impl Into<crate::core::BoxError>) -> DialError {
+        DialError::new(self.endpoint.address(), why)
+    }
+}
+
+// === impl Dialing ===
+
+impl Dialing {
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.pool_endpoint
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) fn open(&self) -> Arc<AtomicUsize> {
+        self.open.clone()
+    }
+
+    pub(super) fn land_http1(mut self, http1: Http1) -> Weak<Pool> {
+        self.over = true;
+        if let Some(pool) = self.pool.upgrade() {
+            lock(&pool.state).landed(false);
+            pool.give(http1, true);
+            pool.dial_missing();
+        }
+        std::mem::take(&mut self.pool)
+    }
+
+    pub(super) fn land_http2(mut self, http2: Http2) -> Weak<Pool> {
+        self.over = true;
+        let number = http2.card.number;
+        if let Some(pool) = self.pool.upgrade() {
+            {
+                let mut state = lock(&pool.state);
+                state.landed(true);
+                state.keep_http2(http2, Instant::now());
+            }
+            pool.serve(Some(number));
+            pool.dial_missing();
+        }
+        std::mem::take(&mut self.pool)
+    }
+
+    pub(super) fn fail(mut self, error: DialError) {
+        self.failed(&error);
+    }
+
+    fn failed(&mut self, error: &DialError) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        let Some(pool) = self.pool.upgrade() else {
+            return;
+        };
+        let failed: Vec<Waiter> = lock(&pool.state).dial_failed();
+        for waiter in failed {
+            // Who left needs no answer.
+            let _ = waiter.send(Err(error.clone()));
+        }
+    }
+}
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        if !self.over {
+            self.failed(&DialError::new(
+                self.pool_endpoint.address(),
+                NoConnection::Abandoned,
+            ));
+        }
+    }
+}
+
+// === impl InLine ===
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        let waiter = lock(&self.pool.state).leave(self.ticket);
+        drop(waiter);
+    }
+}

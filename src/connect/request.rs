@@ -1,0 +1,169 @@
+//! A request in the form that each version of HTTP wants it in.
+
+use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Request, Uri, Version};
+use http_body::Body as _;
+use hyper::ext::Protocol;
+
+use super::body::Outgoing;
+use crate::endpoint::Endpoint;
+
+/// Who is asked, if a request does not say.
+#[derive(Clone, Debug)]
+pub(super) struct Fallback(Option<Authority>);
+
+/// Why a request cannot be sent as it is.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unsendable {
+    #[error("CONNECT needs an authority in its URI, as in `host:port`")]
+    NoTarget,
+    #[error("neither the request nor the endpoint names a host")]
+    NoHost,
+    #[error("its Host header is not an authority")]
+    Host(#[source] Option<http::uri::InvalidUri>),
+    #[error("its URI has no valid form in HTTP/2")]
+    Uri(#[from] http::uri::InvalidUriParts),
+    #[error("CONNECT over HTTP/2 has no request body")]
+    ConnectBody,
+}
+
+// === impl Fallback ===
+
+impl Fallback {
+    pub(super) fn new(endpoint: &Endpoint) -> Self {
+        let name = endpoint.server_name().and_then(|name| name.parse().ok());
+        Self(name.or_else(|| endpoint.address().to_string().parse().ok()))
+    }
+
+    fn authority(&self) -> Result<&Authority, Unsendable> {
+        self.0.as_ref().ok_or(Unsendable::NoHost)
+    }
+}
+
+/// Origin-form (authority-form for CONNECT) and a Host header, made from the URI unless there is one.
+pub(super) fn for_http1(
+    request: &mut Request<Outgoing>,
+    fallback: &Fallback,
+) -> Result<(), Unsendable> {
+    let parts = std::mem::take(request.uri_mut()).into_parts();
+    let named = parts.authority.as_ref();
+    if !request.headers().contains_key(HOST) {
+        let host = without_userinfo(match named {
+            Some(authority) => authority,
+            None => fallback.authority()?,
+        });
+        let host = HeaderValue::from_str(host).map_err(|_| Unsendable::Host(None))?;
+        request.headers_mut().insert(HOST, host);
+    }
+    *request.uri_mut() = if request.method() == Method::CONNECT {
+        parts.authority.ok_or(Unsendable::NoTarget)?.into()
+    } else {
+        path(parts.path_and_query).into()
+    };
+    // hyper panics on versions that are not its own.
+    if request.version() != Version::HTTP_10 {
+        *request.version_mut() = Version::HTTP_11;
+    }
+    Ok(())
+}
+
+/// Absolute-form, and none of the headers that belong to one HTTP/1.1 connection. A Host header is the authority.
+pub(super) fn for_http2(
+    request: &mut Request<Outgoing>,
+    fallback: &Fallback,
+    encrypted: bool,
+) -> Result<(), Unsendable> {
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    let connect =
+        request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none();
+    let authority = match (request.headers_mut().remove(HOST), parts.authority) {
+        (_, None) if connect => return Err(Unsendable::NoTarget),
+        (_, Some(target)) if connect => target,
+        (Some(host), _) => Authority::try_from(host.as_bytes())
+            .map_err(|invalid| Unsendable::Host(Some(invalid)))?,
+        (None, Some(authority)) => authority,
+        (None, None) => fallback.authority()?.clone(),
+    };
+    let authority = match without_userinfo(&authority) {
+        host if host.len() < authority.as_str().len() => {
+            Authority::try_from(host).map_err(|invalid| Unsendable::Host(Some(invalid)))?
+        }
+        _ => authority,
+    };
+    *request.uri_mut() = if connect {
+        if request
+            .body()
+            .size_hint()
+            .exact()
+            .is_some_and(|len| len > 0)
+        {
+            return Err(Unsendable::ConnectBody);
+        }
+        authority.into()
+    } else {
+        parts.authority = Some(authority);
+        parts.path_and_query = Some(path(parts.path_and_query));
+        parts.scheme.get_or_insert(if encrypted {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        });
+        Uri::from_parts(parts)?
+    };
+    *request.version_mut() = Version::HTTP_2;
+    without_hop_by_hop(request.headers_mut());
+    Ok(())
+}
+
+fn path(path: Option<PathAndQuery>) -> PathAndQuery {
+    path.filter(|path| !path.as_str().is_empty())
+        .unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
+fn without_userinfo(authority: &Authority) -> &str {
+    let whole = authority.as_str();
+    whole.rsplit_once('@').map_or(whole, |(_, host)| host)
+}
+
+fn without_hop_by_hop(headers: &mut HeaderMap) {
+    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+    const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        .filter_map(|name| name.parse().ok())
+        // `TE` is always named there, and has a rule of its own.
+        .filter(|name| name != TE)
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+    if headers.contains_key(TE) {
+        let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        headers.remove(TE);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::breaker::Gate;
+use crate::core::observe::Observers;
+use crate::core::time::Epoch;
+use crate::policy::{FailureAccrual, Load, PeakEwma, PenaltyPeakEwma};
+use crate::verdict::{Classified, Outcome, Settle, Ticket};
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn cell(accrual: Option<FailureAccrual>, load: Load) -> Arc<Cell> {
+    let now = Instant::now();
+    let pool = Pool::new(
+        "test".into(),
+        1,
+        Epoch::new(now),
+        Observers::default(),
+        Arc::default(),
+    );
+    let endpoint = Endpoint::new(([10, 0, 0, 1], 80).into());
+    let cell = Arc::new(Cell::new(
+        endpoint.clone(),
+        pool.into(),
+        accrual.as_ref(),
+        load,
+        now,
+    ));
+    cell.join(endpoint);
+    cell
+}
+
+fn ticket(cell: &Arc<Cell>) -> Ticket {
+    cell.admit(Instant::now(), 0).unwrap()
+}
+
+fn latency(cell: &Cell) -> Duration {
+    cell.latency_now(cell.now())
+}
+
+// A request that is answered after `after`.
+async fn answered(cell: &Arc<Cell>, after: Duration, outcome: Outcome) {
+    let mut ticket = ticket(cell);
+    tokio::time::sleep(after).await;
+    ticket.head(Classified::Ready(outcome), Instant::now());
+    ticket.frame(true);
+    ticket.end(None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hang_whose_callers_leave_is_in_the_estimate_and_within_the_breakers_reach() {
+    for (slow_call, gate_closed) in [(None, true), (Some(ms(500)), false), (Some(ms(2000)), true)] {
+        let mut accrual = FailureAccrual::consecutive(3);
+        if let Some(threshold) = slow_call {
+            accrual = accrual.slow_call(threshold);
+        }
+        let cell = cell(Some(accrual), Load::default());
+        answered(&cell, ms(20), Outcome::SUCCESS).await;
+        assert_eq!(latency(&cell), ms(20));
+        for _ in 0..3 {
+            let ticket = ticket(&cell);
+            tokio::time::sleep(ms(1000)).await;
+            drop(ticket);
+        }
+        assert_eq!(latency(&cell), ms(1000), "they waited in vain that long");
+        assert_eq!(cell.pending(), 0);
+        assert_eq!(cell.gate() == Gate::Closed, gate_closed, "{slow_call:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_answers_are_failures_where_the_policy_says_so() {
+    let accrual = FailureAccrual::consecutive(2).slow_call(ms(100));
+    let cell = cell(Some(accrual), Load::default());
+    answered(&cell, ms(101), Outcome::SUCCESS).await;
+    answered(&cell, ms(100), Outcome::SUCCESS).await;
+    answered(&cell, ms(101), Outcome::SUCCESS).await;
+    assert_eq!(cell.gate(), Gate::Closed, "never two in a row");
+    answered(&cell, ms(101), Outcome::SUCCESS).await;
+    assert!(matches!(cell.gate(), Gate::Open { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fast_failures_and_early_leavers_never_look_fast() {
+    let cell = cell(None, Load::default());
+    answered(&cell, ms(200), Outcome::SUCCESS).await;
+    for outcome in [Outcome::FAILURE, Outcome::NEUTRAL] {
+        for _ in 0..100 {
+            answered(&cell, Duration::ZERO, outcome).await;
+            drop(ticket(&cell));
+        }
+    }
+    assert_eq!(latency(&cell), ms(200));
+    // A ticket that was not used says nothing at all.
+    let unused = ticket(&cell);
+    tokio::time::sleep(ms(5000)).await;
+    let before = latency(&cell);
+    unused.give_back();
+    assert_eq!(latency(&cell), before);
+    // Neither does the caller's own broken body, however long it took.
+    let broken = ticket(&cell);
+    tokio::time::sleep(ms(5000)).await;
+    let before = latency(&cell);
+    broken.settle(&Outcome::NEUTRAL);
+    assert_eq!(latency(&cell), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pending_until_the_first_frame() {
+    let cell = cell(None, Load::default());
+    let mut ticket = ticket(&cell);
+    assert_eq!(cell.pending(), 1);
+    ticket.head(Classified::Ready(Outcome::SUCCESS), Instant::now());
+    assert_eq!(cell.pending(), 1);
+    ticket.frame(true);
+    assert_eq!(cell.pending(), 0);
+    ticket.frame(true);
+    drop(ticket);
+    assert_eq!(cell.pending(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_cost_their_penalty_while_it_fades() {
+    let policy = PenaltyPeakEwma::new(PeakEwma::DEFAULT);
+    let load = Load::PenaltyPeakEwma(policy);
+    let cell = cell(None, load);
+    answered(&cell, ms(10), Outcome::SUCCESS).await;
+    let cost = |cell: &Cell| Duration::from_nanos(cell.cost(cell.now(), &load) as u64);
+    assert_eq!(cost(&cell), ms(10));
+    answered(&cell, ms(0), Outcome::FAILURE).await;
+    assert_eq!(cost(&cell), policy.penalty);
+    assert_eq!(latency(&cell), ms(10), "which is not latency");
+    tokio::time::sleep(policy.penalty_decay).await;
+    let faded = cost(&cell).as_secs_f64();
+    assert!((1.83..1.85).contains(&faded), "{faded}");
+    // The endpoint's own hint weighs more, up to a limit.
+    let mut limited = Outcome::SUCCESS;
+    limited.rate_limited = true;
+    limited.retry_after = Some(Duration::from_secs(1000));
+    answered(&cell, ms(0), limited).await;
+    assert_eq!(cost(&cell), policy.max_retry_after);
+}
