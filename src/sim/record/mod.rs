@@ -63,7 +63,11 @@ pub(crate) struct Record {
 pub(crate) struct Second {
     pub(crate) requests: u64,
     pub(crate) errors: u64,
-    pub(crate) latency: Histogram,
+    // Of those that arrived in it; the times are dropped when the last of them has ended.
+    under_way: u64,
+    latency: Option<Histogram>,
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
     // By station.
     pub(crate) attempts: Vec<u64>,
     // By station, at the second's end: how many clients have it ejected.
@@ -158,6 +162,15 @@ impl Record {
         }
     }
 
+    /// A request arrives.
+    pub(crate) fn arrived(&mut self, at: u64) {
+        if at >= self.warmup
+            && let Some(second) = self.second(at)
+        {
+            second.under_way += 1;
+        }
+    }
+
     /// A request that arrived at `arrived` has ended for its caller.
     pub(crate) fn request(&mut self, arrived: u64, now: u64, outcome: Outcome) {
         if arrived < self.warmup {
@@ -175,10 +188,17 @@ impl Record {
         if let Outcome::Error(why) = outcome {
             *self.errors.entry(why).or_default() += 1;
         }
+        let is_over = now / SECOND > arrived / SECOND;
         if let Some(second) = self.second(arrived) {
             second.requests += 1;
             second.errors += u64::from(!success);
-            second.latency.add(took);
+            second.under_way = second.under_way.saturating_sub(1);
+            if let Some(latency) = &mut second.latency {
+                latency.add(took);
+            }
+            if is_over {
+                second.close();
+            }
         }
     }
 
@@ -190,6 +210,7 @@ impl Record {
             second.ejected = ejected;
             second.in_flight = in_flight;
             second.budget_milli = budget_milli;
+            second.close();
         }
     }
 
@@ -274,11 +295,25 @@ impl Second {
         Self {
             requests: 0,
             errors: 0,
-            latency: Histogram::new(7),
+            under_way: 0,
+            latency: Some(Histogram::new(7)),
+            p50: 0,
+            p99: 0,
             attempts: vec![0; stations],
             ejected: Vec::new(),
             budget_milli: None,
             in_flight: 0,
+        }
+    }
+
+    // When nothing can be added any more, two numbers are left of all the times.
+    fn close(&mut self) {
+        if self.under_way > 0 {
+            return;
+        }
+        if let Some(latency) = self.latency.take() {
+            self.p50 = latency.quantile(0.5);
+            self.p99 = latency.quantile(0.99);
         }
     }
 }

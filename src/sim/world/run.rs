@@ -244,6 +244,7 @@ impl Run {
         if now >= self.end {
             return;
         }
+        self.stage.lock().record.arrived(now);
         let exchange = caller.exchange(self.template.request());
         let task = self.tasks.spawn(client, now, exchange);
         if let Some(patience) = self.give_up {
