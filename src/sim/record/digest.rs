@@ -129,9 +129,9 @@ impl Digest {
                 self.address(endpoint);
                 self.word(*request);
             }
-            Decision::ProbeReturned { endpoint } | Decision::Closed { endpoint } => {
-                self.address(endpoint);
-            }
+            Decision::ProbePassed { endpoint }
+            | Decision::ProbeReturned { endpoint }
+            | Decision::Closed { endpoint } => self.address(endpoint),
             Decision::Endpoints {
                 backend,
                 joined,

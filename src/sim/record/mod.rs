@@ -224,6 +224,7 @@ impl Record {
             Decision::Probing { endpoint, request } => {
                 (Some(endpoint), format!("request {request}").into())
             }
+            Decision::ProbePassed { endpoint } => (Some(endpoint), "another one decides".into()),
             Decision::ProbeReturned { endpoint } => {
                 (Some(endpoint), "the probe ended without a verdict".into())
             }
