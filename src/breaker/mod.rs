@@ -4,6 +4,16 @@
 //! requests through; *open* refuses them; *half-open* has one probe out. Each change starts a new epoch, and a result
 //! from another epoch decides nothing.
 
+mod classify;
+mod error;
+mod future;
+mod handle;
+mod key;
+mod layer;
+mod registry;
+mod settings;
+mod shared;
+mod table;
 mod window;
 
 #[cfg(test)]
@@ -13,6 +23,14 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+pub use self::classify::{ClassifyResult, ServerErrors};
+pub use self::error::{BreakerError, Refusal};
+pub use self::future::BreakerFuture;
+pub use self::handle::{BreakerHandle, BreakerSnapshot, Forced};
+pub use self::key::{ByHost, Key};
+pub use self::layer::{BreakerLayer, BreakerService};
+pub use self::registry::{Breakers, BreakersService};
 
 use self::window::Window;
 use crate::core::backoff;
