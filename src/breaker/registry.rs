@@ -46,8 +46,9 @@ use crate::verdict::Outcome;
 ///
 /// **Bounded**: with as many keys as its capacity, a new one takes the place of the least recently used that is closed
 /// and has no request in flight (nor a handle). It looks at the 32 least recently used, no further, and if each of them
-/// is open or busy the request passes without a breaker, which is [counted](Self::unguarded): an open breaker is never
-/// forgotten. Requests that have no key pass without one, too.
+/// is open or busy the request passes without a breaker, which is [counted](Self::unguarded). An open breaker is not
+/// forgotten, unless its probe has been due for the longest backoff and nobody came: dead hosts that nobody asks for any
+/// more do not fill it for ever. Requests that have no key pass without a breaker, too.
 #[derive(Clone, Debug)]
 pub struct Breakers<K = ByHost, C = ServerErrors> {
     settings: Settings,

@@ -13,6 +13,7 @@ use super::{Admitted, Breaker, Gate, Transition};
 use crate::core::draw::{Purpose, draw};
 use crate::core::observe::Decision;
 use crate::core::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use crate::core::time::after;
 use crate::policy::FailureAccrual;
 use crate::verdict::{Outcome, Verdict};
 
@@ -93,10 +94,18 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Closed by its own rules: nothing is lost if it is forgotten.
-    pub(super) fn is_idle(&self) -> bool {
+    /// Nothing much is lost if it is forgotten: it is closed by its own rules, or nobody has come for its probe for as
+    /// long as the longest wait for one.
+    pub(super) fn is_forgettable(&self, now: Instant) -> bool {
         let state = lock(&self.state);
-        state.forced.is_none() && state.breaker.gate() == Gate::Closed
+        state.forced.is_none()
+            && match state.breaker.gate() {
+                Gate::Closed => true,
+                Gate::Open { until } => {
+                    after(until, self.settings.accrual.probe_backoff().max()) <= now
+                }
+                Gate::HalfOpen => false,
+            }
     }
 
     /// Whether callers of an open breaker wait.

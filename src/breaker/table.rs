@@ -75,10 +75,11 @@ impl Table {
             self.touch(at);
             return Some(Arc::clone(&self.places[at].breaker));
         }
+        let now = now();
         let at = if self.places.len() < self.capacity {
             None
         } else {
-            Some(self.vacate()?)
+            Some(self.vacate(now)?)
         };
         let name: Arc<str> = key.into();
         let mut settings = self.settings.clone();
@@ -86,7 +87,7 @@ impl Table {
         // Breakers that open together must not probe together.
         settings.seed = draw(settings.seed, self.made, Purpose::ProbeBackoff, 0);
         self.made += 1;
-        let breaker = Arc::new(Shared::new(settings, now()));
+        let breaker = Arc::new(Shared::new(settings, now));
         let at = match at {
             Some(at) => {
                 self.places[at].breaker = Arc::clone(&breaker);
@@ -101,13 +102,13 @@ impl Table {
 
     // A place whose breaker nobody uses and nobody would miss. Those that are passed over go to the front, so that the
     // next search does not begin with them.
-    fn vacate(&mut self) -> Option<usize> {
+    fn vacate(&mut self, now: Instant) -> Option<usize> {
         for _ in 0..self.places.len().min(LOOK) {
             let at = self.oldest;
             let breaker = &self.places[at].breaker;
             // Calls in flight and handles have their share of it, and get one only from here, under the lock, or from
             // another that has one.
-            if Arc::strong_count(breaker) == 1 && breaker.is_idle() {
+            if Arc::strong_count(breaker) == 1 && breaker.is_forgettable(now) {
                 self.by_key.remove(breaker.name());
                 self.evicted += 1;
                 return Some(at);
