@@ -91,10 +91,7 @@ impl BreakerError {
     pub fn downcast<E: StdError + 'static>(self) -> Result<E, Self> {
         match self {
             Self::Open(_) => Err(self),
-            Self::Inner(inner) => inner
-                .downcast()
-                .map(|inner| *inner)
-                .map_err(|inner| Self::Inner(inner)),
+            Self::Inner(inner) => inner.downcast().map(|inner| *inner).map_err(Self::Inner),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::classify::ClassifyResult;
 use super::error::{BreakerError, is_neutral};
 use super::shared::Passage;
 use crate::core::BoxError;
+use crate::verdict::Outcome;
 
 pin_project! {
     /// The future of [`BreakerService`](super::BreakerService) and [`BreakersService`](super::BreakersService).
@@ -82,19 +83,16 @@ where
                     };
                     // It may have opened while the service was not ready.
                     if !this.passage.is_current() {
-                        match enter(this.passage) {
-                            Ok(()) => {}
-                            Err(Refused::Wait(waiting)) => {
-                                this.state.set(State::Waiting {
-                                    alarm: waiting.1,
-                                    changed: waiting.0,
-                                });
-                                continue;
-                            }
-                            Err(Refused::Now(error)) => {
+                        // Listens before it asks, so that no change falls in between.
+                        let changed = listen(this.passage);
+                        if let Err(refusal) = this.passage.enter() {
+                            let Some(changed) = changed else {
                                 *this.call = None;
-                                return Poll::Ready(Err(error));
-                            }
+                                return Poll::Ready(Err(BreakerError::Open(refusal)));
+                            };
+                            let alarm = refusal.retry_at().map(sleep_until);
+                            this.state.set(State::Waiting { alarm, changed });
+                            continue;
                         }
                     }
                     match ready!(service.poll_ready(cx)) {
@@ -116,19 +114,9 @@ where
     }
 }
 
-enum Refused {
-    Now(BreakerError),
-    Wait((OwnedNotified, Option<Sleep>)),
-}
-
-fn enter(passage: &mut Passage) -> Result<(), Refused> {
-    // Listens before it asks, so that no change falls in between.
-    let listening = passage.shared().filter(|shared| shared.waits());
-    let changed = listening.map(|shared| Arc::clone(shared.changed()).notified_owned());
-    passage.enter().map_err(|refusal| match changed {
-        Some(changed) => Refused::Wait((changed, refusal.retry_at().map(sleep_until))),
-        None => Refused::Now(BreakerError::Open(refusal)),
-    })
+fn listen(passage: &Passage) -> Option<OwnedNotified> {
+    let shared = passage.shared().filter(|shared| shared.waits())?;
+    Some(Arc::clone(shared.changed()).notified_owned())
 }
 
 fn settle<T, E, C>(
@@ -149,7 +137,7 @@ where
         Err(error) => {
             let error = error.into();
             if is_neutral(&*error) {
-                passage.settle(crate::verdict::Outcome::NEUTRAL);
+                passage.settle(Outcome::NEUTRAL);
             } else {
                 passage.settle(outcome);
             }

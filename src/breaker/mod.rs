@@ -3,6 +3,9 @@
 //! A pure state machine: [`Breaker`] is told what happened and what time it is, and says what changed. *Closed* lets
 //! requests through; *open* refuses them; *half-open* has one probe out. Each change starts a new epoch, and a result
 //! from another epoch decides nothing.
+//!
+//! It stands alone as a tower layer, around any service: [`BreakerLayer`] for one target, [`Breakers`] for many. Both have
+//! a [`BreakerHandle`] to look at the state and to force it.
 
 mod classify;
 mod error;
