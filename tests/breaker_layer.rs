@@ -17,10 +17,11 @@ use tower_mesh::breaker::{
     BreakerError, BreakerHandle, BreakerLayer, BreakerService, Breakers, BreakersService, Forced,
     Gate,
 };
+use tower_mesh::client::AnswerErrorsLayer;
 use tower_mesh::core::observe::Decision;
-use tower_mesh::policy::{ExponentialBackoff, FailureAccrual, Ratio};
+use tower_mesh::policy::{ClientPolicy, ExponentialBackoff, FailureAccrual, Ratio};
 use tower_mesh::verdict::{Sent, TransportError, TransportFailure};
-use tower_mesh::{Body, BoxError, Verdict};
+use tower_mesh::{Body, BoxError, Client, Endpoint, Verdict};
 
 type Rows = Vec<u64>;
 
@@ -564,6 +565,44 @@ async fn a_load_shedder_outside_never_sheds() {
     b.trip(1).await;
     let error = stack.oneshot("").await.unwrap_err();
     assert!(BreakerError::find(&*error).is_some_and(BreakerError::is_local));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_known_as_one_in_a_client_and_as_a_response() {
+    let layer = BreakerLayer::new(accrual(1)).named("leaf");
+    layer.handle().force_open();
+    let leaf = move |_: &Endpoint| layer.layer(service_fn(ok));
+    let policy = ClientPolicy::http().failure_accrual(FailureAccrual::consecutive(1));
+    let client = Client::builder(policy.build().unwrap())
+        .endpoints(support::addresses(1))
+        .build(leaf)
+        .unwrap();
+    for _ in 0..3 {
+        let error = client.request(get()).await.unwrap_err();
+        assert!(error.is_local());
+        assert_eq!(error.kind().name(), "breaker_open");
+    }
+    // Its own breaker has heard of no failure.
+    let snapshot = client.snapshot();
+    assert_eq!(snapshot.endpoints().next().unwrap().gate, Gate::Closed);
+
+    let layer = BreakerLayer::new(accrual(1)).classify(fails);
+    let mut stack = ServiceBuilder::new()
+        .layer(AnswerErrorsLayer::new())
+        .layer(layer)
+        .service_fn(ok);
+    assert_eq!(stack.call(get()).await.unwrap().status(), 200);
+    let Ok(response) = stack.call(get()).await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "1");
+}
+
+async fn ok(_: Request<Body>) -> Result<Response<Body>, BoxError> {
+    Ok(Response::new(Body::empty()))
+}
+
+fn fails(_: &Result<Response<Body>, BoxError>) -> Verdict {
+    Verdict::Failure
 }
 
 // === many targets ===

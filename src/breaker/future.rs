@@ -37,8 +37,18 @@ pin_project! {
     enum State<F> {
         Entering,
         // For the next probe, or for a change.
-        Waiting { #[pin] alarm: Option<Sleep>, #[pin] changed: OwnedNotified },
+        Waiting { waiting: Pin<Box<Waiting>> },
         Calling { #[pin] future: F },
+    }
+}
+
+pin_project! {
+    // Boxed: few calls wait, and it would make the future of every call three times as large.
+    struct Waiting {
+        #[pin]
+        alarm: Option<Sleep>,
+        #[pin]
+        changed: OwnedNotified,
     }
 }
 
@@ -67,12 +77,8 @@ where
         loop {
             let result = match this.state.as_mut().project() {
                 StateProj::Calling { future } => ready!(future.poll(cx)),
-                StateProj::Waiting { mut alarm, changed } => {
-                    let woken = changed.poll(cx).is_ready();
-                    let alarm = alarm.as_mut().as_pin_mut();
-                    if !woken && !alarm.is_some_and(|alarm| alarm.poll(cx).is_ready()) {
-                        return Poll::Pending;
-                    }
+                StateProj::Waiting { waiting } => {
+                    ready!(waiting.as_mut().poll(cx));
                     this.state.set(State::Entering);
                     continue;
                 }
@@ -91,7 +97,8 @@ where
                                 return Poll::Ready(Err(BreakerError::Open(refusal)));
                             };
                             let alarm = refusal.retry_at().map(sleep_until);
-                            this.state.set(State::Waiting { alarm, changed });
+                            let waiting = Box::pin(Waiting { alarm, changed });
+                            this.state.set(State::Waiting { waiting });
                             continue;
                         }
                     }
@@ -110,6 +117,21 @@ where
             *this.call = None;
             this.state.set(State::Entering);
             return Poll::Ready(settle(result, this.passage, this.classify));
+        }
+    }
+}
+
+impl Future for Waiting {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let changed = this.changed.poll(cx).is_ready();
+        let alarm = this.alarm.as_mut().as_pin_mut();
+        if changed || alarm.is_some_and(|alarm| alarm.poll(cx).is_ready()) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
     }
 }

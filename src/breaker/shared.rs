@@ -28,7 +28,6 @@ pub(super) struct Shared {
     epoch: AtomicU64,
     // Closed, and neither a success nor a neutral result would change anything.
     calm: AtomicBool,
-    refused: AtomicU64,
     changed: Arc<Notify>,
     state: Mutex<State>,
 }
@@ -41,6 +40,9 @@ struct State {
     // What it opened for; kept while it is open and after.
     evidence: Arc<Evidence>,
     failed_probes: u32,
+    refused: u64,
+    // The random word for the next wait, and how many there were.
+    word: u64,
     draws: u64,
 }
 
@@ -71,7 +73,6 @@ impl Shared {
             closed: AtomicBool::new(true),
             epoch: AtomicU64::new(breaker.epoch()),
             calm: AtomicBool::new(calm),
-            refused: AtomicU64::new(0),
             changed: Arc::default(),
             state: Mutex::new(State {
                 breaker,
@@ -79,6 +80,8 @@ impl Shared {
                 forced_at: now,
                 evidence: Arc::new(evidence),
                 failed_probes: 0,
+                refused: 0,
+                word: draw(settings.seed, 0, Purpose::ProbeBackoff, 0),
                 draws: 0,
             }),
             settings,
@@ -130,10 +133,8 @@ impl Shared {
         }
         let now = Instant::now();
         let mut state = lock(&self.state);
-        if state.forced == Some(Forced::Open) {
-            return Err(Refusal::new(Arc::clone(&state.evidence), now, None));
-        }
-        if let Some(admitted) = state.breaker.admit(now) {
+        let forced = state.forced == Some(Forced::Open);
+        if !forced && let Some(admitted) = state.breaker.admit(now) {
             self.publish(&state);
             return Ok((admitted, Some(now)));
         }
@@ -141,6 +142,9 @@ impl Shared {
             Gate::Open { until } => Some(until),
             Gate::Closed | Gate::HalfOpen => None,
         };
+        if self.settings.dry_run || !self.settings.waits {
+            state.refused = state.refused.saturating_add(1);
+        }
         Err(Refusal::new(Arc::clone(&state.evidence), now, retry_at))
     }
 
@@ -156,12 +160,13 @@ impl Shared {
         if state.forced.is_some() {
             return;
         }
-        let word = draw(self.settings.seed, state.draws, Purpose::ProbeBackoff, 0);
-        state.draws = state.draws.wrapping_add(1);
+        let word = state.word;
         let was_closed = state.breaker.gate() == Gate::Closed;
         // There is one service behind it: a floor under a pool means nothing here.
         let transition = state.breaker.record(now, admitted, outcome, word, || true);
         if let Some(Transition::Opened { why, .. }) = &transition {
+            state.draws = state.draws.wrapping_add(1);
+            state.word = draw(self.settings.seed, state.draws, Purpose::ProbeBackoff, 0);
             if was_closed {
                 state.failed_probes = 0;
                 state.evidence = self.evidence(why.clone(), now);
@@ -223,7 +228,7 @@ impl Shared {
             why: open.then(|| state.evidence.why.clone()),
             failures: state.breaker.failures(),
             failed_probes: state.failed_probes,
-            refused: self.refused.load(Ordering::Relaxed),
+            refused: state.refused,
             dry_run: self.settings.dry_run,
         }
     }
@@ -268,8 +273,7 @@ impl Shared {
             });
     }
 
-    fn count_refusal(&self, refusal: &Refusal) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+    fn tell_refusal(&self, refusal: &Refusal) {
         let dry_run = self.settings.dry_run;
         if dry_run {
             tracing::debug!(breaker = %self.name(), "a call would have been refused");
@@ -348,13 +352,13 @@ impl Passage {
             Err(refusal) if shared.settings.dry_run => {
                 self.admitted = None;
                 self.waved_through = true;
-                shared.count_refusal(&refusal);
+                shared.tell_refusal(&refusal);
                 Ok(())
             }
             Err(refusal) => {
                 self.admitted = None;
                 if !shared.waits() {
-                    shared.count_refusal(&refusal);
+                    shared.tell_refusal(&refusal);
                 }
                 Err(refusal)
             }
