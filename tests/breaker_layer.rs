@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_mesh::breaker::{
     BreakerError, BreakerHandle, BreakerLayer, BreakerService, Breakers, BreakersService, Forced,
-    Gate,
+    Gate, Refusal,
 };
 use tower_mesh::client::AnswerErrorsLayer;
 use tower_mesh::core::observe::Decision;
@@ -350,6 +350,8 @@ async fn refusals_further_in_and_the_callers_own_faults_are_neutral() {
         let error = stack.clone().oneshot(0).await.unwrap_err();
         assert!(!error.is_local());
     }
+    let error: BoxError = stack.clone().oneshot(0).await.unwrap_err().into();
+    assert_eq!(Refusal::find(&*error).unwrap().breaker(), "breaker");
     assert!(inner_handle.state().is_open());
     assert_eq!(outer_handle.state().failures, 1);
 }

@@ -128,6 +128,18 @@ impl Refusal {
         }
     }
 
+    /// Finds one in an error's chain of sources: a breaker's further in, too.
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(BreakerError::Open(refusal)) = error.downcast_ref() {
+                return Some(refusal);
+            }
+            next = error.source();
+        }
+        None
+    }
+
     pub(super) fn at(&self) -> Instant {
         self.at
     }

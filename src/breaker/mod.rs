@@ -13,6 +13,8 @@ mod future;
 mod handle;
 mod key;
 mod layer;
+#[cfg(all(test, tower_mesh_loom))]
+mod loom_tests;
 mod registry;
 mod settings;
 mod shared;

@@ -8,7 +8,7 @@ use http::{StatusCode, Uri};
 use tokio::time::Instant;
 
 use super::{BoxError, find_source};
-use crate::breaker::BreakerError;
+use crate::breaker::Refusal;
 use crate::policy::Codes;
 use crate::verdict::grpc::code_of_status;
 use crate::verdict::{TransportError, TransportFailure};
@@ -178,7 +178,7 @@ impl Error {
             error.0.source = Some(source);
             return error;
         }
-        if let Some(BreakerError::Open(refusal)) = BreakerError::find(&*source) {
+        if let Some(refusal) = Refusal::find(&*source) {
             let mut error = Self::new(ErrorKind::BreakerOpen {
                 breaker: refusal.breaker().into(),
                 why: refusal.why().into(),
