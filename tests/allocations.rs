@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
 use tokio_stream::StreamExt as _;
+use tower::Layer as _;
+use tower_mesh::breaker::{BreakerLayer, Breakers};
 use tower_mesh::policy::{ClientPolicy, FailureAccrual, Retry, Timeouts};
 use tower_mesh::{Body, Client, Endpoint};
 use tower_service::Service;
@@ -125,4 +127,30 @@ fn settling_an_erased_body_allocates_nothing() {
         assert!(frame.as_mut().poll(&mut cx).is_ready());
     });
     assert_eq!(counted.count_total, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_allocates_nothing_per_call() {
+    fn allocations<S: Service<Request<Body>>>(service: &mut S) -> u64 {
+        let request = Request::get("http://web.shop:80/")
+            .body(Body::empty())
+            .unwrap();
+        let mut request = Some(request);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let counted = allocation_counter::measure(|| {
+            let request = request.take().unwrap();
+            let mut call = std::pin::pin!(service.call(request));
+            assert!(call.as_mut().poll(&mut cx).is_ready());
+        });
+        counted.count_total
+    }
+    let accrual = FailureAccrual::consecutive(3).slow_call(std::time::Duration::from_secs(1));
+    let layer = BreakerLayer::new(accrual.clone());
+    let mut service = layer.layer(Instantly);
+    let mut by_host = Breakers::by_host(accrual).layer(Instantly);
+    allocations(&mut by_host); // makes the host's breaker
+    assert_eq!(allocations(&mut service), 0);
+    assert_eq!(allocations(&mut by_host), 0);
+    layer.handle().force_open();
+    assert_eq!(allocations(&mut service), 0, "a refusal");
 }

@@ -18,8 +18,11 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper_util::rt::TokioIo;
 use support::{addresses, get, ms, s};
+use tower::Layer;
 use tower::Service;
-use tower_mesh::breaker::Gate;
+use tower_mesh::breaker::{
+    BreakerHandle, BreakerLayer, BreakerService, Breakers, BreakersService, Gate,
+};
 use tower_mesh::client::AnswerErrors;
 use tower_mesh::connect::{Dialed, HttpConnector, HttpLeaf};
 use tower_mesh::policy::{
@@ -156,6 +159,11 @@ trait Subject {
     fn is_client(&self) -> bool {
         true
     }
+
+    /// Whether a call waits while nothing can serve it, instead of being refused.
+    fn waits(&self) -> bool {
+        true
+    }
 }
 
 /// A whole exchange: readiness, call, body.
@@ -163,7 +171,15 @@ type Exchange = Pin<Box<dyn Future<Output = Result<(StatusCode, Bytes), String>>
 
 type Make = fn(Script, &Strict) -> Box<dyn Subject>;
 
-const SUBJECTS: &[Make] = &[client, borrowed_client, answering_client, http_leaf];
+const SUBJECTS: &[Make] = &[
+    client,
+    borrowed_client,
+    answering_client,
+    http_leaf,
+    breaker,
+    waiting_breaker,
+    breakers_by_host,
+];
 
 /// What the inner services do, so that calls take every path.
 #[derive(Clone, Copy, Debug)]
@@ -388,6 +404,95 @@ impl Subject for LeafSubject {
     }
 }
 
+/// A breaker around the inner service, alone or one of a registry's.
+#[derive(Clone)]
+struct BreakerSubject {
+    name: &'static str,
+    service: Guarded,
+}
+
+#[derive(Clone)]
+enum Guarded {
+    One(BreakerService<Strict>, BreakerHandle),
+    Many(BreakersService<Strict>, Breakers),
+}
+
+fn accrual(script: Script) -> FailureAccrual {
+    let wait = match script {
+        Script::Ejected => ms(20),
+        _ => s(60),
+    };
+    let failures = if matches!(script, Script::Retried) {
+        2
+    } else {
+        1
+    };
+    FailureAccrual::consecutive(failures)
+        .backoff(ExponentialBackoff::try_new(wait, wait, Ratio::ZERO).unwrap())
+}
+
+fn guarded(name: &'static str, layer: BreakerLayer, inner: &Strict) -> Box<dyn Subject> {
+    let service = Guarded::One(layer.layer(inner.clone()), layer.handle());
+    Box::new(BreakerSubject { name, service })
+}
+
+fn breaker(script: Script, inner: &Strict) -> Box<dyn Subject> {
+    guarded("BreakerService", BreakerLayer::new(accrual(script)), inner)
+}
+
+fn waiting_breaker(script: Script, inner: &Strict) -> Box<dyn Subject> {
+    let layer = BreakerLayer::new(accrual(script));
+    // Who waits for a breaker that stays open waits for ever.
+    match script {
+        Script::Ejected => guarded("BreakerService, waiting", layer.wait(), inner),
+        _ => guarded("BreakerService", layer, inner),
+    }
+}
+
+fn breakers_by_host(script: Script, inner: &Strict) -> Box<dyn Subject> {
+    let breakers = Breakers::by_host(accrual(script));
+    Box::new(BreakerSubject {
+        name: "BreakersService",
+        service: Guarded::Many(breakers.layer(inner.clone()), breakers),
+    })
+}
+
+impl Subject for BreakerSubject {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn call(&mut self) -> Exchange {
+        let service = self.service.clone();
+        Box::pin(async move {
+            let response = match service {
+                Guarded::One(mut service, _) => exchange(&mut service).await,
+                Guarded::Many(mut service, _) => exchange(&mut service).await,
+            };
+            response.map_err(|error| error.to_string())
+        })
+    }
+
+    fn duplicate(&self) -> Box<dyn Subject> {
+        Box::new(self.clone())
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        let states = match &self.service {
+            Guarded::One(_, handle) => vec![handle.state()],
+            Guarded::Many(_, breakers) => breakers.states(),
+        };
+        let probing = states
+            .iter()
+            .filter(|state| matches!(state.gate, Gate::HalfOpen { .. }));
+        probing.map(|state| format!("a probe: {state}")).collect()
+    }
+
+    fn waits(&self) -> bool {
+        self.name == "BreakerService, waiting"
+    }
+}
+
 async fn exchange<S, R>(service: &mut S) -> Result<(StatusCode, Bytes), BoxError>
 where
     S: Service<Request<Body>, Response = Response<R>, Error: Into<BoxError>>,
@@ -479,6 +584,7 @@ fn a_call_dropped_after_any_poll_leaves_nothing_behind() {
         for script in SCRIPTS {
             let mut finished = false;
             let mut drops = 0;
+            let mut waits = true;
             for polls in 0..200 {
                 run(async {
                     let inner = Strict::new(statuses(script));
@@ -486,6 +592,10 @@ fn a_call_dropped_after_any_poll_leaves_nothing_behind() {
                     if matches!(script, Script::Ejected | Script::Hopeless) {
                         // The one that ejects it.
                         subject.call().await.unwrap();
+                        if !subject.waits() {
+                            tokio::time::sleep(ms(20)).await;
+                        }
+                        waits = subject.waits();
                     } else {
                         // Makes the leaves, so that their owners can be counted.
                         let _ = subject.call().await;
@@ -517,7 +627,12 @@ fn a_call_dropped_after_any_poll_leaves_nothing_behind() {
                 }
             }
             assert!(finished, "200 polls are not enough for {script:?}");
-            assert!(drops >= 2, "{script:?}: only {drops} places to drop it at");
+            // There is no place within a refusal.
+            let refused = matches!(script, Script::Hopeless) && !waits;
+            assert!(
+                drops >= 2 || refused,
+                "{script:?}: only {drops} places to drop it at"
+            );
         }
     }
 }
@@ -537,7 +652,8 @@ fn clones_made_at_any_point_serve_and_share_their_state() {
             let mut after = original.duplicate();
             for clone in [&mut before, &mut after, &mut original] {
                 let error = clone.call().await.unwrap_err();
-                assert!(error.contains("ejected"), "{error}");
+                let refused = error.contains("ejected") || error.contains("is open");
+                assert!(refused, "{error}");
             }
             assert_eq!(inner.calls.load(Ordering::Relaxed), 1);
         });

@@ -3,7 +3,22 @@
 //! A pure state machine: [`Breaker`] is told what happened and what time it is, and says what changed. *Closed* lets
 //! requests through; *open* refuses them; *half-open* has one probe out. Each change starts a new epoch, and a result
 //! from another epoch decides nothing.
+//!
+//! It stands alone as a tower layer, around any service: [`BreakerLayer`] for one target, [`Breakers`] for many. Both have
+//! a [`BreakerHandle`] to look at the state and to force it.
 
+mod classify;
+mod error;
+mod future;
+mod handle;
+mod key;
+mod layer;
+#[cfg(all(test, tower_mesh_loom))]
+mod loom_tests;
+mod registry;
+mod settings;
+mod shared;
+mod table;
 mod window;
 
 #[cfg(test)]
@@ -13,6 +28,14 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+pub use self::classify::{ClassifyResult, ServerErrors};
+pub use self::error::{BreakerError, Refusal};
+pub use self::future::BreakerFuture;
+pub use self::handle::{BreakerHandle, BreakerSnapshot, Forced};
+pub use self::key::{ByHost, Key};
+pub use self::layer::{BreakerLayer, BreakerService};
+pub use self::registry::{Breakers, BreakersService};
 
 use self::window::Window;
 use crate::core::backoff;

@@ -8,6 +8,7 @@ use http::{StatusCode, Uri};
 use tokio::time::Instant;
 
 use super::{BoxError, find_source};
+use crate::breaker::Refusal;
 use crate::policy::Codes;
 use crate::verdict::grpc::code_of_status;
 use crate::verdict::{TransportError, TransportFailure};
@@ -89,6 +90,14 @@ pub enum ErrorKind {
         /// The queue's capacity.
         capacity: usize,
     },
+    /// A breaker of the leaf's own, [`BreakerService`](crate::breaker::BreakerService), is open.
+    #[error("the breaker `{breaker}` is open ({why}) and the call was not made")]
+    BreakerOpen {
+        /// The breaker's name.
+        breaker: String,
+        /// What it opened for.
+        why: String,
+    },
     /// The client is closed.
     #[error("the client is closed: `Client::close` was called")]
     Closed,
@@ -165,6 +174,15 @@ impl Error {
     pub(crate) fn from_leaf(source: BoxError) -> Self {
         if let Some(refusal) = Self::find(&*source).filter(|error| error.is_local()) {
             let mut error = Self::new(refusal.kind().clone()).with_retry_at(refusal.retry_at());
+            error.0.source = Some(source);
+            return error;
+        }
+        if let Some(refusal) = Refusal::find(&*source) {
+            let mut error = Self::new(ErrorKind::BreakerOpen {
+                breaker: refusal.breaker().into(),
+                why: refusal.why().into(),
+            })
+            .with_retry_at(refusal.retry_at());
             error.0.source = Some(source);
             return error;
         }
@@ -281,6 +299,7 @@ impl ErrorKind {
                 | Self::NoBackend
                 | Self::FailFast { .. }
                 | Self::QueueFull { .. }
+                | Self::BreakerOpen { .. }
                 | Self::Closed
         )
     }
@@ -297,6 +316,7 @@ impl ErrorKind {
             Self::RequestBody | Self::InvalidRequest | Self::Closed => Fault::Caller,
             Self::QueueFull { .. } => Fault::Load,
             Self::FailFast { .. }
+            | Self::BreakerOpen { .. }
             | Self::RequestTimeout
             | Self::ResponseTimeout
             | Self::HeadersTimeout
@@ -313,7 +333,7 @@ impl ErrorKind {
     ///
     /// | kind | HTTP | gRPC |
     /// |---|---|---|
-    /// | `NoPolicy`, `NoBackend`, `FailFast`, `Closed`, `Refused` | 503 | UNAVAILABLE |
+    /// | `NoPolicy`, `NoBackend`, `FailFast`, `BreakerOpen`, `Closed`, `Refused` | 503 | UNAVAILABLE |
     /// | `QueueFull` | 503 | RESOURCE_EXHAUSTED |
     /// | `NoRoute` | 404 | NOT_FOUND |
     /// | `Redirect` | as configured, with `location` | NOT_FOUND |
@@ -335,6 +355,7 @@ impl ErrorKind {
             | Self::NoBackend
             | Self::FailFast { .. }
             | Self::QueueFull { .. }
+            | Self::BreakerOpen { .. }
             | Self::Closed
             | Self::Refused => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -356,6 +377,7 @@ impl ErrorKind {
             Self::NoPolicy
             | Self::NoBackend
             | Self::FailFast { .. }
+            | Self::BreakerOpen { .. }
             | Self::Closed
             | Self::Refused
             | Self::ConnectTimeout
@@ -386,6 +408,7 @@ impl ErrorKind {
             Self::NoBackend => "no_backend",
             Self::FailFast { .. } => "fail_fast",
             Self::QueueFull { .. } => "queue_full",
+            Self::BreakerOpen { .. } => "breaker_open",
             Self::Closed => "closed",
             Self::RequestTimeout => "request_timeout",
             Self::ResponseTimeout => "response_timeout",

@@ -111,6 +111,34 @@ pub enum Decision {
         /// The endpoint.
         endpoint: SocketAddr,
     },
+    /// A standalone breaker opened, or stays so after a failed probe.
+    BreakerOpened {
+        /// The breaker's name.
+        breaker: Arc<str>,
+        /// The evidence.
+        why: Cow<'static, str>,
+        /// When a probe is due; none if it was opened by hand.
+        until: Option<Instant>,
+    },
+    /// An open standalone breaker lets one request through.
+    BreakerProbing {
+        /// The breaker's name.
+        breaker: Arc<str>,
+    },
+    /// A standalone breaker closed.
+    BreakerClosed {
+        /// The breaker's name.
+        breaker: Arc<str>,
+    },
+    /// A standalone breaker refused a request.
+    BreakerRefused {
+        /// The breaker's name.
+        breaker: Arc<str>,
+        /// When a probe is due; none while one is out, or if it was opened by hand.
+        retry_at: Option<Instant>,
+        /// It would have, but it only watches.
+        dry_run: bool,
+    },
     /// A backend's endpoints changed.
     Endpoints {
         /// The backend.
@@ -188,6 +216,10 @@ impl Decision {
             Self::ProbePassed { .. } => "probe_passed",
             Self::ProbeReturned { .. } => "probe_returned",
             Self::Closed { .. } => "closed",
+            Self::BreakerOpened { .. } => "breaker_opened",
+            Self::BreakerProbing { .. } => "breaker_probing",
+            Self::BreakerClosed { .. } => "breaker_closed",
+            Self::BreakerRefused { .. } => "breaker_refused",
             Self::Endpoints { .. } => "endpoints",
             Self::DiscoveryFailed { .. } => "discovery_failed",
             Self::Swapped => "swapped",

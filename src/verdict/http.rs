@@ -24,17 +24,22 @@ impl HttpClassifier {
 
     /// What a response head says.
     pub fn judge(&self, status: StatusCode, headers: &HeaderMap) -> Outcome {
-        let mut outcome = Outcome::new(if self.failures.contains(status) {
-            Verdict::Failure
-        } else {
-            Verdict::Success
-        });
-        outcome.rate_limited = status == StatusCode::TOO_MANY_REQUESTS;
-        if outcome.rate_limited || status == StatusCode::SERVICE_UNAVAILABLE {
-            outcome.retry_after = hint::retry_after(headers);
-        }
-        outcome
+        judge_head(self.failures.contains(status), status, headers)
     }
+}
+
+/// What a response head says beside its being a failure or not.
+pub(crate) fn judge_head(failed: bool, status: StatusCode, headers: &HeaderMap) -> Outcome {
+    let mut outcome = Outcome::new(if failed {
+        Verdict::Failure
+    } else {
+        Verdict::Success
+    });
+    outcome.rate_limited = status == StatusCode::TOO_MANY_REQUESTS;
+    if outcome.rate_limited || status == StatusCode::SERVICE_UNAVAILABLE {
+        outcome.retry_after = hint::retry_after(headers);
+    }
+    outcome
 }
 
 impl Default for HttpClassifier {

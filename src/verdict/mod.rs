@@ -13,6 +13,7 @@ mod transport;
 pub use self::classify::{Classified, ClassifyEos, ClassifyResponse};
 pub use self::grpc::GrpcClassifier;
 pub use self::http::HttpClassifier;
+pub(crate) use self::http::judge_head;
 pub use self::ticket::{Issuer, Note, Settle, Ticket};
 pub use self::transport::{Sent, TransportError, TransportFailure};
 

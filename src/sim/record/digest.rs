@@ -145,6 +145,29 @@ impl Digest {
                 self.text(backend);
                 self.text(error);
             }
+            Decision::BreakerOpened {
+                breaker,
+                why,
+                until,
+            } => {
+                self.text(breaker);
+                self.text(why);
+                let until = until.map(|until| until.saturating_duration_since(start));
+                self.time(until.unwrap_or(Duration::MAX));
+            }
+            Decision::BreakerProbing { breaker } | Decision::BreakerClosed { breaker } => {
+                self.text(breaker);
+            }
+            Decision::BreakerRefused {
+                breaker,
+                retry_at,
+                dry_run,
+            } => {
+                self.text(breaker);
+                self.word((*dry_run).into());
+                let at = retry_at.map(|at| at.saturating_duration_since(start));
+                self.time(at.unwrap_or(Duration::MAX));
+            }
             Decision::Swapped => {}
         }
     }

@@ -240,6 +240,13 @@ impl Record {
             Decision::DiscoveryFailed { backend, error } => {
                 (None, format!("{backend}: {error}").into())
             }
+            // Of a breaker in somebody's own stack, which has no endpoint.
+            Decision::BreakerOpened { breaker, why, .. } => {
+                (None, format!("{breaker}: {why}").into())
+            }
+            Decision::BreakerProbing { breaker } | Decision::BreakerClosed { breaker } => {
+                (None, breaker.to_string().into())
+            }
             Decision::Swapped => (None, "".into()),
             // One for each request or attempt: counted, and in the digest.
             _ => return,

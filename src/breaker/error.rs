@@ -1,0 +1,196 @@
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::handle::Tenths;
+use crate::core::BoxError;
+use crate::core::error::{Error, Fault};
+use crate::verdict::{TransportError, TransportFailure};
+
+/// Why a call through a breaker has no response.
+///
+/// One type whatever the service behind is, as tower's own layers have it, so that stacks of any errors compose. The
+/// service's error is inside as it was: [`downcast`](Self::downcast) gets it back.
+///
+/// ```
+/// use tower_mesh::breaker::BreakerError;
+/// # fn retry_later(_: Option<tokio::time::Instant>) {}
+///
+/// fn on_error(error: BreakerError) -> Result<(), BreakerError> {
+///     match error {
+///         BreakerError::Open(refusal) => Ok(retry_later(refusal.retry_at())), // nothing was sent
+///         error => match error.downcast::<std::io::Error>()? {
+///             _their_own => Ok(()),
+///         },
+///     }
+/// }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BreakerError {
+    /// The breaker is open: the service was not called.
+    #[error(transparent)]
+    Open(Refusal),
+    /// The service's own error.
+    #[error("the service behind the breaker failed")]
+    Inner(#[source] BoxError),
+}
+
+/// What an open breaker says to who is refused.
+#[derive(Clone)]
+pub struct Refusal {
+    evidence: Arc<Evidence>,
+    at: Instant,
+    retry_at: Option<Instant>,
+}
+
+/// What a breaker opened for.
+#[derive(Debug)]
+pub(super) struct Evidence {
+    pub(super) breaker: Arc<str>,
+    pub(super) why: Cow<'static, str>,
+    pub(super) opened: Instant,
+}
+
+// === impl BreakerError ===
+
+impl BreakerError {
+    /// Whether the breaker refused the call, and the service has nothing to do with it.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+
+    /// When it makes sense to try again, where that is known.
+    pub fn retry_at(&self) -> Option<Instant> {
+        match self {
+            Self::Open(refusal) => refusal.retry_at(),
+            Self::Inner(_) => None,
+        }
+    }
+
+    /// Finds one in an error's chain of sources.
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        crate::core::find_source(error)
+    }
+
+    /// The service's own error, if it is of this type.
+    pub fn inner<E: StdError + 'static>(&self) -> Option<&E> {
+        match self {
+            Self::Open(_) => None,
+            Self::Inner(inner) => inner.downcast_ref(),
+        }
+    }
+
+    /// The service's own error by value.
+    ///
+    /// # Errors
+    /// This error as it was, if it is a refusal or of another type.
+    pub fn downcast<E: StdError + 'static>(self) -> Result<E, Self> {
+        match self {
+            Self::Open(_) => Err(self),
+            Self::Inner(inner) => inner.downcast().map(|inner| *inner).map_err(Self::Inner),
+        }
+    }
+}
+
+/// Whether an error says nothing about the service: a refusal of ours further in, or the caller's own fault.
+pub(super) fn is_neutral(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<Error>() {
+            return error.is_local() || error.kind().fault() == Fault::Caller;
+        }
+        if let Some(BreakerError::Open(_)) = error.downcast_ref() {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<TransportError>() {
+            return matches!(
+                error.failure(),
+                TransportFailure::RequestBody | TransportFailure::Request
+            );
+        }
+        next = error.source();
+    }
+    false
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    pub(super) fn new(evidence: Arc<Evidence>, at: Instant, retry_at: Option<Instant>) -> Self {
+        Self {
+            evidence,
+            at,
+            retry_at,
+        }
+    }
+
+    /// Finds one in an error's chain of sources: a breaker's further in, too.
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(BreakerError::Open(refusal)) = error.downcast_ref() {
+                return Some(refusal);
+            }
+            next = error.source();
+        }
+        None
+    }
+
+    pub(super) fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// The breaker's name.
+    pub fn breaker(&self) -> &str {
+        &self.evidence.breaker
+    }
+
+    /// What it opened for.
+    pub fn why(&self) -> &str {
+        &self.evidence.why
+    }
+
+    /// When it opened.
+    pub fn opened_at(&self) -> Instant {
+        self.evidence.opened
+    }
+
+    /// When it lets a probe through. Unknown while a probe is out, and if it was opened by hand.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the breaker `{}` is open ({}) and the call was not made: ",
+            self.breaker(),
+            self.why()
+        )?;
+        match self.retry_at {
+            Some(at) => {
+                let wait = at.saturating_duration_since(self.at);
+                write!(f, "come back in {}", Tenths(wait))
+            }
+            None => f.write_str("come back later"),
+        }
+    }
+}
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refusal")
+            .field("breaker", &self.breaker())
+            .field("why", &self.why())
+            .field("retry_at", &self.retry_at)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for Refusal {}
