@@ -46,7 +46,7 @@
 //! | [`endpoint`] | one endpoint, and the [`Connect`] that makes its leaf |
 //! | `connect` | leaves over hyper (feature `hyper`) |
 //! | [`route`] | match, precedence, filters |
-//! | [`breaker`], [`load`], [`budget`] | the state machines: pure, told events and the time |
+//! | [`breaker`], [`load`], [`budget`] | the state machines: pure, told events and the time; the breaker is a layer, too |
 //! | [`verdict`] | how an exchange ended, and who is told |
 //! | [`body`] | the one erased [`Body`] |
 //! | [`telemetry`] | what is going on |

@@ -53,8 +53,8 @@ fn call<S: Service<u64>>(service: &mut S) -> bool {
 
 /// Median nanoseconds of one call with so many threads that each have a clone.
 fn threads<T: Clone + Send>(count: usize, shared: &T, call: impl Fn(&mut T) + Sync) -> f64 {
-    const CALLS: u32 = 100_000;
-    let mut times: Vec<f64> = (0..31)
+    const CALLS: u32 = 1_000_000;
+    let mut times: Vec<f64> = (0..11)
         .map(|_| {
             let barrier = Barrier::new(count);
             let slowest = std::thread::scope(|scope| {
