@@ -127,14 +127,25 @@ fn cell(policy: FailureAccrual, pool: &Arc<Pool>, last: u8, now: Instant) -> Arc
     cell
 }
 
+fn pool(now: Instant) -> Pool {
+    let changed = Arc::new(tokio::sync::Notify::new());
+    Pool::new(
+        "loom".into(),
+        1,
+        Epoch::new(now),
+        Observers::default(),
+        changed,
+    )
+}
+
 // Opens at the first failure, and is due for a probe at once.
 fn due() -> (Arc<Cell>, Instant) {
     let now = Instant::now();
-    let pool = Pool::new("loom".into(), 1, Epoch::new(now), Observers::default());
+    let pool = Arc::new(pool(now));
     let no_wait = ExponentialBackoff::try_new(Duration::ZERO, Duration::from_nanos(1), Ratio::ZERO);
     let policy = FailureAccrual::consecutive(1);
     let policy = no_wait.map_or(policy.clone(), |wait| policy.backoff(wait));
-    let cell = cell(policy, &Arc::new(pool), 1, now);
+    let cell = cell(policy, &pool, 1, now);
     if let Some(ticket) = cell.admit(now, 0) {
         ticket.settle(&Outcome::FAILURE);
     }
@@ -170,12 +181,7 @@ fn one_probe_at_a_time_and_none_is_lost() {
 fn a_straggler_never_decides_a_probe() {
     check(|| {
         let now = Instant::now();
-        let pool = Arc::new(Pool::new(
-            "loom".into(),
-            1,
-            Epoch::new(now),
-            Observers::default(),
-        ));
+        let pool = Arc::new(pool(now));
         let cell = cell(FailureAccrual::consecutive(1), &pool, 1, now);
         let (Some(straggler), Some(first)) = (cell.admit(now, 0), cell.admit(now, 1)) else {
             panic!("closed");
@@ -192,12 +198,7 @@ fn a_straggler_never_decides_a_probe() {
 fn the_floor_holds_when_two_fail_at_once() {
     check(|| {
         let now = Instant::now();
-        let pool = Arc::new(Pool::new(
-            "loom".into(),
-            1,
-            Epoch::new(now),
-            Observers::default(),
-        ));
+        let pool = Arc::new(pool(now));
         let policy = || FailureAccrual::consecutive(1).min_ready_endpoints(1);
         let cells = [1, 2].map(|last| cell(policy(), &pool, last, now));
         let failing = [0, 1].map(|n| {
