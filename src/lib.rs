@@ -50,6 +50,7 @@
 //! | [`verdict`] | how an exchange ended, and who is told |
 //! | [`body`] | the one erased [`Body`] |
 //! | [`telemetry`] | what is going on |
+//! | `sim` | a seeded world in virtual time: scripted endpoints, load, a report (feature `sim`) |
 //! | [`core`] | words that all share: time, chance, decisions, errors |
 //!
 //! # Features
@@ -59,7 +60,10 @@
 //! * **`hyper`**: leaves over hyper 1.x: TCP, HTTP/1.1 with pooled connections, HTTP/2. Without it, bring your own.
 //! * **`kubernetes`**: policy from manifests, with errors that name file, line and key. Without it, policy is written in
 //!   Rust.
-//! * **`full`**: both.
+//! * **`sim`**: what a policy does to traffic, in virtual time: a `World` of scripted endpoints and callers around the
+//!   real client, for `#[test]`s and scenario files. It turns tokio's `test-util` on, so it belongs among the
+//!   dev-dependencies.
+//! * **`full`**: all of them.
 
 pub(crate) mod balance;
 pub mod body;
@@ -77,6 +81,8 @@ pub mod load;
 pub mod policy;
 pub(crate) mod retry;
 pub mod route;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(feature = "kubernetes")]
 pub mod source;
 pub mod telemetry;

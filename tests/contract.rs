@@ -25,7 +25,9 @@ use tower_mesh::breaker::{
 };
 use tower_mesh::client::AnswerErrors;
 use tower_mesh::connect::{Dialed, HttpConnector, HttpLeaf};
-use tower_mesh::policy::{ClientPolicy, ExponentialBackoff, FailureAccrual, Queue, Ratio, Retry};
+use tower_mesh::policy::{
+    ClientPolicy, ExponentialBackoff, FailureAccrual, Fidelity, Queue, Ratio, Retry,
+};
 use tower_mesh::{Body, BoxError, Client, Connect, Endpoint};
 
 // === the inner service ===
@@ -226,7 +228,9 @@ fn make_client(script: Script, inner: &Strict) -> Client {
             (policy.failure_accrual(accrual), 1)
         }
         Script::Hopeless => {
+            // In the mesh they wait, however long it is until the next probe.
             let accrual = FailureAccrual::consecutive(1).backoff(long);
+            let policy = policy.fidelity(Fidelity::Mesh);
             (policy.failure_accrual(accrual), 1)
         }
     };
@@ -330,7 +334,7 @@ impl Subject for ClientSubject {
                         endpoint.pending, endpoint.endpoint
                     ));
                 }
-                if endpoint.gate == Gate::HalfOpen {
+                if matches!(endpoint.gate, Gate::HalfOpen { .. }) {
                     left.push(format!("a probe of {}", endpoint.endpoint));
                 }
             }
@@ -478,7 +482,9 @@ impl Subject for BreakerSubject {
             Guarded::One(_, handle) => vec![handle.state()],
             Guarded::Many(_, breakers) => breakers.states(),
         };
-        let probing = states.iter().filter(|state| state.gate == Gate::HalfOpen);
+        let probing = states
+            .iter()
+            .filter(|state| matches!(state.gate, Gate::HalfOpen { .. }));
         probing.map(|state| format!("a probe: {state}")).collect()
     }
 

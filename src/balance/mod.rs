@@ -24,7 +24,7 @@ use crate::endpoint::{Cell, Endpoint, Pool};
 use crate::policy::{FailureAccrual, Load, Queue};
 
 /// How long, and for how many endpoints at most, what was learned is kept after they left.
-const REMEMBERED: Duration = Duration::from_secs(600);
+pub(crate) const REMEMBERED: Duration = Duration::from_secs(600);
 const MAX_REMEMBERED: usize = 4096;
 
 /// The endpoints of one backend. Picks read a snapshot; joins and leaves publish a new one.
@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) accrual: Option<FailureAccrual>,
     pub(crate) load: Load,
     pub(crate) queue: Queue,
+    /// Whether the endpoints of a backend that is out altogether are probed in turn.
+    pub(crate) probes_in_turn: bool,
 }
 
 // === impl Balance ===
@@ -62,6 +64,7 @@ pub(crate) struct Settings {
 impl Balance {
     pub(crate) fn new(pool: Pool, settings: Settings, server_name: Option<Arc<str>>) -> Self {
         let line = Arc::new(Line::new(settings.queue));
+        pool.configure(settings.probes_in_turn);
         Self {
             pool: Arc::new(pool),
             line,
@@ -78,6 +81,12 @@ impl Balance {
     /// A snapshot of the members.
     pub(crate) fn members(&self) -> Arc<Vec<Arc<Cell>>> {
         self.members.load_full()
+    }
+
+    /// Whether this is one of its members.
+    pub(crate) fn has(&self, address: SocketAddr) -> bool {
+        let members = self.members.load();
+        members.iter().any(|cell| cell.address() == address)
     }
 
     /// Whether the source has said anything yet.
@@ -97,15 +106,26 @@ impl Balance {
                 .configure(settings.accrual.as_ref(), settings.load, now);
         }
         self.line.configure(settings.queue);
+        self.pool.configure(settings.probes_in_turn);
         known.settings = settings.clone();
         drop(known);
+        self.note_able(now);
         self.pool.changed.notify_waiters();
+    }
+
+    // Where one can serve, fail-fast has not begun, whether or not anybody asked.
+    fn note_able(&self, now: Instant) {
+        let at = self.pool.epoch.nanos(now);
+        if self.members.load().iter().any(|cell| cell.is_able(at)) {
+            self.line.ready();
+        }
     }
 
     /// What the source says.
     pub(crate) fn update(&self, update: Update, now: Instant) {
         let mut known = lock(&self.known);
         known.heard = true;
+        self.note_able(now);
         let (joined, left) = match update {
             Update::Reset(endpoints) => {
                 let stay: std::collections::BTreeSet<_> =
@@ -115,7 +135,8 @@ impl Balance {
             }
             Update::Add(endpoints) => (self.join(&mut known, endpoints, now), 0),
             Update::Remove(addresses) => {
-                (0, known.leave(|address| addresses.contains(address), now))
+                let gone: std::collections::BTreeSet<_> = addresses.into_iter().collect();
+                (0, known.leave(|address| gone.contains(address), now))
             }
         };
         known.forget(now);
@@ -123,6 +144,7 @@ impl Balance {
         let members = members.filter(|entry| entry.left.is_none());
         let members = members.map(|entry| Arc::clone(&entry.cell)).collect();
         self.members.store(Arc::new(members));
+        self.note_able(now);
         drop(known);
         if joined + left > 0 {
             self.pool.observers.tell(now, || Decision::Endpoints {

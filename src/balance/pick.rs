@@ -47,42 +47,84 @@ impl Balance {
     pub(crate) fn pick(&self, want: Want<'_>) -> Pick {
         let members = self.members.load();
         let now = self.pool.epoch.nanos(want.now);
+        if want.only.is_none()
+            && let Some(turn) = self.pool.turn()
+        {
+            return self.pick_in_turn(&members, &want, now, turn);
+        }
         // A choice can be lost to another thread between the look and the ticket: a probe is given out once.
         for attempt in 0..DRAWS {
             let choice = match want.only {
                 Some(only) => members
                     .iter()
-                    .find(|cell| cell.address() == only && able(cell, now)),
+                    .find(|cell| cell.address() == only && cell.is_able(now)),
                 None => choose(&members, now, &want, self.pool.seed, attempt),
             };
             let Some(cell) = choice else {
                 break;
             };
             if let Some(ticket) = cell.admit(want.now, want.request) {
-                self.line.ready();
+                // A probe is a hope, no more: the clock of fail-fast runs on.
+                if !ticket.note().probe {
+                    self.line.ready();
+                }
                 return Pick::Found(Arc::clone(cell), ticket);
             }
         }
         Pick::None
     }
 
-    /// The earliest moment at which a probe is due, if one is to come: of all endpoints, or of `only` one.
+    // Everything is ejected: the one whose turn it is, once it is due, and nothing else.
+    fn pick_in_turn(&self, members: &[Arc<Cell>], want: &Want<'_>, now: u64, turn: u64) -> Pick {
+        if now < turn {
+            return Pick::None;
+        }
+        let able = |cell: &&Arc<Cell>| {
+            want.except != Some(cell.address())
+                && !matches!(cell.availability(now), Availability::Probing(_))
+        };
+        // The one that was left alone the longest; among equals the first by address.
+        let Some(cell) = members.iter().filter(able).min_by_key(|cell| cell.opened()) else {
+            return Pick::None;
+        };
+        let next = now.saturating_add(cell.turn_wait(want.request));
+        if !self.pool.take_turn(turn, next) {
+            return Pick::None;
+        }
+        match cell.admit_early(want.now, want.request) {
+            Some(ticket) => Pick::Found(Arc::clone(cell), ticket),
+            None => Pick::None,
+        }
+    }
+
+    /// The earliest moment at which something can be picked, as far as it is known: of all endpoints, or of `only` one.
     pub(crate) fn next_probe(&self, now: Instant, only: Option<SocketAddr>) -> Option<Instant> {
         let at = self.pool.epoch.nanos(now);
         let members = self.members.load();
         let due = members
             .iter()
             .filter(|cell| only.is_none_or(|only| only == cell.address()))
-            .filter_map(|cell| match cell.availability(at) {
-                Availability::Not(until) => until,
-                Availability::Open | Availability::ProbeDue => Some(at),
+            .map(|cell| match cell.availability(at) {
+                Availability::Ejected(until) | Availability::Probing(until) => until,
+                Availability::Open | Availability::ProbeDue => at,
             });
-        due.min().map(|due| self.pool.epoch.instant(due))
+        let probing = |cell: &Arc<Cell>| matches!(cell.availability(at), Availability::Probing(_));
+        let due = match self.pool.turn() {
+            // In turn, whatever each one's own time is; unless a probe of every one of them is out.
+            Some(turn) if only.is_none() && !members.iter().all(probing) => Some(turn),
+            _ => due.min(),
+        };
+        due.map(|due| self.pool.epoch.instant(due))
     }
-}
 
-fn able(cell: &Cell, now: u64) -> bool {
-    !matches!(cell.availability(now), Availability::Not(_))
+    /// When the next probe is due, if nothing can change before that: every endpoint is ejected, and no probe is out.
+    pub(crate) fn hopeless_until(&self, now: Instant) -> Option<Instant> {
+        let at = self.pool.epoch.nanos(now);
+        let ejected = |cell: &Arc<Cell>| matches!(cell.availability(at), Availability::Ejected(_));
+        let members = self.members.load();
+        let hopeless = !members.is_empty() && members.iter().all(ejected);
+        hopeless.then(|| self.next_probe(now, None)).flatten()
+    }
 }
 
 fn choose<'a>(
@@ -100,12 +142,12 @@ fn choose<'a>(
     let suits = |cell: &Cell| {
         want.except != Some(cell.address())
             && !want.avoid.contains(&cell.address())
-            && able(cell, now)
+            && cell.is_able(now)
     };
-    let mut word = 0;
+    let numbers = (want.round * DRAWS + attempt) * DRAWS;
+    let word = |number| draw(seed, want.request, Purpose::Pick, number);
     for n in 0..DRAWS {
-        let number = (want.round * DRAWS + attempt) * DRAWS + n;
-        word = draw(seed, want.request, Purpose::Pick, number);
+        let word = word(numbers + n);
         let first = below(word, count);
         // Another one: the second half of the word, counted on from the first.
         let second = (first + 1 + below(word.rotate_left(32), count.saturating_sub(1))) % count;
@@ -116,22 +158,31 @@ fn choose<'a>(
             }
         }
     }
-    // Few can serve: look at all of them, from a random place on.
-    let start = below(word, count) as usize;
-    let around = || members[start..].iter().chain(&members[..start]);
-    for cell in around() {
-        if suits(cell) && pair.add(cell) {
-            return pair.better(now, want.load);
+    // Few can serve: look at all of them. Another word: those above are known to lead to the others.
+    let word = word(!numbers);
+    let pair = two_of(members, word, suits);
+    if pair.0[0].is_some() {
+        return pair.better(now, want.load);
+    }
+    let able = |cell: &Cell| want.except != Some(cell.address()) && cell.is_able(now);
+    two_of(members, word, able).better(now, want.load)
+}
+
+// Two random ones of those that suit, or the only one.
+fn two_of<'a>(members: &'a [Arc<Cell>], word: u64, suits: impl Fn(&Cell) -> bool) -> Pair<'a> {
+    let suiting = || members.iter().filter(|cell| suits(cell));
+    let count = suiting().count() as u64;
+    let first = below(word, count);
+    let more = below(word.rotate_left(32), count.saturating_sub(1));
+    let second = (first + 1 + more) % count.max(1);
+    // Fewer than were counted, if one was lost to another thread in between.
+    let mut pair = Pair::default();
+    for index in [first, second] {
+        if let Some(cell) = suiting().nth(index as usize) {
+            pair.add(cell);
         }
     }
-    if pair.0[0].is_none() {
-        for cell in around() {
-            if want.except != Some(cell.address()) && able(cell, now) && pair.add(cell) {
-                break;
-            }
-        }
-    }
-    pair.better(now, want.load)
+    pair
 }
 
 // === impl Pair ===

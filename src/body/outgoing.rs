@@ -33,7 +33,7 @@ impl HttpBody for Outgoing {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
-            Poll::Pending => {}
+            Poll::Pending => self.progress.ask(),
             Poll::Ready(Some(Ok(_))) if !self.body.is_end_stream() => self.progress.frame(),
             Poll::Ready(_) => self.progress.flush(),
         }

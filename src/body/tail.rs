@@ -24,6 +24,10 @@ pub(crate) struct Tail {
     budget: Option<RetryBudget>,
     // Whether a limit ends the body with gRPC trailers, instead of an error.
     grpc: bool,
+    // Whether the caller waits for a frame.
+    awaited: bool,
+    // Whether it began to when a limit had passed already: its own time, not the endpoint's.
+    late: bool,
     // Made when the body is first waited for.
     alarm: Option<Pin<Box<Sleep>>>,
     // Held so that closing a client waits for the bodies, too.
@@ -39,6 +43,8 @@ impl Tail {
             limit: limits.for_body(),
             budget: None,
             grpc: false,
+            awaited: false,
+            late: false,
             alarm: None,
             _in_flight: in_flight,
         }
@@ -61,7 +67,7 @@ impl Tail {
     }
 
     pub(super) fn frame(&mut self, frame: &Frame<Bytes>) {
-        self.limit.frame();
+        self.awaited = false;
         self.ticket.frame(frame.is_data());
     }
 
@@ -79,13 +85,20 @@ impl Tail {
         self.ticket.broke_in_place(error);
     }
 
-    /// The body took too long.
+    /// The body took too long, or its caller did; then the head's word stands, as if it had been dropped.
     pub(super) fn expired(&mut self) {
-        self.ticket.settle_in_place(Outcome::FAILURE);
+        if !self.late {
+            self.ticket.settle_in_place(Outcome::FAILURE);
+        }
     }
 
     /// Ready once a limit has passed.
     pub(super) fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<ErrorKind> {
+        if !std::mem::replace(&mut self.awaited, true) {
+            // Between two frames it is the caller that takes its time: idle is who is asked for more.
+            self.limit.awaited();
+            self.late = self.limit.is_some() && self.limit.passed(Instant::now()).is_some();
+        }
         self.limit.wake_when_sent(cx.waker());
         loop {
             let Some(next) = self.limit.next() else {

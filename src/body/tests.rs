@@ -196,7 +196,7 @@ proptest! {
         let heads = [http_head(200), http_head(503), grpc_head(Fidelity::Extended), grpc_head(Fidelity::Mesh)];
         let (mut ours, witness) = settling(make(), heads[head], probe);
         prop_assert_eq!(watch(&mut ours, polls), watch(&mut make(), polls));
-        let outgoing = || Body::from(Kind::Boxed(Box::pin(make()))).with_progress(Arc::new(Progress::new(Instant::now())));
+        let outgoing = || Body::from(Kind::Boxed(Box::pin(make()))).with_progress(Arc::new(Progress::new(Instant::now(), false)));
         prop_assert_eq!(watch(&mut outgoing(), polls), watch(&mut make(), polls));
         drop(ours);
         prop_assert_eq!(witness.settled.lock().unwrap().len(), 1);

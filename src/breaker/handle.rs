@@ -142,7 +142,7 @@ impl fmt::Display for BreakerSnapshot {
                         let wait = until.saturating_duration_since(self.at);
                         write!(f, "next probe in {}", Tenths(wait))?;
                     }
-                    Gate::HalfOpen | Gate::Closed => f.write_str("a probe is out")?,
+                    Gate::HalfOpen { .. } | Gate::Closed => f.write_str("a probe is out")?,
                 }
             }
         }

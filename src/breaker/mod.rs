@@ -40,7 +40,7 @@ pub use self::registry::{Breakers, BreakersService};
 use self::window::Window;
 use crate::core::backoff;
 use crate::core::time::after;
-use crate::policy::{ExponentialBackoff, FailureAccrual};
+use crate::policy::{AccrualExtensions, ExponentialBackoff, FailureAccrual};
 use crate::verdict::{Outcome, Verdict};
 
 /// One endpoint's breaker.
@@ -51,8 +51,10 @@ pub struct Breaker {
     epoch: u64,
     // Failures in a row, while closed.
     failures: u32,
-    // Ejections since it was last closed.
+    // Ejections that are not forgotten: the place in the backoff.
     trips: u32,
+    // Since when it has been closed, if it was ever open.
+    closed_at: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,7 +62,7 @@ struct Policy {
     max_failures: u32,
     backoff: ExponentialBackoff,
     window: Option<Window>,
-    slow_call: Option<Duration>,
+    extensions: AccrualExtensions,
     // A rate-limited probe has failed.
     strict: bool,
 }
@@ -68,8 +70,17 @@ struct Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Closed,
-    Open { until: Instant },
-    HalfOpen { until: Instant },
+    Open {
+        until: Instant,
+        // Probes in a row that have succeeded.
+        passed: u32,
+    },
+    HalfOpen {
+        // When its probe was due, and until when it has time.
+        due: Instant,
+        until: Instant,
+        passed: u32,
+    },
 }
 
 /// Whether a request may go through.
@@ -83,7 +94,10 @@ pub enum Gate {
         until: Instant,
     },
     /// A probe is out, and nothing else may.
-    HalfOpen,
+    HalfOpen {
+        /// When the probe counts as lost, and another is due.
+        until: Instant,
+    },
 }
 
 /// A request that was let through.
@@ -113,6 +127,8 @@ pub enum Transition {
     },
     /// It was re-admitted.
     Closed,
+    /// Its probe succeeded, and another must; it is due at once.
+    ProbePassed,
     /// Its probe came back without a verdict; another is due at once.
     ProbeReturned,
 }
@@ -128,12 +144,20 @@ impl Breaker {
             epoch: 0,
             failures: 0,
             trips: 0,
+            closed_at: None,
         }
     }
 
-    /// Another policy. What was learned stays, except that no policy closes the breaker.
+    /// Another policy. What was learned stays, except that no policy closes the breaker, and that a success rate over
+    /// another time starts anew.
     pub fn configure(&mut self, policy: Option<&FailureAccrual>, now: Instant) {
-        self.policy = policy.map(|accrual| Policy::new(accrual, now));
+        let mut policy = policy.map(|accrual| Policy::new(accrual, now));
+        if let (Some(new), Some(old)) = (&mut policy, self.policy.take())
+            && let (Some(new), Some(old)) = (&mut new.window, old.window)
+        {
+            new.inherit(old);
+        }
+        self.policy = policy;
         if self.policy.is_none() && self.state != State::Closed {
             self.close();
         }
@@ -143,8 +167,8 @@ impl Breaker {
     pub fn gate(&self) -> Gate {
         match self.state {
             State::Closed => Gate::Closed,
-            State::Open { until } => Gate::Open { until },
-            State::HalfOpen { .. } => Gate::HalfOpen,
+            State::Open { until, .. } => Gate::Open { until },
+            State::HalfOpen { until, .. } => Gate::HalfOpen { until },
         }
     }
 
@@ -159,21 +183,41 @@ impl Breaker {
     }
 
     /// Lets a request through, as a probe if one is due.
+    ///
+    /// A probe that takes longer than the longest backoff is given up: its answer will decide nothing.
     pub fn admit(&mut self, now: Instant) -> Option<Admitted> {
         match self.state {
             State::Closed => Some(Admitted {
                 epoch: self.epoch,
                 probe: false,
             }),
-            State::Open { until } if until <= now => {
-                self.epoch += 1;
-                self.state = State::HalfOpen { until };
-                Some(Admitted {
-                    epoch: self.epoch,
-                    probe: true,
-                })
+            State::Open { until: due, passed } if due <= now => Some(self.probe(now, due, passed)),
+            State::HalfOpen { due, until, passed } if until <= now => {
+                Some(self.probe(now, due, passed))
             }
             State::Open { .. } | State::HalfOpen { .. } => None,
+        }
+    }
+
+    /// Lets a request through as a probe before one is due, unless one is out.
+    pub fn admit_early(&mut self, now: Instant) -> Option<Admitted> {
+        match self.state {
+            State::Open { until, passed } => Some(self.probe(now, until.min(now), passed)),
+            _ => self.admit(now),
+        }
+    }
+
+    fn probe(&mut self, now: Instant, due: Instant, passed: u32) -> Admitted {
+        self.epoch += 1;
+        let patience = self.backoff().max();
+        self.state = State::HalfOpen {
+            due,
+            until: after(now, patience),
+            passed,
+        };
+        Admitted {
+            epoch: self.epoch,
+            probe: true,
         }
     }
 
@@ -189,12 +233,13 @@ impl Breaker {
         if admitted.epoch != self.epoch {
             return None;
         }
-        let slow = self.policy.as_ref().and_then(|policy| policy.slow_call);
+        let extensions = self.policy.as_ref().map(|policy| &policy.extensions);
+        let slow = extensions.and_then(|extensions| extensions.slow_call);
         let outcome = &judge_slowness(*outcome, slow);
         match self.state {
             State::Closed => self.record_closed(now, outcome, word, may_eject),
-            State::HalfOpen { until } if admitted.probe => {
-                Some(self.record_probe(now, until, outcome, word))
+            State::HalfOpen { due, passed, .. } if admitted.probe => {
+                Some(self.record_probe(now, due, passed, outcome, word))
             }
             _ => None,
         }
@@ -225,52 +270,92 @@ impl Breaker {
         if !may_eject() {
             return Some(Transition::Refused { why });
         }
-        Some(self.open(now, why, word))
+        self.forgive(now);
+        Some(self.open(now, why, outcome, word))
     }
 
     fn record_probe(
         &mut self,
         now: Instant,
         due: Instant,
+        passed: u32,
         outcome: &Outcome,
         word: u64,
     ) -> Transition {
         let strict = self.policy.as_ref().is_some_and(|policy| policy.strict);
         match outcome.verdict {
             Verdict::Success if strict && outcome.rate_limited => {
-                self.open(now, "the probe was rate-limited".into(), word)
+                self.open(now, "the probe was rate-limited".into(), outcome, word)
+            }
+            Verdict::Success if passed + 1 < self.probes() => {
+                self.epoch += 1;
+                self.state = State::Open {
+                    until: due,
+                    passed: passed + 1,
+                };
+                Transition::ProbePassed
             }
             Verdict::Success => {
                 self.close();
+                self.closed_at = Some(now);
                 Transition::Closed
             }
-            Verdict::Failure => self.open(now, "the probe failed".into(), word),
+            Verdict::Failure => self.open(now, "the probe failed".into(), outcome, word),
             Verdict::Neutral => {
                 self.epoch += 1;
-                self.state = State::Open { until: due };
+                self.state = State::Open { until: due, passed };
                 Transition::ProbeReturned
             }
         }
     }
 
-    fn open(&mut self, now: Instant, why: Cow<'static, str>, word: u64) -> Transition {
-        // Without a policy nothing opens; the default only spares an unwrap.
-        let backoff = self
-            .policy
-            .as_ref()
-            .map_or(ExponentialBackoff::ACCRUAL, |policy| policy.backoff);
-        let until = after(now, backoff::delay(&backoff, self.trips, word));
+    fn open(
+        &mut self,
+        now: Instant,
+        why: Cow<'static, str>,
+        outcome: &Outcome,
+        word: u64,
+    ) -> Transition {
+        let backoff = self.backoff();
+        let mut wait = backoff::delay(&backoff, self.trips, word);
+        let respects = |policy: &Policy| policy.extensions.respect_retry_after;
+        if let Some(hint) = outcome.retry_after
+            && self.policy.as_ref().is_some_and(respects)
+        {
+            wait = wait.max(hint.clamp(backoff.min(), backoff.max()));
+        }
+        let until = after(now, wait);
         self.trips = self.trips.saturating_add(1);
         self.epoch += 1;
         self.failures = 0;
-        self.state = State::Open { until };
+        self.state = State::Open { until, passed: 0 };
         Transition::Opened { why, until }
+    }
+
+    // What was ejected before counts less after a time in service, or not at all without a memory.
+    fn forgive(&mut self, now: Instant) {
+        let memory = self.policy.as_ref();
+        let memory = memory.and_then(|policy| policy.extensions.memory);
+        let (Some(memory), Some(since)) = (memory, self.closed_at) else {
+            self.trips = 0;
+            return;
+        };
+        let healthy = now.saturating_duration_since(since).as_nanos();
+        let forgiven = healthy / memory.as_nanos().max(1);
+        let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
+        self.trips = self.trips.saturating_sub(forgiven);
+    }
+
+    /// Closed, as if nothing had been learned. What is in flight decides nothing any more.
+    pub(crate) fn reset(&mut self) {
+        self.close();
+        self.trips = 0;
     }
 
     fn close(&mut self) {
         self.epoch += 1;
         self.failures = 0;
-        self.trips = 0;
+        self.closed_at = None;
         self.state = State::Closed;
         if let Some(Policy {
             window: Some(window),
@@ -279,6 +364,22 @@ impl Breaker {
         {
             window.clear();
         }
+    }
+
+    /// The first wait of the backoff.
+    pub(crate) fn first_wait(&self, word: u64) -> Duration {
+        backoff::delay(&self.backoff(), 0, word)
+    }
+
+    fn probes(&self) -> u32 {
+        let policy = self.policy.as_ref();
+        policy.map_or(1, |policy| policy.extensions.probes.max(1))
+    }
+
+    // Without a policy nothing opens; the default only spares an unwrap.
+    fn backoff(&self) -> ExponentialBackoff {
+        let policy = self.policy.as_ref();
+        policy.map_or(ExponentialBackoff::ACCRUAL, |policy| policy.backoff)
     }
 }
 
@@ -309,7 +410,7 @@ impl Policy {
             max_failures: accrual.max_consecutive_failures(),
             backoff: accrual.probe_backoff(),
             window: unified.and_then(|unified| Window::new(unified, now)),
-            slow_call: accrual.slow_call_threshold(),
+            extensions: accrual.extensions().clone(),
             strict: unified.is_some(),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::error::{Evidence, Refusal};
+use super::error::{Evidence, Next, Refusal};
 use super::handle::{BreakerSnapshot, Forced};
 use super::settings::Settings;
 use super::{Admitted, Breaker, Gate, Transition};
@@ -69,7 +69,7 @@ impl Shared {
         };
         let calm = is_calm(&settings.accrual, &breaker);
         Self {
-            timed: settings.accrual.slow_call_threshold().is_some(),
+            timed: settings.accrual.extensions().slow_call.is_some(),
             closed: AtomicBool::new(true),
             epoch: AtomicU64::new(breaker.epoch()),
             calm: AtomicBool::new(calm),
@@ -107,7 +107,7 @@ impl Shared {
                 Gate::Open { until } => {
                     after(until, self.settings.accrual.probe_backoff().max()) <= now
                 }
-                Gate::HalfOpen => false,
+                Gate::HalfOpen { .. } => false,
             }
     }
 
@@ -138,14 +138,16 @@ impl Shared {
             self.publish(&state);
             return Ok((admitted, Some(now)));
         }
-        let retry_at = match state.breaker.gate() {
-            Gate::Open { until } => Some(until),
-            Gate::Closed | Gate::HalfOpen => None,
+        let next = match state.breaker.gate() {
+            _ if forced => Next::Unknown,
+            Gate::Open { until } => Next::Probe(until),
+            Gate::HalfOpen { until } => Next::ProbeLost(until),
+            Gate::Closed => Next::Unknown,
         };
         if self.settings.dry_run || !self.settings.waits {
             state.refused = state.refused.saturating_add(1);
         }
-        Err(Refusal::new(Arc::clone(&state.evidence), now, retry_at))
+        Err(Refusal::new(Arc::clone(&state.evidence), now, next))
     }
 
     fn record(&self, admitted: Admitted, outcome: &Outcome) {
@@ -193,7 +195,7 @@ impl Shared {
     pub(super) fn force(&self, forced: Option<Forced>, now: Instant) {
         let mut state = lock(&self.state);
         // A new epoch: what is in flight decides nothing any more.
-        state.breaker.close();
+        state.breaker.reset();
         state.forced = forced;
         state.forced_at = now;
         state.failed_probes = 0;
@@ -289,7 +291,7 @@ impl Shared {
 
 // Successes matter where there is a run of failures to end, a rate to raise, or a threshold for slow ones.
 fn is_calm(accrual: &FailureAccrual, breaker: &Breaker) -> bool {
-    matches!(accrual, FailureAccrual::Consecutive(policy) if policy.slow_call.is_none())
+    matches!(accrual, FailureAccrual::Consecutive(policy) if policy.extensions.slow_call.is_none())
         && breaker.failures() == 0
 }
 

@@ -160,7 +160,7 @@ fn stragglers_from_before_the_trip_decide_nothing() {
     let probe = b.admit().unwrap();
     assert_eq!(b.record(stragglers[1], Outcome::SUCCESS), None);
     assert_eq!(b.record(stragglers[2], Outcome::FAILURE), None);
-    assert_eq!(b.breaker.gate(), Gate::HalfOpen);
+    assert!(matches!(b.breaker.gate(), Gate::HalfOpen { .. }));
     assert_eq!(b.record(probe, Outcome::SUCCESS), Some(Transition::Closed));
     // After the recovery, too.
     assert_eq!(b.record(stragglers[3], Outcome::FAILURE), None);
@@ -255,6 +255,97 @@ fn another_policy_keeps_the_state_and_none_closes_it() {
     }
 }
 
+#[test]
+fn several_probes_in_a_row_must_succeed() {
+    let mut b = Bench::new(&consecutive(1).probes(3));
+    b.call(Outcome::FAILURE);
+    b.pass(1.0);
+    assert_eq!(b.call(Outcome::SUCCESS), Some(Transition::ProbePassed));
+    assert_eq!(b.call(Outcome::NEUTRAL), Some(Transition::ProbeReturned));
+    assert_eq!(b.call(Outcome::SUCCESS), Some(Transition::ProbePassed));
+    assert!(matches!(
+        b.call(Outcome::FAILURE),
+        Some(Transition::Opened { .. })
+    ));
+    b.pass(2.0);
+    for _ in 0..2 {
+        assert_eq!(
+            b.call(Outcome::SUCCESS),
+            Some(Transition::ProbePassed),
+            "counted anew"
+        );
+    }
+    assert_eq!(b.call(Outcome::SUCCESS), Some(Transition::Closed));
+}
+
+#[test]
+fn a_probe_that_takes_too_long_makes_room_for_another() {
+    let mut b = Bench::new(&consecutive(1));
+    b.call(Outcome::FAILURE);
+    b.pass(1.0);
+    let lost = b.admit().unwrap();
+    b.pass(59.9);
+    assert_eq!(b.admit(), None);
+    b.pass(0.1);
+    let second = b.admit().unwrap();
+    assert!(second.probe);
+    assert_eq!(
+        b.record(lost, Outcome::SUCCESS),
+        None,
+        "too late to decide anything"
+    );
+    assert_eq!(b.record(second, Outcome::SUCCESS), Some(Transition::Closed));
+}
+
+#[test]
+fn hints_are_the_least_it_is_left_alone_for() {
+    let hinted = |seconds| {
+        let mut outcome = Outcome::FAILURE;
+        outcome.retry_after = Some(Duration::from_secs(seconds));
+        outcome
+    };
+    for (respect, hint, wait) in [
+        (false, 10, 1),
+        (true, 10, 10),
+        (true, 0, 1),
+        (true, 1000, 60),
+    ] {
+        let mut policy = consecutive(1);
+        if respect {
+            policy = policy.respect_retry_after();
+        }
+        let mut b = Bench::new(&policy);
+        let until = b.now + Duration::from_secs(wait);
+        assert!(
+            matches!(b.call(hinted(hint)), Some(Transition::Opened { until: u, .. }) if u == until),
+            "{respect} {hint}"
+        );
+    }
+}
+
+#[test]
+fn an_endpoint_that_flaps_is_remembered_and_forgiven() {
+    let waits = |policy: &FailureAccrual, healthy: f64| {
+        let mut b = Bench::new(policy);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            let Some(Transition::Opened { until, .. }) = b.call(Outcome::FAILURE) else {
+                panic!("not opened")
+            };
+            waits.push((until - b.now).as_secs());
+            b.now = until;
+            assert_eq!(b.call(Outcome::SUCCESS), Some(Transition::Closed));
+            b.pass(healthy);
+        }
+        waits
+    };
+    let memory = consecutive(1).memory(Duration::from_secs(10));
+    assert_eq!(waits(&consecutive(1), 1.0), [1; 8], "without a memory");
+    assert_eq!(waits(&memory, 9.0), [1, 2, 4, 8, 16, 32, 60, 60]);
+    assert_eq!(waits(&memory, 10.0), [1; 8], "one is made up for");
+    assert_eq!(waits(&memory, 1e9), [1; 8]);
+}
+
 // The naive model: remembers every result of the current epoch with its time.
 struct Model {
     threshold_percent: u64,
@@ -264,13 +355,18 @@ struct Model {
     run: u32,
     state: ModelState,
     trips: u32,
+    probes: u32,
+    memory: Option<Duration>,
+    closed_at: Option<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum ModelState {
     Closed,
-    Open(Duration),
-    Probing(Duration),
+    // When a probe is due, and how many have succeeded.
+    Open(Duration, u32),
+    // When it was due, how many have succeeded, and when it counts as lost.
+    Probing(Duration, u32, Duration),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -290,12 +386,18 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     proptest::collection::vec(event, 1..200)
 }
 
+const MAX: Duration = Duration::from_secs(60);
+
 impl Model {
     fn admit(&mut self, now: Duration) -> Option<bool> {
         match self.state {
             ModelState::Closed => Some(false),
-            ModelState::Open(until) if until <= now => {
-                self.state = ModelState::Probing(until);
+            ModelState::Open(due, passed) if due <= now => {
+                self.state = ModelState::Probing(due, passed, now + MAX);
+                Some(true)
+            }
+            ModelState::Probing(due, passed, lost) if lost <= now => {
+                self.state = ModelState::Probing(due, passed, now + MAX);
                 Some(true)
             }
             _ => None,
@@ -306,22 +408,30 @@ impl Model {
         let wait = Duration::from_secs((1 << self.trips.min(10)).min(60));
         self.trips += 1;
         self.run = 0;
-        self.state = ModelState::Open(now + wait);
+        self.state = ModelState::Open(now + wait, 0);
     }
 
-    fn end(&mut self, now: Duration, probe: bool, failed: bool, limited: bool) {
+    fn end(&mut self, now: Duration, probe: bool, verdict: Verdict, limited: bool) {
+        let failed = verdict == Verdict::Failure;
         if probe {
-            let ModelState::Probing(_) = self.state else {
+            let ModelState::Probing(due, passed, _) = self.state else {
                 panic!("a probe without probation")
             };
-            if failed || (limited && self.threshold_percent > 0) {
+            if verdict == Verdict::Neutral {
+                self.state = ModelState::Open(due, passed);
+            } else if failed || (limited && self.threshold_percent > 0) {
                 self.trip(now);
+            } else if passed + 1 < self.probes {
+                self.state = ModelState::Open(due, passed + 1);
             } else {
                 self.state = ModelState::Closed;
-                self.trips = 0;
+                self.closed_at = Some(now);
                 self.run = 0;
                 self.results.clear();
             }
+            return;
+        }
+        if verdict == Verdict::Neutral {
             return;
         }
         self.run = if failed { self.run + 1 } else { 0 };
@@ -338,26 +448,39 @@ impl Model {
             && total >= self.min_requests.max(1)
             && good * 100 < self.threshold_percent * total;
         if (self.max_failures > 0 && self.run >= self.max_failures) || low {
+            let healthy = self.closed_at.map(|at| now - at);
+            self.trips = match (self.memory, healthy) {
+                (Some(memory), Some(healthy)) => {
+                    let forgiven = (healthy.as_millis() / memory.as_millis()) as u32;
+                    self.trips.saturating_sub(forgiven)
+                }
+                _ => 0,
+            };
             self.trip(now);
         }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(25_000))]
 
     #[test]
     fn agrees_with_a_model_that_remembers_everything(
         events in events(), threshold in prop_oneof![Just(0u8), 1u8..=100], min_requests in 0u32..8, max_failures in 0u32..5,
+        probes in 0u32..4, memory in proptest::option::of(1u64..20),
     ) {
-        let policy = if threshold == 0 { consecutive(max_failures) } else { unified(threshold, min_requests, max_failures) };
+        let mut policy = if threshold == 0 { consecutive(max_failures) } else { unified(threshold, min_requests, max_failures) };
+        policy = policy.probes(probes);
+        let memory = memory.map(Duration::from_secs);
+        if let Some(memory) = memory { policy = policy.memory(memory); }
         let mut b = Bench::new(&policy);
         let start = b.now;
         let mut model = Model {
             threshold_percent: threshold.into(), min_requests: min_requests.into(), max_failures,
             results: Vec::new(), run: 0, state: ModelState::Closed, trips: 0,
+            probes: probes.max(1), memory, closed_at: None,
         };
-        // (as admitted by the breaker, probe, generation of the model's state when admitted)
+        // (as admitted by the breaker, generation of the model's state when admitted)
         let mut flying: Vec<(Admitted, u64)> = Vec::new();
         let mut generation = 0u64;
         for event in events {
@@ -377,24 +500,18 @@ proptest! {
                     let outcome = [Outcome::SUCCESS, Outcome::FAILURE, Outcome::NEUTRAL, LIMITED][how as usize];
                     b.record(admitted, outcome);
                     if issued == generation {
-                        if outcome.verdict == Verdict::Neutral {
-                            if admitted.probe {
-                                let ModelState::Probing(due) = model.state else { panic!() };
-                                model.state = ModelState::Open(due);
-                            }
-                        } else {
-                            model.end(now, admitted.probe, outcome.is_failure(), outcome.rate_limited);
-                        }
+                        model.end(now, admitted.probe, outcome.verdict, outcome.rate_limited);
                         if model.state != before { generation += 1; }
                     }
                 }
             }
-            let ours = match b.breaker.gate() {
-                Gate::Closed => ModelState::Closed,
-                Gate::Open { until } => ModelState::Open(until - start),
-                Gate::HalfOpen => match model.state { s @ ModelState::Probing(_) => s, other => panic!("{other:?}") },
+            let agrees = match (b.breaker.gate(), model.state) {
+                (Gate::Closed, ModelState::Closed) => true,
+                (Gate::Open { until }, ModelState::Open(due, _)) => until - start == due,
+                (Gate::HalfOpen { until }, ModelState::Probing(_, _, lost)) => until - start == lost,
+                _ => false,
             };
-            prop_assert_eq!(ours, model.state);
+            prop_assert!(agrees, "{:?} {:?}", b.breaker.gate(), model.state);
         }
     }
 }

@@ -41,6 +41,15 @@ impl Window {
         })
     }
 
+    /// Takes over what was counted over as long a time.
+    pub(super) fn inherit(&mut self, old: Self) {
+        if old.width == self.width {
+            self.start = old.start;
+            self.newest = old.newest;
+            self.buckets = old.buckets;
+        }
+    }
+
     pub(super) fn record(&mut self, now: Instant, bad: bool) {
         let bucket = self.start.nanos(now) / self.width;
         let passed = bucket.saturating_sub(self.newest).min(BUCKETS);

@@ -7,16 +7,19 @@ use http::{Request, Response};
 
 use crate::body::Body;
 use crate::core::error::Error;
-use crate::deadline::Limits;
+use crate::deadline::{Limits, Progress};
 use crate::endpoint::{Cell, ErasedConnect, LeafCall};
 use crate::verdict::{Outcome, Settle, Ticket, Verdict};
 
 /// An endpoint that was chosen, and the call to it.
 ///
-/// Dropped before the request was sent it gives its ticket back as if nothing had been; dropped after that it settles.
+/// Dropped before the request was sent it gives its ticket back as if nothing had been; dropped after that it settles: as a
+/// wait in vain, unless the endpoint was waiting for the rest of the request.
 pub(super) struct Attempt {
     pub(super) cell: Arc<Cell>,
     pub(super) call: Pin<Box<dyn LeafCall>>,
+    // How far its request's body is, if it is a stream.
+    progress: Option<Arc<Progress>>,
     // None once it was taken out to settle.
     ticket: Option<Ticket>,
     sent: bool,
@@ -55,6 +58,7 @@ impl Attempt {
         Self {
             cell,
             call,
+            progress: None,
             ticket: Some(ticket),
             sent: false,
         }
@@ -70,9 +74,17 @@ impl Attempt {
             .is_some_and(|ticket| ticket.note().probe)
     }
 
-    pub(super) fn send(&mut self, request: Request<Body>) {
+    pub(super) fn send(&mut self, request: Request<Body>, progress: Option<Arc<Progress>>) {
         self.sent = true;
+        self.progress = progress;
         self.call.as_mut().call(request);
+    }
+
+    /// Whether the endpoint waits for the next frame of the request's body, which the caller does not have yet.
+    pub(super) fn waits_for_caller(&self) -> bool {
+        self.progress
+            .as_ref()
+            .is_some_and(|progress| progress.asked())
     }
 
     /// The endpoint failed, or not, without a response.
@@ -90,10 +102,13 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.sent
-            && let Some(ticket) = self.ticket.take()
-        {
+        let Some(ticket) = self.ticket.take() else {
+            return;
+        };
+        if !self.sent {
             ticket.give_back();
+        } else if self.waits_for_caller() {
+            ticket.settle(&Outcome::NEUTRAL);
         }
     }
 }

@@ -5,22 +5,34 @@ use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::balance::{Balance, Settings};
+use crate::balance::{Balance, REMEMBERED, Settings};
 use crate::core::observe::{Decision, Observers};
 use crate::core::sync::{Mutex, lock};
-use crate::core::time::Epoch;
+use crate::core::time::{Epoch, after};
 use crate::discover::{Driver, Endpoints, Resolve, Source, Update, backend_names};
 use crate::endpoint::{Endpoint, Pool};
 use crate::policy::{Backend, BackendDispatcher, EndpointDiscovery};
 
-/// The backends of all plans so far: what is known about them outlives every plan.
+/// The backends of the plans so far: what is known about them outlives the plans, for a while.
 pub(crate) struct Backends {
     pub(crate) seed: u64,
     pub(crate) epoch: Epoch,
     pub(crate) observers: Observers,
     pub(crate) server_name: Option<Arc<str>>,
     pub(crate) sources: Sources,
-    known: Mutex<BTreeMap<String, Arc<BackendState>>>,
+    /// Told when an endpoint of any backend may have become able to serve: who waits may take it from any.
+    pub(crate) changed: Arc<Notify>,
+    known: Mutex<BTreeMap<String, Known>>,
+}
+
+struct Known {
+    state: Arc<BackendState>,
+    // Whether the plan that is being compiled names it; if not, since when none does.
+    named: bool,
+    left: Option<Instant>,
+    // What that plan wants of it. If it says so twice, the last word counts, and only that: or else what the first forgets
+    // would be forgotten.
+    wanted: Option<Settings>,
 }
 
 /// Where the builder was told to find endpoints.
@@ -55,6 +67,7 @@ impl Backends {
             observers,
             server_name,
             sources,
+            changed: Arc::default(),
             known: Mutex::default(),
         }
     }
@@ -67,13 +80,44 @@ impl Backends {
         now: Instant,
     ) -> Arc<BackendState> {
         let mut known = lock(&self.known);
-        if let Some(state) = known.get(&key(backend)) {
-            state.balance.configure(settings, now);
-            return Arc::clone(state);
+        if let Some(known) = known.get_mut(&key(backend)) {
+            known.named = true;
+            known.left = None;
+            known.wanted = Some(settings.clone());
+            return Arc::clone(&known.state);
         }
         let state = Arc::new(self.make(backend, settings, now));
-        known.insert(key(backend), Arc::clone(&state));
+        let entry = Known {
+            state: Arc::clone(&state),
+            named: true,
+            left: None,
+            wanted: None,
+        };
+        known.insert(key(backend), entry);
         state
+    }
+
+    /// A plan is complete: its settings count, and those that none has named for long, and that no request is on its way to,
+    /// are let go of.
+    pub(crate) fn compiled(&self, now: Instant) {
+        let mut gone = Vec::new();
+        let mut known = lock(&self.known);
+        known.retain(|_, known| {
+            if let Some(settings) = known.wanted.take() {
+                known.state.balance.configure(&settings, now);
+            }
+            if std::mem::take(&mut known.named) {
+                return true;
+            }
+            let left = *known.left.get_or_insert(now);
+            let keep = now < after(left, REMEMBERED) || Arc::strong_count(&known.state) > 1;
+            if !keep {
+                gone.push(Arc::clone(&known.state));
+            }
+            keep
+        });
+        // Their leaves are dropped without the lock.
+        drop(known);
     }
 
     fn make(&self, backend: &Backend, settings: &Settings, now: Instant) -> BackendState {
@@ -83,6 +127,7 @@ impl Backends {
             self.seed,
             self.epoch,
             self.observers.clone(),
+            Arc::clone(&self.changed),
         );
         let server_name = self.server_name.clone().or_else(|| host_of(backend));
         let balance = Arc::new(Balance::new(pool, settings.clone(), server_name));
@@ -204,11 +249,6 @@ impl BackendState {
             }
             None => format!("all {count} are ejected, and a probe is out"),
         }
-    }
-
-    /// Told when its endpoints change.
-    pub(crate) fn changed(&self) -> &Arc<Notify> {
-        &self.balance.pool.changed
     }
 }
 

@@ -184,6 +184,7 @@ impl Shared {
     fn swap(&self, policy: ClientPolicy) {
         let now = Instant::now();
         let plan = Plan::compile(Arc::new(policy), &self.backends, &self.budgets, now);
+        self.backends.compiled(now);
         let observers = &self.backends.observers;
         if self.plan.swap(Some(Arc::new(plan))).is_some() {
             observers.tell(now, || Decision::Swapped);

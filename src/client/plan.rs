@@ -11,8 +11,8 @@ use crate::budget::RetryBudget;
 use crate::core::sync::{Mutex, lock};
 use crate::distribute::Weighted;
 use crate::policy::{
-    BackendDispatcher, Budget, ClientPolicy, Failures, Fidelity, Filter, HttpPolicy, Load, Meta,
-    PeakEwma, Protocol, Queue, Retry, RoutePolicy, Spread, Timeouts,
+    BackendDispatcher, Budget, ClientPolicy, FailureAccrual, Failures, Fidelity, Filter,
+    HttpPolicy, Load, Meta, PeakEwma, Protocol, Queue, Retry, RoutePolicy, Spread, Timeouts,
 };
 use crate::route::{self, PathMatched};
 use crate::verdict::{GrpcClassifier, HttpClassifier};
@@ -177,10 +177,12 @@ impl RulePlan {
                 // Difference::EjectionFloor and Difference::ForwardBreaker.
                 accrual: match accrual {
                     _ if mesh && forward => None,
-                    accrual if mesh => accrual.map(|accrual| accrual.min_ready_endpoints(0)),
+                    accrual if mesh => accrual.map(FailureAccrual::into_the_meshs),
                     accrual => accrual,
                 },
                 load,
+                // Difference::OutageProbes.
+                probes_in_turn: !mesh,
                 // Difference::BackendQueue.
                 queue: if mesh { MESH_QUEUE } else { backend.queue },
             };

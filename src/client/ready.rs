@@ -1,7 +1,8 @@
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Client;
@@ -36,41 +37,39 @@ impl Client {
     pub async fn ready(&self, within: Duration) -> Result<(), NotReady> {
         let until = after(Instant::now(), within);
         self.shared.ensure_policy();
-        while let Some((_, changed)) = self.missing().into_iter().next() {
-            let changed = changed.notified_owned();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            // It may have come between the look and the listening.
-            if self.missing().is_empty() {
-                break;
+        loop {
+            // Listens before it looks, to both: another policy may need nothing that is missing.
+            let mut policy = pin!(self.shared.plan_changed.notified());
+            let mut endpoints = pin!(self.shared.backends.changed.notified());
+            policy.as_mut().enable();
+            endpoints.as_mut().enable();
+            let missing = self.missing();
+            if missing.is_empty() {
+                return Ok(());
             }
+            let changed = poll_fn(|cx| match policy.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => endpoints.as_mut().poll(cx),
+            });
             if tokio::time::timeout_at(until, changed).await.is_err() {
-                let missing = self.missing();
-                if missing.is_empty() {
-                    break;
-                }
                 return Err(NotReady {
                     waited: within,
-                    missing: missing.into_iter().map(|(what, _)| what).collect(),
+                    missing,
                 });
             }
         }
-        Ok(())
     }
 
-    // What is missing, and who tells when that changes.
-    fn missing(&self) -> Vec<(String, Arc<Notify>)> {
+    fn missing(&self) -> Vec<String> {
         let Some(plan) = self.shared.plan.load_full() else {
-            return vec![("a policy".to_owned(), Arc::clone(&self.shared.plan_changed))];
+            return vec!["a policy".to_owned()];
         };
         let mut missing = Vec::new();
         for backend in plan.backends() {
             backend.ensure();
             let what = format!("endpoints of {}", backend.balance.pool.name);
-            if backend.balance.members().is_empty()
-                && missing.iter().all(|(known, _)| *known != what)
-            {
-                missing.push((what, Arc::clone(backend.changed())));
+            if backend.balance.members().is_empty() && !missing.contains(&what) {
+                missing.push(what);
             }
         }
         missing

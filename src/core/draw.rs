@@ -21,6 +21,8 @@ pub enum Purpose {
     Inject = 5,
     /// How long a connection is kept.
     ConnectionAge = 6,
+    /// What a simulated world throws: arrivals, service times, faults.
+    Simulate = 100,
 }
 
 /// A random word for the `n`th draw of request `request` for `purpose`.
@@ -49,7 +51,7 @@ pub(crate) fn entropy() -> u64 {
 }
 
 // The finalizer of splitmix64 over a Weyl step: a bijection in which every input bit reaches every output bit.
-fn mix(word: u64) -> u64 {
+pub(crate) fn mix(word: u64) -> u64 {
     let mut z = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -71,10 +71,9 @@ pub enum ErrorKind {
     /// The route has no backend.
     #[error("the route has no backend: give its rule one")]
     NoBackend,
-    /// The backend has been unable to serve for longer than its fail-fast timeout.
-    #[error(
-        "no endpoint of backend {backend} can serve, for longer than its fail-fast timeout: {why}"
-    )]
+    /// The backend has been unable to serve for longer than its fail-fast timeout, or will be before the request's time is
+    /// up.
+    #[error("no endpoint of backend {backend} can serve: {why}")]
     FailFast {
         /// The backend.
         backend: String,

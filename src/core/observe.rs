@@ -96,6 +96,11 @@ pub enum Decision {
         /// The request that is the probe.
         request: u64,
     },
+    /// A probe succeeded, and another must before the endpoint is re-admitted.
+    ProbePassed {
+        /// The endpoint.
+        endpoint: SocketAddr,
+    },
     /// A probe ended without a verdict and gave its place back.
     ProbeReturned {
         /// The endpoint.
@@ -208,6 +213,7 @@ impl Decision {
             Self::Opened { .. } => "opened",
             Self::EjectionRefused { .. } => "ejection_refused",
             Self::Probing { .. } => "probing",
+            Self::ProbePassed { .. } => "probe_passed",
             Self::ProbeReturned { .. } => "probe_returned",
             Self::Closed { .. } => "closed",
             Self::BreakerOpened { .. } => "breaker_opened",

@@ -6,14 +6,14 @@ use tokio::time::Instant;
 
 use super::earlier;
 use crate::core::error::ErrorKind;
-use crate::core::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::core::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::core::time::{Epoch, after};
 
 /// Every limit in time of one attempt, from its dispatch to the end of its response's body.
 ///
 /// The mesh's rules: *request* is one absolute deadline for everything; *response* counts from the end of the request's
 /// body to the end of the response's; the limit of one *try* counts to the response head, *idle* between two frames of
-/// either body. Beyond the mesh, idle also covers the wait for the response head.
+/// either body, while somebody waits for the next. Beyond the mesh, idle also covers the wait for the response head.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
     request: Option<Instant>,
@@ -22,9 +22,9 @@ pub(crate) struct Limits {
     idle: Option<Duration>,
     // When the request was sent, if it is in memory.
     sent: Option<Instant>,
-    // The last that was seen of the response, or the dispatch.
+    // The last that was seen of the response, or the dispatch; since when the next frame is waited for.
     active: Option<Instant>,
-    // How far the request's body is, if it is a stream and somebody needs to know.
+    // How far the request's body is, if it is a stream.
     progress: Option<Arc<Progress>>,
 }
 
@@ -55,6 +55,10 @@ pub(crate) struct Progress {
     active: AtomicU64,
     // The same; the maximum until the body has ended.
     flushed: AtomicU64,
+    // Whether the answer may come before all of the request.
+    duplex: bool,
+    // Whether the caller was asked for the next frame and has none yet.
+    asked: AtomicBool,
     waiting: Mutex<Option<Waker>>,
 }
 
@@ -81,7 +85,7 @@ impl Limits {
         }
     }
 
-    /// Whether it matters how far a streaming request's body is.
+    /// Whether it matters for a limit how far a streaming request's body is.
     pub(crate) fn follow_request(&self) -> bool {
         self.response.is_some() || self.idle.is_some()
     }
@@ -100,8 +104,8 @@ impl Limits {
         self.active = Some(now);
     }
 
-    /// A frame of the response is here.
-    pub(crate) fn frame(&mut self) {
+    /// A frame of the response is waited for.
+    pub(crate) fn awaited(&mut self) {
         if self.idle.is_some() {
             self.active = Some(Instant::now());
         }
@@ -184,9 +188,13 @@ impl From<Timeout> for ErrorKind {
 // === impl BodyLimit ===
 
 impl BodyLimit {
-    pub(crate) fn frame(&mut self) {
+    pub(crate) fn is_some(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    pub(crate) fn awaited(&mut self) {
         if let Self::Moving(limits) = self {
-            limits.frame();
+            limits.awaited();
         }
     }
 
@@ -216,23 +224,36 @@ impl BodyLimit {
 // === impl Progress ===
 
 impl Progress {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant, duplex: bool) -> Self {
         Self {
             epoch: Epoch::new(now),
+            duplex,
             active: AtomicU64::new(0),
             flushed: AtomicU64::new(NOT_YET),
+            asked: AtomicBool::new(false),
             waiting: Mutex::new(None),
         }
     }
 
+    /// The caller has no frame yet.
+    pub(crate) fn ask(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn asked(&self) -> bool {
+        !self.duplex && self.asked.load(Ordering::Relaxed)
+    }
+
     /// A frame was taken.
     pub(crate) fn frame(&self) {
+        self.asked.store(false, Ordering::Relaxed);
         let now = self.epoch.nanos(Instant::now());
         self.active.store(now, Ordering::Release);
     }
 
     /// The body has ended, or was dropped. Only the first time counts.
     pub(crate) fn flush(&self) {
+        self.asked.store(false, Ordering::Relaxed);
         let now = self.epoch.nanos(Instant::now());
         let first = self
             .flushed

@@ -12,7 +12,7 @@ use super::{Endpoint, ErasedConnect, LeafCall};
 use crate::breaker::{Admitted, Breaker, Gate, Transition};
 use crate::core::draw::{Purpose, draw};
 use crate::core::observe::{Decision, Observers};
-use crate::core::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::core::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 use crate::core::time::{Epoch, nanos};
 use crate::load::{self, Estimate};
 use crate::policy::{FailureAccrual, Load, PeakEwma};
@@ -26,8 +26,10 @@ pub(crate) struct Cell {
     site: ArcSwap<Site>,
     pool: Arc<Pool>,
     pending: AtomicUsize,
-    // Zero is closed, the maximum is half-open, anything else is when a probe is due.
+    // Zero is closed; else when a probe is due, with the highest bit set while one is out.
     gate: AtomicU64,
+    // When it was last ejected, or a probe of it failed, in nanoseconds.
+    opened: AtomicU64,
     // The breaker's epoch, for requests that pass a closed gate without the lock.
     epoch: AtomicU64,
     latency: [AtomicU64; 2],
@@ -49,7 +51,8 @@ struct State {
 /// The part that changes with the endpoint's metadata.
 struct Site {
     endpoint: Endpoint,
-    leaf: OnceLock<Box<dyn Leaf>>,
+    // None once it has left: what it is still asked then is not worth keeping connections for.
+    leaf: Option<OnceLock<Box<dyn Leaf>>>,
 }
 
 /// What the cells of one backend share.
@@ -58,9 +61,22 @@ pub(crate) struct Pool {
     pub(crate) seed: u64,
     pub(crate) epoch: Epoch,
     pub(crate) observers: Observers,
-    /// Told when an endpoint may have become able to serve.
+    /// Told when an endpoint may have become able to serve: this backend's, or another's of the same client.
     pub(crate) changed: Arc<Notify>,
     in_service: AtomicUsize,
+    members: AtomicUsize,
+    outage: Outage,
+}
+
+/// What is known while all endpoints of a backend are ejected. That is one event, not one for each: they are probed in
+/// turn, and when one recovers, so may the others.
+#[derive(Default)]
+struct Outage {
+    probes_in_turn: AtomicBool,
+    // When the next in turn is due, in nanoseconds.
+    next_probe: AtomicU64,
+    // When the last outage ended. Ejections from before it do not count any more.
+    ended: AtomicU64,
 }
 
 /// Whether a cell can take a request.
@@ -68,25 +84,60 @@ pub(crate) struct Pool {
 pub(crate) enum Availability {
     Open,
     ProbeDue,
-    /// Not before this moment, in nanoseconds; none while a probe is out.
-    Not(Option<u64>),
+    /// Not before this moment, in nanoseconds.
+    Ejected(u64),
+    /// A probe is out; another is due at this moment.
+    Probing(u64),
 }
 
 const CLOSED: u64 = 0;
-const HALF_OPEN: u64 = u64::MAX;
+const HALF_OPEN: u64 = 1 << 63;
 
 // === impl Pool ===
 
 impl Pool {
-    pub(crate) fn new(name: Arc<str>, seed: u64, epoch: Epoch, observers: Observers) -> Self {
+    pub(crate) fn new(
+        name: Arc<str>,
+        seed: u64,
+        epoch: Epoch,
+        observers: Observers,
+        changed: Arc<Notify>,
+    ) -> Self {
         Self {
             name,
             seed,
             epoch,
             observers,
-            changed: Arc::new(Notify::new()),
+            changed,
             in_service: AtomicUsize::new(0),
+            members: AtomicUsize::new(0),
+            outage: Outage::default(),
         }
+    }
+
+    pub(crate) fn configure(&self, probes_in_turn: bool) {
+        let flag = &self.outage.probes_in_turn;
+        flag.store(probes_in_turn, Ordering::Relaxed);
+    }
+
+    /// When the next probe is due, in nanoseconds, if every endpoint is ejected and they are probed in turn.
+    pub(crate) fn turn(&self) -> Option<u64> {
+        let out = self.in_service.load(Ordering::Acquire) == 0
+            && self.members.load(Ordering::Acquire) > 0
+            && self.outage.probes_in_turn.load(Ordering::Relaxed);
+        out.then(|| self.outage.next_probe.load(Ordering::Acquire))
+    }
+
+    /// Takes the turn that is due, for a probe at `now`; nobody else gets it.
+    pub(crate) fn take_turn(&self, due: u64, next: u64) -> bool {
+        self.outage
+            .next_probe
+            .compare_exchange(due, next, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    fn next_turn(&self, at: u64) {
+        self.outage.next_probe.store(at, Ordering::Release);
     }
 
     // Takes one endpoint out of service, unless that would leave fewer than `floor`.
@@ -109,7 +160,7 @@ impl Cell {
         load: Load,
         now: Instant,
     ) -> Self {
-        let latency = Estimate::new(load.ewma());
+        let latency = Estimate::since(load.ewma(), pool.epoch.nanos(now));
         let penalty = Estimate::from_words((0, u64::MAX));
         let words = |(value, stamp)| [AtomicU64::new(value), AtomicU64::new(stamp)];
         Self {
@@ -118,6 +169,7 @@ impl Cell {
             pool,
             pending: AtomicUsize::new(0),
             gate: AtomicU64::new(CLOSED),
+            opened: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             latency: words(latency.words()),
             penalty: words(penalty.words()),
@@ -167,7 +219,10 @@ impl Cell {
 
     pub(crate) fn cost(&self, now: u64, load: &Load) -> u128 {
         let mut estimate = self.latency(now, load.ewma());
-        if let Load::PenaltyPeakEwma(penalty) = load {
+        if let Load::PenaltyPeakEwma(penalty) = load
+            // One that fades in no time is over.
+            && !penalty.penalty_decay.is_zero()
+        {
             estimate = estimate.max(read(&self.penalty).get(now, penalty.penalty_decay));
         }
         load::cost(estimate, self.pending())
@@ -175,16 +230,53 @@ impl Cell {
 
     /// Whether it can take a request at `now`, in nanoseconds.
     pub(crate) fn availability(&self, now: u64) -> Availability {
-        match self.gate.load(Ordering::Acquire) {
-            CLOSED => Availability::Open,
-            HALF_OPEN => Availability::Not(None),
-            until if until <= now => Availability::ProbeDue,
-            until => Availability::Not(Some(until)),
+        let gate = self.gate.load(Ordering::Acquire);
+        if gate == CLOSED {
+            return Availability::Open;
         }
+        let due = gate & !HALF_OPEN;
+        if due <= now {
+            Availability::ProbeDue
+        } else if gate & HALF_OPEN != 0 {
+            Availability::Probing(due)
+        } else if self.opened() < self.pool.outage.ended.load(Ordering::Acquire) {
+            // It was ejected in an outage that is over.
+            Availability::ProbeDue
+        } else {
+            Availability::Ejected(due)
+        }
+    }
+
+    /// When it was last ejected, or a probe of it failed, in nanoseconds.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Acquire)
+    }
+
+    /// Whether it can take a request at `now`, be it as a probe.
+    pub(crate) fn is_able(&self, now: u64) -> bool {
+        matches!(
+            self.availability(now),
+            Availability::Open | Availability::ProbeDue
+        )
     }
 
     /// A ticket for one request, if it can take one.
     pub(crate) fn admit(self: &Arc<Self>, now: Instant, request: u64) -> Option<Ticket> {
+        self.admit_as(now, request, false)
+    }
+
+    /// The same, as a probe before one is due, unless one is out.
+    pub(crate) fn admit_early(self: &Arc<Self>, now: Instant, request: u64) -> Option<Ticket> {
+        self.admit_as(now, request, true)
+    }
+
+    /// How long the pool waits for its next turn, in nanoseconds.
+    pub(crate) fn turn_wait(&self, request: u64) -> u64 {
+        let word = draw(self.pool.seed, request, Purpose::ProbeBackoff, 1);
+        nanos(lock(&self.state).breaker.first_wait(word))
+    }
+
+    fn admit_as(self: &Arc<Self>, now: Instant, request: u64, early: bool) -> Option<Ticket> {
         // The epoch first: should the gate change in between, the ticket is from before and decides nothing.
         let epoch = self.epoch.load(Ordering::Acquire);
         let admitted = if self.gate.load(Ordering::Acquire) == CLOSED {
@@ -194,44 +286,61 @@ impl Cell {
             }
         } else {
             let mut state = lock(&self.state);
-            let admitted = state.breaker.admit(now)?;
+            let at = self.pool.epoch.nanos(now);
+            let admitted = if early || self.availability(at) == Availability::ProbeDue {
+                state.breaker.admit_early(now)?
+            } else {
+                state.breaker.admit(now)?
+            };
             self.publish(&state);
             admitted
         };
         self.pending.fetch_add(1, Ordering::Relaxed);
+        // Before anybody else is called: should they panic, it returns.
+        let note = Note::new(now, request, admitted.epoch, admitted.probe);
+        let ticket = Ticket::new(Arc::clone(self) as _, note);
         if admitted.probe {
             self.pool.observers.tell(now, || Decision::Probing {
                 endpoint: self.address,
                 request,
             });
         }
-        let note = Note::new(now, request, admitted.epoch, admitted.probe);
-        Some(Ticket::new(Arc::clone(self) as _, note))
+        Some(ticket)
     }
 
     /// A fresh call of its leaf, which is made if there is none yet.
     pub(crate) fn start(&self, connector: &dyn ErasedConnect) -> Pin<Box<dyn LeafCall>> {
         let site = self.site.load();
-        site.leaf
-            .get_or_init(|| connector.connect_erased(&site.endpoint))
-            .start()
+        let connect = || connector.connect_erased(&site.endpoint);
+        match &site.leaf {
+            Some(leaf) => leaf.get_or_init(connect).start(),
+            None => connect().start(),
+        }
     }
 
     /// It joined the set, or its metadata may have changed. What was learned stays.
     pub(crate) fn join(&self, endpoint: Endpoint) {
-        if self.site.load().endpoint != endpoint {
+        let site = self.site.load();
+        if site.leaf.is_none() || site.endpoint != endpoint {
             self.site.store(Arc::new(Site::new(endpoint)));
         }
         let mut state = lock(&self.state);
-        state.member = true;
+        if !std::mem::replace(&mut state.member, true) {
+            self.pool.members.fetch_add(1, Ordering::AcqRel);
+        }
         self.recount(&mut state);
     }
 
     /// It left the set. Its connections are let go when the requests on them have ended; what was learned stays.
     pub(crate) fn leave(&self) {
-        self.site.store(Arc::new(Site::new(self.endpoint())));
+        self.site.store(Arc::new(Site {
+            endpoint: self.endpoint(),
+            leaf: None,
+        }));
         let mut state = lock(&self.state);
-        state.member = false;
+        if std::mem::replace(&mut state.member, false) {
+            self.pool.members.fetch_sub(1, Ordering::AcqRel);
+        }
         self.recount(&mut state);
     }
 
@@ -259,23 +368,29 @@ impl Cell {
         self.epoch.store(state.breaker.epoch(), Ordering::Release);
         let gate = match state.breaker.gate() {
             Gate::Closed => CLOSED,
-            Gate::Open { until } => self
-                .pool
-                .epoch
-                .nanos(until)
-                .clamp(CLOSED + 1, HALF_OPEN - 1),
-            Gate::HalfOpen => HALF_OPEN,
+            Gate::Open { until } => self.due(until),
+            Gate::HalfOpen { until } => self.due(until) | HALF_OPEN,
         };
         self.gate.store(gate, Ordering::Release);
         write(&self.latency, state.latency);
         write(&self.penalty, state.penalty);
     }
 
+    // Neither closed nor half-open as a word.
+    fn due(&self, until: Instant) -> u64 {
+        let due = self.pool.epoch.nanos(until);
+        due.clamp(CLOSED + 1, HALF_OPEN - 1)
+    }
+
     fn record(&self, note: &Note, outcome: &Outcome, sample: Sample) {
         let now = Instant::now();
         let mut state = lock(&self.state);
         let at = self.pool.epoch.nanos(now);
-        let elapsed = nanos(now.saturating_duration_since(note.issued));
+        // Whoever left did not wait any longer than it says, however late it is told.
+        let elapsed = outcome
+            .waited
+            .unwrap_or_else(|| now.saturating_duration_since(note.issued));
+        let elapsed = nanos(elapsed);
         let tau = state.load.ewma().decay();
         match sample {
             Sample::Answer => state.latency.observe(at, elapsed, tau),
@@ -306,10 +421,38 @@ impl Cell {
             state.counted = false;
         }
         self.recount(&mut state);
+        if let Some(transition) = &transition {
+            self.note_outage(&state, transition, at, note.request);
+        }
         self.publish(&state);
         drop(state);
         if let Some(transition) = transition {
             self.tell(transition, now);
+        }
+    }
+
+    // What a transition means for the pool as a whole.
+    fn note_outage(&self, state: &State, transition: &Transition, at: u64, request: u64) {
+        let pool = &self.pool;
+        match transition {
+            Transition::Opened { .. } => {
+                self.opened.store(at, Ordering::Release);
+                // The last one: from now on they are probed in turn. A failed probe keeps the turn that was set.
+                if pool.turn().is_some_and(|due| due <= at) {
+                    let word = draw(pool.seed, request, Purpose::ProbeBackoff, 1);
+                    let wait = nanos(state.breaker.first_wait(word));
+                    pool.next_turn(at.saturating_add(wait));
+                }
+            }
+            // Its place is free again, or has to be filled once more.
+            Transition::ProbeReturned | Transition::ProbePassed => pool.next_turn(at),
+            Transition::Closed => {
+                if pool.in_service.load(Ordering::Acquire) == 1 {
+                    // The first that is back: the others are probed promptly, lest all traffic lands on it alone.
+                    pool.outage.ended.store(at, Ordering::Release);
+                }
+            }
+            Transition::Refused { .. } => {}
         }
     }
 
@@ -327,6 +470,7 @@ impl Cell {
                 why: why.clone(),
             },
             Transition::Closed => Decision::Closed { endpoint },
+            Transition::ProbePassed => Decision::ProbePassed { endpoint },
             Transition::ProbeReturned => Decision::ProbeReturned { endpoint },
         });
         if !matches!(transition, Transition::Refused { .. }) {
@@ -379,7 +523,7 @@ enum Sample {
 
 fn floor(accrual: Option<&FailureAccrual>) -> u32 {
     accrual
-        .and_then(FailureAccrual::ejection)
+        .and_then(|accrual| accrual.extensions().ejection)
         .map_or(0, |ejection| ejection.min_ready_endpoints)
 }
 
@@ -404,7 +548,7 @@ impl Site {
     fn new(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
-            leaf: OnceLock::new(),
+            leaf: Some(OnceLock::new()),
         }
     }
 }

@@ -16,7 +16,13 @@ fn ms(millis: u64) -> Duration {
 
 fn cell(accrual: Option<FailureAccrual>, load: Load) -> Arc<Cell> {
     let now = Instant::now();
-    let pool = Pool::new("test".into(), 1, Epoch::new(now), Observers::default());
+    let pool = Pool::new(
+        "test".into(),
+        1,
+        Epoch::new(now),
+        Observers::default(),
+        Arc::default(),
+    );
     let endpoint = Endpoint::new(([10, 0, 0, 1], 80).into());
     let cell = Arc::new(Cell::new(
         endpoint.clone(),
@@ -116,6 +122,33 @@ async fn pending_until_the_first_frame() {
     ticket.frame(true);
     drop(ticket);
     assert_eq!(cell.pending(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_has_left_keeps_no_leaf() {
+    let alive = Arc::new(());
+    let connector = {
+        let alive = Arc::clone(&alive);
+        move |_: &Endpoint| {
+            let alive = Arc::clone(&alive);
+            tower::service_fn(move |_: http::Request<crate::Body>| {
+                let _alive = &alive;
+                async { Ok::<_, crate::BoxError>(http::Response::new(crate::Body::empty())) }
+            })
+        }
+    };
+    let cell = cell(None, Load::default());
+    let kept = |call| {
+        drop(call);
+        Arc::strong_count(&alive) - 2
+    };
+    assert_eq!(kept(cell.start(&connector)), 1);
+    cell.leave();
+    assert_eq!(Arc::strong_count(&alive), 2);
+    // It was chosen just before.
+    assert_eq!(kept(cell.start(&connector)), 0);
+    cell.join(cell.endpoint());
+    assert_eq!(kept(cell.start(&connector)), 1);
 }
 
 #[tokio::test(start_paused = true)]

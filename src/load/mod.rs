@@ -16,9 +16,14 @@ use crate::policy;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
     value: u64,
-    // When `value` was true, in nanoseconds; none before the first sample, when nothing fades.
+    // When `value` was true, in nanoseconds; none if it never was, and nothing fades.
     stamp: Option<u64>,
+    // Whether there was no sample yet.
+    assumed: bool,
 }
+
+// What marks an assumed value in the word of its time: 2^63 ns are 292 years.
+const ASSUMED: u64 = 1 << 63;
 
 // === impl Estimate ===
 
@@ -28,6 +33,16 @@ impl Estimate {
         Self {
             value: nanos(load.default_rtt()),
             stamp: None,
+            assumed: true,
+        }
+    }
+
+    /// `default_rtt` at `now`, in nanoseconds, fading until the first sample: or else nobody would ever try what is
+    /// assumed to be slower than the others are.
+    pub fn since(load: policy::PeakEwma, now: u64) -> Self {
+        Self {
+            stamp: Some(now.min(ASSUMED - 2)),
+            ..Self::new(load)
         }
     }
 
@@ -35,13 +50,16 @@ impl Estimate {
     pub fn from_words((value, stamp): (u64, u64)) -> Self {
         Self {
             value,
-            stamp: (stamp != u64::MAX).then_some(stamp),
+            stamp: (stamp != u64::MAX).then_some(stamp & !ASSUMED),
+            assumed: stamp & ASSUMED != 0,
         }
     }
 
     /// As two words.
     pub fn words(&self) -> (u64, u64) {
-        (self.value, self.stamp.unwrap_or(u64::MAX))
+        let mark = if self.assumed { ASSUMED } else { 0 };
+        let stamp = self.stamp.map_or(u64::MAX, |stamp| stamp | mark);
+        (self.value, stamp)
     }
 
     /// The estimate at `now`, in nanoseconds.
@@ -57,6 +75,7 @@ impl Estimate {
         let faded = self.get(now, tau);
         self.value = match self.stamp {
             // The first sample is all there is to know.
+            _ if self.assumed => sample,
             None => sample,
             Some(_) if sample >= faded => sample,
             Some(stamp) => {
@@ -65,15 +84,20 @@ impl Estimate {
                 faded.saturating_add(sample - weight)
             }
         };
-        self.stamp = Some(self.stamp.map_or(now, |stamp| stamp.max(now)));
+        self.stamped(now);
     }
 
     /// Something that says only that an answer would have taken at least `sample` nanoseconds.
     pub fn raise(&mut self, now: u64, sample: u64, tau: Duration) {
         if sample > self.get(now, tau) {
             self.value = sample;
-            self.stamp = Some(self.stamp.map_or(now, |stamp| stamp.max(now)));
+            self.stamped(now);
         }
+    }
+
+    fn stamped(&mut self, now: u64) {
+        self.stamp = Some(self.stamp.unwrap_or(0).max(now).min(ASSUMED - 1));
+        self.assumed = false;
     }
 }
 
@@ -98,6 +122,16 @@ mod tests {
         assert_eq!(e.get(100 * S, TAU), 30 * MS);
         e.observe(0, 5 * MS, TAU);
         assert_eq!(e.get(0, TAU), 5 * MS);
+        // What is only assumed fades, too, and gives way to the first sample, be it the faster one.
+        for sample in [5 * MS, 500 * MS] {
+            let mut e = Estimate::since(policy::PeakEwma::DEFAULT, S);
+            assert_eq!(e.get(S, TAU), 30 * MS);
+            assert_eq!(Estimate::from_words(e.words()), e);
+            assert!(e.get(60 * S, TAU) < MS);
+            e.observe(2 * S, sample, TAU);
+            assert_eq!(e.get(2 * S, TAU), sample);
+            assert_eq!(Estimate::from_words(e.words()), e);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{ExponentialBackoff, InvalidPolicy, Ratio};
 
 /// When an endpoint is ejected for its failures, and when it is tried again.
 ///
-/// With an optional [`Ejection`] floor, which the mesh's protocol has and the mesh itself ignores.
+/// Its [extensions](AccrualExtensions) go beyond what the mesh does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FailureAccrual {
@@ -21,11 +21,8 @@ pub struct ConsecutiveFailures {
     pub max_failures: u32,
     /// Waits between an ejection and its probe.
     pub backoff: ExponentialBackoff,
-    /// The fewest endpoints that stay in, whatever they do. Default: none.
-    pub ejection: Option<Ejection>,
-    /// An answer that takes longer than this is a failure, and so is a wait that its caller gave up after more than
-    /// this. Default: none. The mesh has no such thing.
-    pub slow_call: Option<Duration>,
+    /// What the mesh has no word for, or ignores.
+    pub extensions: AccrualExtensions,
 }
 
 /// Ejects on failures in a row or on a success rate below a threshold; failures in a row are looked at first.
@@ -39,8 +36,27 @@ pub struct Unified {
     min_requests: u32,
     max_consecutive_failures: u32,
     backoff: ExponentialBackoff,
-    ejection: Option<Ejection>,
-    slow_call: Option<Duration>,
+    extensions: AccrualExtensions,
+}
+
+/// What a breaker can do beyond the mesh. Default: nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct AccrualExtensions {
+    /// The fewest endpoints that stay in, whatever they do. The mesh's protocol has it, and the mesh ignores it.
+    pub ejection: Option<Ejection>,
+    /// An answer that takes longer than this is a failure, and so is a wait that its caller gave up after more than
+    /// this.
+    pub slow_call: Option<Duration>,
+    /// Probes that must succeed in a row before an endpoint is re-admitted. One is the mesh's rule, and lets an endpoint
+    /// that fails half of its requests pass every other time; three let it pass one time in eight. Zero acts as one.
+    pub probes: u32,
+    /// Whether an endpoint's own `Retry-After` or `grpc-retry-pushback-ms` is the least it is left alone for, within the
+    /// backoff's limits. The mesh reads this and then ignores it.
+    pub respect_retry_after: bool,
+    /// The time in service that makes up for one ejection. With it an endpoint that flaps is re-admitted ever more
+    /// slowly; without it every recovery starts anew, as in the mesh.
+    pub memory: Option<Duration>,
 }
 
 /// A floor under ejections.
@@ -58,8 +74,7 @@ impl FailureAccrual {
         Self::Consecutive(ConsecutiveFailures {
             max_failures,
             backoff: ExponentialBackoff::ACCRUAL,
-            ejection: None,
-            slow_call: None,
+            extensions: AccrualExtensions::NONE,
         })
     }
 
@@ -76,39 +91,61 @@ impl FailureAccrual {
     /// With a floor: an ejection that would leave fewer endpoints in service is refused.
     #[must_use]
     pub fn min_ready_endpoints(mut self, min_ready_endpoints: u32) -> Self {
-        let ejection = Some(Ejection {
+        self.extensions_mut().ejection = Some(Ejection {
             min_ready_endpoints,
         });
-        match &mut self {
-            Self::Consecutive(consecutive) => consecutive.ejection = ejection,
-            Self::Unified(unified) => unified.ejection = ejection,
-        }
         self
     }
 
     /// With slow calls as failures: an answer that takes longer than `threshold`, or a caller that left after more.
     #[must_use]
     pub fn slow_call(mut self, threshold: Duration) -> Self {
-        match &mut self {
-            Self::Consecutive(consecutive) => consecutive.slow_call = Some(threshold),
-            Self::Unified(unified) => unified.slow_call = Some(threshold),
-        }
+        self.extensions_mut().slow_call = Some(threshold);
         self
     }
 
-    /// From when on a call is too slow, if there is such a limit.
-    pub fn slow_call_threshold(&self) -> Option<Duration> {
+    /// With so many probes in a row that must succeed.
+    #[must_use]
+    pub fn probes(mut self, probes: u32) -> Self {
+        self.extensions_mut().probes = probes;
+        self
+    }
+
+    /// With the endpoint's own hints as the least that it is left alone for.
+    #[must_use]
+    pub fn respect_retry_after(mut self) -> Self {
+        self.extensions_mut().respect_retry_after = true;
+        self
+    }
+
+    /// With a memory: `healthy` time in service makes up for one ejection.
+    #[must_use]
+    pub fn memory(mut self, healthy: Duration) -> Self {
+        self.extensions_mut().memory = Some(healthy);
+        self
+    }
+
+    // Without what the mesh ignores. What it has no word for was asked for by nobody but the user.
+    pub(crate) fn into_the_meshs(mut self) -> Self {
+        let extensions = self.extensions_mut();
+        extensions.ejection = None;
+        extensions.respect_retry_after = false;
+        self
+    }
+
+    /// What goes beyond the mesh.
+    pub fn extensions(&self) -> &AccrualExtensions {
         match self {
-            Self::Consecutive(consecutive) => consecutive.slow_call,
-            Self::Unified(unified) => unified.slow_call,
+            Self::Consecutive(consecutive) => &consecutive.extensions,
+            Self::Unified(unified) => &unified.extensions,
         }
     }
 
-    /// The floor, if there is one.
-    pub fn ejection(&self) -> Option<Ejection> {
+    /// The same, to be changed.
+    pub fn extensions_mut(&mut self) -> &mut AccrualExtensions {
         match self {
-            Self::Consecutive(consecutive) => consecutive.ejection,
-            Self::Unified(unified) => unified.ejection,
+            Self::Consecutive(consecutive) => &mut consecutive.extensions,
+            Self::Unified(unified) => &mut unified.extensions,
         }
     }
 
@@ -129,6 +166,25 @@ impl FailureAccrual {
     }
 }
 
+// === impl AccrualExtensions ===
+
+impl AccrualExtensions {
+    /// Nothing of it: as the mesh does.
+    pub const NONE: Self = Self {
+        ejection: None,
+        slow_call: None,
+        probes: 1,
+        respect_retry_after: false,
+        memory: None,
+    };
+}
+
+impl Default for AccrualExtensions {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 // === impl Unified ===
 
 impl Default for Unified {
@@ -140,8 +196,7 @@ impl Default for Unified {
             min_requests: 5,
             max_consecutive_failures: 7,
             backoff: ExponentialBackoff::ACCRUAL,
-            ejection: None,
-            slow_call: None,
+            extensions: AccrualExtensions::NONE,
         }
     }
 }
@@ -188,8 +243,7 @@ impl Unified {
             min_requests,
             max_consecutive_failures,
             backoff,
-            ejection: None,
-            slow_call: None,
+            extensions: AccrualExtensions::NONE,
         })
     }
 
@@ -218,9 +272,9 @@ impl Unified {
         self.backoff
     }
 
-    /// The floor under ejections, if there is one.
-    pub fn ejection(&self) -> Option<Ejection> {
-        self.ejection
+    /// What goes beyond the mesh.
+    pub fn extensions(&self) -> &AccrualExtensions {
+        &self.extensions
     }
 }
 

@@ -18,6 +18,8 @@ use std::fmt;
 /// | `grpc-missing-status` | a missing or unreadable status, a page that is not gRPC and a truncated stream are successes | they are failures; a stream that its caller drops before the end is neutral |
 /// | `grpc-timeout` | grpc-timeout is passed on and otherwise ignored | it is a deadline if it is shorter than the policy's, and what remains is written on each attempt |
 /// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
+/// | `outage-probes` | each waits out its own backoff, however long it has grown | they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once |
+/// | `early-refusal` | a request waits until fail-fast, whenever the next probe is due | a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Fidelity {
     /// As Linkerd's control plane and proxy decide.
@@ -55,13 +57,17 @@ pub enum Difference {
     GrpcTimeout,
     /// Whether the idle timeout covers the wait for a response head.
     IdleHead,
+    /// How endpoints are probed when all of them are ejected.
+    OutageProbes,
+    /// How long a request waits that cannot be served in time.
+    EarlyRefusal,
 }
 
 // === impl Difference ===
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
@@ -74,6 +80,8 @@ impl Difference {
         Self::GrpcMissingStatus,
         Self::GrpcTimeout,
         Self::IdleHead,
+        Self::OutageProbes,
+        Self::EarlyRefusal,
     ];
 
     /// A stable name.
@@ -91,6 +99,8 @@ impl Difference {
             Self::GrpcMissingStatus => "grpc-missing-status",
             Self::GrpcTimeout => "grpc-timeout",
             Self::IdleHead => "idle-head",
+            Self::OutageProbes => "outage-probes",
+            Self::EarlyRefusal => "early-refusal",
         }
     }
 
@@ -119,6 +129,8 @@ impl Difference {
             Self::IdleHead => {
                 "a request without a body that waits for its response head is never idle"
             }
+            Self::OutageProbes => "each waits out its own backoff, however long it has grown",
+            Self::EarlyRefusal => "a request waits until fail-fast, whenever the next probe is due",
         }
     }
 
@@ -145,6 +157,12 @@ impl Difference {
                 "it is a deadline if it is shorter than the policy's, and what remains is written on each attempt"
             }
             Self::IdleHead => "the wait for a response head is idle time, too",
+            Self::OutageProbes => {
+                "they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once"
+            }
+            Self::EarlyRefusal => {
+                "a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next"
+            }
         }
     }
 }

@@ -34,7 +34,9 @@ mod route;
 #[cfg(test)]
 mod tests;
 
-pub use self::accrual::{ConsecutiveFailures, Ejection, FailureAccrual, Unified};
+pub use self::accrual::{
+    AccrualExtensions, ConsecutiveFailures, Ejection, FailureAccrual, Unified,
+};
 pub use self::backend::{
     Backend, BackendDispatcher, EndpointDiscovery, Load, PeakEwma, PenaltyPeakEwma, Queue,
 };

@@ -103,7 +103,7 @@ impl fmt::Display for Snapshot {
                 let gate = match gate {
                     Gate::Closed => "in service",
                     Gate::Open { .. } => "ejected",
-                    Gate::HalfOpen => "being probed",
+                    Gate::HalfOpen { .. } => "being probed",
                 };
                 let millis = latency.as_secs_f64() * 1e3;
                 let name = endpoint.to_string();

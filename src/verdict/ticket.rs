@@ -230,16 +230,21 @@ impl Drop for Ticket {
         if self.issuer.is_none() {
             return;
         }
-        let outcome = match self.head {
-            Head::Said { .. } => self.head.outcome(),
-            Head::AtEnd(eos) => eos.classify_drop(),
-            Head::NotYet => Outcome {
-                // What is owed is a response head; an open stream is not silence.
-                waited: Some(Instant::now().saturating_duration_since(self.note.issued)),
-                ..Outcome::new(Verdict::Neutral)
-            },
+        // What is owed is a response head; an open stream is not silence, nor is a body that nobody asks for.
+        let head = Duration::from_nanos(self.took);
+        let (outcome, waited) = match self.head {
+            Head::Said { .. } => (self.head.outcome(), Some(head)),
+            Head::AtEnd(eos) => {
+                let outcome = eos.classify_drop();
+                let counts = outcome.verdict != Verdict::Neutral;
+                (outcome, counts.then_some(head))
+            }
+            Head::NotYet => {
+                let waited = Instant::now().saturating_duration_since(self.note.issued);
+                (Outcome::NEUTRAL, Some(waited))
+            }
         };
-        self.finish(outcome);
+        self.finish(Outcome { waited, ..outcome });
     }
 }
 

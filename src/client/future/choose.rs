@@ -33,6 +33,7 @@ const POLICY_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) struct Asked {
     few: u64,
     many: Vec<usize>,
+    first: Option<usize>,
 }
 
 // === impl Walk ===
@@ -124,7 +125,7 @@ impl Walk {
         self.go(Step::Choose)
     }
 
-    /// Asks the backends in turn, each once.
+    /// An endpoint that can serve, or a place in the line of the backend that was asked first.
     pub(super) fn choose(&mut self) -> Next {
         let now = Instant::now();
         if self.is_late(now) {
@@ -134,25 +135,24 @@ impl Walk {
             return self.fail(ErrorKind::NoPolicy);
         };
         let rule = plan.rule(&matched);
-        let mut asked = Asked::default();
-        let mut first = None;
-        while let Some(backend) = self.next_backend(rule, &asked) {
-            asked.add(backend);
-            first = first.or(Some(backend));
-            if let Some(attempt) = self.pick(rule, backend, now, None) {
-                return self.go(Step::Ready {
-                    backend,
-                    first: attempt,
-                    second: None,
-                    until: self.ready_until(rule, backend, now),
-                });
-            }
+        let (found, asked) = self.ask(rule, now);
+        if let Some((backend, first)) = found {
+            return self.go(Step::Ready {
+                backend,
+                first,
+                second: None,
+                until: self.ready_until(rule, backend, now),
+            });
         }
         // Another try is not worth waiting for: the first one's answer is here.
         if self.prior.is_some() {
             return self.stand(now, NotRetried::NoEndpoint);
         }
-        let Some(backend) = first else {
+        let pinned = self.options.only.and_then(|only| {
+            let mut asked = asked.iter();
+            asked.find(|index| rule.backends[*index].state.balance.has(only))
+        });
+        let Some(backend) = pinned.or(asked.first()) else {
             return self.fail(ErrorKind::NoBackend);
         };
         let balance = &rule.backends[backend].state.balance;
@@ -172,6 +172,18 @@ impl Walk {
             backend,
             since: now,
         })
+    }
+
+    // Asks the backends in turn, each once.
+    fn ask(&mut self, rule: &RulePlan, now: Instant) -> (Option<(usize, Attempt)>, Asked) {
+        let mut asked = Asked::default();
+        while let Some(backend) = self.next_backend(rule, &asked) {
+            asked.add(backend);
+            if let Some(attempt) = self.pick(rule, backend, now, None) {
+                return (Some((backend, attempt)), asked);
+            }
+        }
+        (None, asked)
     }
 
     // In order, or by weight of those that were not asked yet.
@@ -216,6 +228,7 @@ impl Walk {
         }
     }
 
+    /// Waits in the line of `backend` for an endpoint of any.
     pub(super) fn wait(
         &mut self,
         place: Place,
@@ -229,12 +242,13 @@ impl Walk {
         let rule = plan.rule(&matched);
         let balance = &rule.backends[backend].state.balance;
         // Listens before it looks, so that no change falls between the two.
-        let listening = listen(&balance.pool.changed, changed);
+        let listening = listen(&self.shared.backends.changed, changed);
         let now = Instant::now();
         if self.is_late(now) {
             return self.fail(ErrorKind::RequestTimeout);
         }
-        if let Some(first) = self.pick(rule, backend, now, None) {
+        let (found, asked) = self.ask(rule, now);
+        if let Some((backend, first)) = found {
             drop(place);
             self.waited += now.saturating_duration_since(since);
             let until = self.ready_until(rule, backend, now);
@@ -252,9 +266,26 @@ impl Walk {
                 since,
             });
         }
-        let due = balance.next_probe(now, self.options.only);
-        let failfast = balance.line.unready(&balance.pool.epoch, now);
-        if now >= failfast {
+        let due = asked.iter().filter_map(|index| {
+            let balance = &rule.backends[index].state.balance;
+            balance.next_probe(now, self.options.only)
+        });
+        let due = due.min();
+        let line = &balance.line;
+        let failfast = match self.options.only {
+            // That one endpoint cannot serve says nothing of the backend, and the other way round.
+            Some(_) => after(since, line.failfast_timeout()),
+            None => line.unready(&balance.pool.epoch, now),
+        };
+        // Difference::EarlyRefusal: nothing can help before it is too late.
+        let too_late = earlier(Some(failfast), self.deadline);
+        let hopeless = plan.fidelity != Fidelity::Mesh
+            && self.options.only.is_none()
+            && asked.iter().all(|index| {
+                let balance = &rule.backends[index].state.balance;
+                balance.hopeless_until(now) >= too_late
+            });
+        if now >= failfast || hopeless {
             let why = rule.backends[backend]
                 .state
                 .why_unready(now, self.options.only);
@@ -280,7 +311,7 @@ impl Walk {
         cx: &mut Context<'_>,
         backend: usize,
         mut first: Attempt,
-        mut second: Option<Attempt>,
+        mut second: Option<Box<Attempt>>,
         until: Instant,
     ) -> Next {
         let Some((plan, matched)) = self.plan.clone() else {
@@ -294,12 +325,13 @@ impl Walk {
             Poll::Pending => {}
         }
         if second.is_none() && self.options.only.is_none() {
-            second = self.pick(rule, backend, now, Some(first.endpoint()));
+            let other = self.pick(rule, backend, now, Some(first.endpoint()));
+            second = other.map(Box::new);
         }
         if let Some(mut other) = second.take() {
             match other.call.as_mut().poll_ready(cx) {
-                Poll::Ready(Ok(())) => return self.send(rule, backend, other, now),
-                Poll::Ready(Err(error)) => return self.unready(other, error, now),
+                Poll::Ready(Ok(())) => return self.send(rule, backend, *other, now),
+                Poll::Ready(Err(error)) => return self.unready(*other, error, now),
                 Poll::Pending => second = Some(other),
             }
         }
@@ -342,6 +374,7 @@ fn listen(notify: &Arc<Notify>, mut changed: Pin<&mut Option<OwnedNotified>>) ->
 
 impl Asked {
     fn add(&mut self, index: usize) {
+        self.first = self.first.or(Some(index));
         if index < 64 {
             self.few |= 1 << index;
         } else {
@@ -355,6 +388,16 @@ impl Asked {
         } else {
             self.many.contains(&index)
         }
+    }
+
+    fn first(&self) -> Option<usize> {
+        self.first
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..64)
+            .filter(|index| self.few & (1 << index) != 0)
+            .chain(self.many.iter().copied())
     }
 
     fn count(&self) -> u64 {

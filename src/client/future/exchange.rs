@@ -106,10 +106,14 @@ impl Walk {
         let idle_now = if is_stream { idle } else { idle_head };
         let mut limits = Limits::new(now, self.deadline, try_until, response, idle_now);
         let mut body = body;
-        if is_stream && limits.follow_request() {
-            let progress = Arc::new(Progress::new(now));
+        // gRPC goes both ways at once: there, a request that is not over says nothing of who waits for whom.
+        let duplex = self.grpc;
+        let mut following = None;
+        if is_stream && (!duplex || limits.follow_request()) {
+            let progress = Arc::new(Progress::new(now, duplex));
             body = body.with_progress(Arc::clone(&progress));
-            limits = limits.with_progress(progress);
+            limits = limits.with_progress(Arc::clone(&progress));
+            following = Some(progress);
         }
         self.limits = limits;
         if let Some(deadline) = self.deadline
@@ -121,7 +125,7 @@ impl Walk {
                 .headers
                 .insert(GRPC_TIMEOUT, grpc_timeout::format(left));
         }
-        attempt.send(Request::from_parts(parts, body));
+        attempt.send(Request::from_parts(parts, body), following);
         self.go(Step::Call { backend, attempt })
     }
 
@@ -148,9 +152,14 @@ impl Walk {
                     let until = self.limits.next();
                     return self.sleep(Step::Call { backend, attempt }, until);
                 };
-                // It had its time: that is evidence against the endpoint.
+                // It had its time: that is evidence against the endpoint, unless it waited for the caller.
+                let outcome = if attempt.waits_for_caller() {
+                    Outcome::NEUTRAL
+                } else {
+                    Outcome::FAILURE
+                };
                 let error = Error::new(timeout.into());
-                self.ended(attempt, error, &Outcome::FAILURE, Sent::Unknown, now)
+                self.ended(attempt, error, &outcome, Sent::Unknown, now)
             }
         }
     }
@@ -184,8 +193,11 @@ impl Walk {
         ticket.head(head, now);
         let mut limits = std::mem::take(&mut self.limits);
         limits.head(now, self.timeouts.idle);
+        let judged = self.judge(plan, Attempted::Response(status));
+        // What the policy would try again has not succeeded, whoever is to blame for it.
         if let (Classified::Ready(outcome), Some(budget)) = (head, self.budget())
             && outcome.verdict == Verdict::Success
+            && judged == Judgement::Final
         {
             budget.deposit();
         }
@@ -200,7 +212,6 @@ impl Walk {
                 Classified::AtEnd(_) => None,
             },
         };
-        let judged = self.judge(plan, Attempted::Response(status));
         match judged {
             Judgement::Retry => {
                 self.again(plan, endpoint, Prior::Response(Box::new(answered)), now)

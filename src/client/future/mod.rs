@@ -95,7 +95,8 @@ enum Step {
     Ready {
         backend: usize,
         first: Attempt,
-        second: Option<Attempt>,
+        // Rare, and as large as the first.
+        second: Option<Box<Attempt>>,
         until: Instant,
     },
     /// It was sent.
@@ -260,6 +261,9 @@ impl Walk {
         self.step = Step::Done;
         self.in_flight = None;
         self.plan = None;
+        // Whoever keeps a future that is over keeps nothing of others.
+        self.prior = None;
+        self.token = None;
         if let Err(error) = &result {
             let (number, why) = (self.number, error.kind().name());
             self.tell(Instant::now(), || Decision::Refused {

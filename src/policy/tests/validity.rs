@@ -44,7 +44,7 @@ fn unified() {
             );
             assert_eq!(made.max_consecutive_failures(), 7);
             assert_eq!(made.backoff(), ExponentialBackoff::ACCRUAL);
-            assert_eq!(made.ejection(), None);
+            assert_eq!(made.extensions().ejection, None);
         }
     }
 }
@@ -58,20 +58,19 @@ fn failure_accrual() {
         FailureAccrual::from(ConsecutiveFailures {
             max_failures: 7,
             backoff: ExponentialBackoff::ACCRUAL,
-            ejection: None,
-            slow_call: None,
+            extensions: AccrualExtensions::default(),
         }),
     ] {
         assert_eq!(accrual.max_consecutive_failures(), 7);
         assert_eq!(accrual.probe_backoff(), ExponentialBackoff::ACCRUAL);
-        assert_eq!(accrual.ejection(), None);
+        assert_eq!(accrual.extensions().ejection, None);
         let accrual = accrual.backoff(other).min_ready_endpoints(2);
         assert_eq!(accrual.max_consecutive_failures(), 7);
         assert_eq!(accrual.probe_backoff(), other);
         let floor = Ejection {
             min_ready_endpoints: 2,
         };
-        assert_eq!(accrual.ejection(), Some(floor));
+        assert_eq!(accrual.extensions().ejection, Some(floor));
     }
     // A default that could not be written by hand would be no default.
     let default = Unified::default();

@@ -6,7 +6,9 @@ use super::annotations::{Invalid, Reader};
 use super::diagnostic::Severity;
 use super::grammar::{self, expected};
 use super::keys;
-use crate::policy::{ConsecutiveFailures, ExponentialBackoff, FailureAccrual, Ratio, Unified};
+use crate::policy::{
+    AccrualExtensions, ConsecutiveFailures, ExponentialBackoff, FailureAccrual, Ratio, Unified,
+};
 
 // === impl Reader ===
 
@@ -57,8 +59,7 @@ impl Reader<'_> {
         Ok(Some(FailureAccrual::from(ConsecutiveFailures {
             max_failures,
             backoff: backoff?,
-            ejection: None,
-            slow_call: None,
+            extensions: AccrualExtensions::default(),
         })))
     }
 

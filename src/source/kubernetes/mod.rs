@@ -74,14 +74,14 @@ mod field;
 mod files;
 mod grammar;
 mod keys;
-mod place;
+pub(crate) mod place;
 mod resolve;
 mod scalar;
 mod service;
 mod target;
 #[cfg(test)]
 mod tests;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,23 +2,23 @@ use std::sync::Arc;
 
 /// A line and a column of a text, both from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Mark {
-    pub(super) line: u32,
-    pub(super) column: u32,
+pub(crate) struct Mark {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
 }
 
 /// What is being read: a file, where it has a name, and the resource in it, as far as it is known.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Origin {
-    pub(super) file: Option<Arc<str>>,
-    pub(super) resource: Option<Arc<str>>,
+pub(crate) struct Origin {
+    pub(crate) file: Option<Arc<str>>,
+    pub(crate) resource: Option<Arc<str>>,
 }
 
 /// The longest piece of a manifest that a message repeats.
 const MAX_QUOTED: usize = 80;
 
 /// A piece of a manifest for a message: quoted, without control characters, cut when long.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => format!("{:?}...", text.get(..end).unwrap_or_default()),
         None => format!("{text:?}"),
@@ -29,7 +29,7 @@ pub(super) fn quoted(text: &str) -> String {
 
 impl Mark {
     /// The parser counts lines from 1 and columns from 0.
-    pub(super) fn of(marker: &granit_parser::Marker) -> Self {
+    pub(crate) fn of(marker: &granit_parser::Marker) -> Self {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
             line: number(marker.line()),
@@ -41,7 +41,7 @@ impl Mark {
 // === impl Origin ===
 
 impl Origin {
-    pub(super) fn new(file: Option<Arc<str>>) -> Self {
+    pub(crate) fn new(file: Option<Arc<str>>) -> Self {
         Self {
             file,
             resource: None,
@@ -49,7 +49,7 @@ impl Origin {
     }
 
     /// The same file, this resource.
-    pub(super) fn resource(&self, resource: String) -> Self {
+    pub(crate) fn resource(&self, resource: String) -> Self {
         Self {
             file: self.file.clone(),
             resource: Some(resource.into()),

@@ -7,14 +7,14 @@ use super::scalar;
 
 /// One YAML value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) value: Value,
-    pub(super) at: Mark,
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) at: Mark,
 }
 
 /// What a YAML value is. Booleans and numbers with their text, for messages.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Bool(String),
     /// With its value where it is whole and fits.
@@ -26,22 +26,22 @@ pub(super) enum Value {
 
 /// One key of a mapping, with its value. Keys are unique.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) key_at: Mark,
-    pub(super) value: Node,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) key_at: Mark,
+    pub(crate) value: Node,
 }
 
 /// Why a text is not YAML that this loader reads.
 #[derive(Clone, Debug)]
-pub(super) struct Refused {
-    pub(super) cause: Cause,
-    pub(super) at: Mark,
+pub(crate) struct Refused {
+    pub(crate) cause: Cause,
+    pub(crate) at: Mark,
 }
 
 /// What kind of refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(crate) enum Cause {
     /// Not YAML, and why.
     Syntax(String),
     /// This key stands twice in one mapping.
@@ -56,7 +56,7 @@ pub(super) enum Cause {
 
 /// The largest file. An object in a cluster is at most 1.5 MiB; the largest bundles of CRDs that people keep beside their
 /// manifests have 4 MiB.
-pub(super) const MAX_BYTES: usize = 32 * 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// The most values of a file, repeated ones included. A bundle of CRDs has some 200 000.
 const MAX_NODES: usize = 2_000_000;
 /// The most bytes of text in values, repeated ones included.
@@ -67,7 +67,7 @@ const MAX_DEPTH: usize = 100;
 /// Reads every document of a text; those that are empty are left out.
 ///
 /// The tree is built from the parser's events without recursion, so that nesting costs no stack.
-pub(super) fn documents(text: &str) -> Result<Vec<Node>, Refused> {
+pub(crate) fn documents(text: &str) -> Result<Vec<Node>, Refused> {
     if text.len() > MAX_BYTES {
         let cause = Cause::Limit("32 MiB in a file");
         let at = Mark::default();
@@ -88,7 +88,7 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, Refused> {
     Ok(builder.documents)
 }
 
-pub(super) const DEPTH: &str = "100 levels of nesting";
+pub(crate) const DEPTH: &str = "100 levels of nesting";
 
 fn options() -> Options {
     // One more than ours, so that ours is met first.
@@ -351,7 +351,7 @@ impl PartialEq for Node {
 
 impl Node {
     /// What it is, for a sentence that begins with "found".
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match &self.value {
             Value::Null => "nothing".to_owned(),
             Value::Bool(text) => format!("the boolean {text}"),

@@ -86,8 +86,7 @@ fn the_example() {
         Some(FailureAccrual::Consecutive(ConsecutiveFailures {
             max_failures: 4,
             backoff: backoff(1, 4, 50),
-            ejection: None,
-            slow_call: None,
+            extensions: AccrualExtensions::default(),
         })),
     )));
     for target in [
