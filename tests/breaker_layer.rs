@@ -145,6 +145,10 @@ impl Bench {
         self.service.clone().oneshot("SELECT 1")
     }
 
+    fn is_probing(&self) -> bool {
+        matches!(self.handle.state().gate, Gate::HalfOpen { .. })
+    }
+
     async fn trip(&self, failures: usize) {
         self.database
             .will(vec![Answer::Fails(DbError::Away); failures]);
@@ -272,7 +276,7 @@ async fn a_probe_that_is_dropped_or_panics_frees_its_place() {
     {
         let mut probe = pin!(probe);
         assert!(poll_now(probe.as_mut()).is_pending());
-        assert!(matches!(b.handle.state().gate, Gate::HalfOpen { .. }));
+        assert!(b.is_probing());
         let error = b.call().await.unwrap_err();
         assert!(error.is_local());
         assert_eq!(
@@ -286,7 +290,7 @@ async fn a_probe_that_is_dropped_or_panics_frees_its_place() {
     {
         let mut probe = pin!(b.call());
         assert!(poll_now(probe.as_mut()).is_pending());
-        assert!(matches!(b.handle.state().gate, Gate::HalfOpen { .. }));
+        assert!(b.is_probing());
     }
     b.database.set_ready(true);
     b.database.will([Answer::Panics]);
@@ -308,7 +312,7 @@ async fn a_straggler_from_before_the_trip_decides_no_probe() {
     let mut probe = Box::pin(b.call());
     assert!(poll_now(probe.as_mut()).is_pending());
     assert!(straggler.await.unwrap().is_ok());
-    assert!(matches!(b.handle.state().gate, Gate::HalfOpen { .. }));
+    assert!(b.is_probing());
 }
 
 #[tokio::test(start_paused = true)]
@@ -386,6 +390,19 @@ async fn those_who_wait_are_woken_by_the_probes_due_time_and_by_its_end() {
     tokio::time::sleep(s(5)).await;
     drop(probe);
     waiter.await.unwrap().unwrap();
+
+    // A probe that never ends counts as lost after the longest wait.
+    b.handle.reset();
+    b.trip(1).await;
+    tokio::time::advance(s(1)).await;
+    b.database.will([Answer::Hangs]);
+    let mut probe = Box::pin(b.call());
+    assert!(poll_now(probe.as_mut()).is_pending());
+    let lost = Instant::now() + s(60);
+    b.call().await.unwrap();
+    assert_eq!(Instant::now(), lost);
+    drop(probe);
+    assert!(!b.handle.state().is_open());
 
     // Opened by hand, there is no time to wait for.
     b.handle.force_open();

@@ -44,7 +44,18 @@ pub enum BreakerError {
 pub struct Refusal {
     evidence: Arc<Evidence>,
     at: Instant,
-    retry_at: Option<Instant>,
+    next: Next,
+}
+
+/// When it may be otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Next {
+    /// A probe is due.
+    Probe(Instant),
+    /// One is out, and then counts as lost.
+    ProbeLost(Instant),
+    /// It is in somebody's hands.
+    Unknown,
 }
 
 /// What a breaker opened for.
@@ -120,12 +131,8 @@ pub(super) fn is_neutral(error: &(dyn StdError + 'static)) -> bool {
 // === impl Refusal ===
 
 impl Refusal {
-    pub(super) fn new(evidence: Arc<Evidence>, at: Instant, retry_at: Option<Instant>) -> Self {
-        Self {
-            evidence,
-            at,
-            retry_at,
-        }
+    pub(super) fn new(evidence: Arc<Evidence>, at: Instant, next: Next) -> Self {
+        Self { evidence, at, next }
     }
 
     /// Finds one in an error's chain of sources: a breaker's further in, too.
@@ -161,7 +168,18 @@ impl Refusal {
 
     /// When it lets a probe through. Unknown while a probe is out, and if it was opened by hand.
     pub fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
+        match self.next {
+            Next::Probe(at) => Some(at),
+            Next::ProbeLost(_) | Next::Unknown => None,
+        }
+    }
+
+    /// When who waits should look again, if nothing happens before.
+    pub(super) fn look_again_at(&self) -> Option<Instant> {
+        match self.next {
+            Next::Probe(at) | Next::ProbeLost(at) => Some(at),
+            Next::Unknown => None,
+        }
     }
 }
 
@@ -173,7 +191,7 @@ impl fmt::Display for Refusal {
             self.breaker(),
             self.why()
         )?;
-        match self.retry_at {
+        match self.retry_at() {
             Some(at) => {
                 let wait = at.saturating_duration_since(self.at);
                 write!(f, "come back in {}", Tenths(wait))
@@ -188,7 +206,7 @@ impl fmt::Debug for Refusal {
         f.debug_struct("Refusal")
             .field("breaker", &self.breaker())
             .field("why", &self.why())
-            .field("retry_at", &self.retry_at)
+            .field("retry_at", &self.retry_at())
             .finish_non_exhaustive()
     }
 }

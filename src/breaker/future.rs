@@ -96,7 +96,7 @@ where
                                 *this.call = None;
                                 return Poll::Ready(Err(BreakerError::Open(refusal)));
                             };
-                            let alarm = refusal.retry_at().map(sleep_until);
+                            let alarm = refusal.look_again_at().map(sleep_until);
                             let waiting = Box::pin(Waiting { alarm, changed });
                             this.state.set(State::Waiting { waiting });
                             continue;

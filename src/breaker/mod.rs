@@ -346,6 +346,12 @@ impl Breaker {
         self.trips = self.trips.saturating_sub(forgiven);
     }
 
+    /// Closed, as if nothing had been learned. What is in flight decides nothing any more.
+    pub(crate) fn reset(&mut self) {
+        self.close();
+        self.trips = 0;
+    }
+
     fn close(&mut self) {
         self.epoch += 1;
         self.failures = 0;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::error::{Evidence, Refusal};
+use super::error::{Evidence, Next, Refusal};
 use super::handle::{BreakerSnapshot, Forced};
 use super::settings::Settings;
 use super::{Admitted, Breaker, Gate, Transition};
@@ -138,16 +138,16 @@ impl Shared {
             self.publish(&state);
             return Ok((admitted, Some(now)));
         }
-        let retry_at = match state.breaker.gate() {
-            Gate::Open { until } => Some(until),
-            // Who waits looks again when the probe counts as lost; who is refused is told of no such time.
-            Gate::HalfOpen { until } if self.settings.waits => Some(until),
-            Gate::Closed | Gate::HalfOpen { .. } => None,
+        let next = match state.breaker.gate() {
+            _ if forced => Next::Unknown,
+            Gate::Open { until } => Next::Probe(until),
+            Gate::HalfOpen { until } => Next::ProbeLost(until),
+            Gate::Closed => Next::Unknown,
         };
         if self.settings.dry_run || !self.settings.waits {
             state.refused = state.refused.saturating_add(1);
         }
-        Err(Refusal::new(Arc::clone(&state.evidence), now, retry_at))
+        Err(Refusal::new(Arc::clone(&state.evidence), now, next))
     }
 
     fn record(&self, admitted: Admitted, outcome: &Outcome) {
@@ -195,7 +195,7 @@ impl Shared {
     pub(super) fn force(&self, forced: Option<Forced>, now: Instant) {
         let mut state = lock(&self.state);
         // A new epoch: what is in flight decides nothing any more.
-        state.breaker.close();
+        state.breaker.reset();
         state.forced = forced;
         state.forced_at = now;
         state.failed_probes = 0;

@@ -4,16 +4,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::leaf::Leaf;
-use super::{Endpoint, ErasedConnect, LeafCall};
+use super::{Endpoint, ErasedConnect, LeafCall, Pool};
 use crate::breaker::{Admitted, Breaker, Gate, Transition};
 use crate::core::draw::{Purpose, draw};
-use crate::core::observe::{Decision, Observers};
-use crate::core::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
-use crate::core::time::{Epoch, nanos};
+use crate::core::observe::Decision;
+use crate::core::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::core::time::nanos;
 use crate::load::{self, Estimate};
 use crate::policy::{FailureAccrual, Load, PeakEwma};
 use crate::verdict::{Issuer, Note, Outcome, Ticket, Verdict};
@@ -55,30 +54,6 @@ struct Site {
     leaf: Option<OnceLock<Box<dyn Leaf>>>,
 }
 
-/// What the cells of one backend share.
-pub(crate) struct Pool {
-    pub(crate) name: Arc<str>,
-    pub(crate) seed: u64,
-    pub(crate) epoch: Epoch,
-    pub(crate) observers: Observers,
-    /// Told when an endpoint may have become able to serve: this backend's, or another's of the same client.
-    pub(crate) changed: Arc<Notify>,
-    in_service: AtomicUsize,
-    members: AtomicUsize,
-    outage: Outage,
-}
-
-/// What is known while all endpoints of a backend are ejected. That is one event, not one for each: they are probed in
-/// turn, and when one recovers, so may the others.
-#[derive(Default)]
-struct Outage {
-    probes_in_turn: AtomicBool,
-    // When the next in turn is due, in nanoseconds.
-    next_probe: AtomicU64,
-    // When the last outage ended. Ejections from before it do not count any more.
-    ended: AtomicU64,
-}
-
 /// Whether a cell can take a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Availability {
@@ -92,63 +67,6 @@ pub(crate) enum Availability {
 
 const CLOSED: u64 = 0;
 const HALF_OPEN: u64 = 1 << 63;
-
-// === impl Pool ===
-
-impl Pool {
-    pub(crate) fn new(
-        name: Arc<str>,
-        seed: u64,
-        epoch: Epoch,
-        observers: Observers,
-        changed: Arc<Notify>,
-    ) -> Self {
-        Self {
-            name,
-            seed,
-            epoch,
-            observers,
-            changed,
-            in_service: AtomicUsize::new(0),
-            members: AtomicUsize::new(0),
-            outage: Outage::default(),
-        }
-    }
-
-    pub(crate) fn configure(&self, probes_in_turn: bool) {
-        let flag = &self.outage.probes_in_turn;
-        flag.store(probes_in_turn, Ordering::Relaxed);
-    }
-
-    /// When the next probe is due, in nanoseconds, if every endpoint is ejected and they are probed in turn.
-    pub(crate) fn turn(&self) -> Option<u64> {
-        let out = self.in_service.load(Ordering::Acquire) == 0
-            && self.members.load(Ordering::Acquire) > 0
-            && self.outage.probes_in_turn.load(Ordering::Relaxed);
-        out.then(|| self.outage.next_probe.load(Ordering::Acquire))
-    }
-
-    /// Takes the turn that is due, for a probe at `now`; nobody else gets it.
-    pub(crate) fn take_turn(&self, due: u64, next: u64) -> bool {
-        self.outage
-            .next_probe
-            .compare_exchange(due, next, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-
-    fn next_turn(&self, at: u64) {
-        self.outage.next_probe.store(at, Ordering::Release);
-    }
-
-    // Takes one endpoint out of service, unless that would leave fewer than `floor`.
-    fn may_eject(&self, floor: u32) -> bool {
-        self.in_service
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |ready| {
-                (ready > floor as usize).then(|| ready - 1)
-            })
-            .is_ok()
-    }
-}
 
 // === impl Cell ===
 
@@ -239,7 +157,7 @@ impl Cell {
             Availability::ProbeDue
         } else if gate & HALF_OPEN != 0 {
             Availability::Probing(due)
-        } else if self.opened() < self.pool.outage.ended.load(Ordering::Acquire) {
+        } else if self.opened() < self.pool.outage_ended() {
             // It was ejected in an outage that is over.
             Availability::ProbeDue
         } else {
@@ -449,7 +367,7 @@ impl Cell {
             Transition::Closed => {
                 if pool.in_service.load(Ordering::Acquire) == 1 {
                     // The first that is back: the others are probed promptly, lest all traffic lands on it alone.
-                    pool.outage.ended.store(at, Ordering::Release);
+                    pool.end_outage(at);
                 }
             }
             Transition::Refused { .. } => {}

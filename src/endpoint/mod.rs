@@ -3,10 +3,12 @@
 mod address;
 mod cell;
 mod leaf;
+mod pool;
 #[cfg(test)]
 mod tests;
 
 pub use self::address::Endpoint;
-pub(crate) use self::cell::{Availability, Cell, Pool};
+pub(crate) use self::cell::{Availability, Cell};
 pub use self::leaf::Connect;
 pub(crate) use self::leaf::{ErasedConnect, LeafCall};
+pub(crate) use self::pool::Pool;

@@ -40,6 +40,11 @@ impl Digest {
         self.word(nanos(time));
     }
 
+    // None is later than any.
+    fn moment(&mut self, at: Option<Instant>, start: Instant) {
+        self.time(at.map_or(Duration::MAX, |at| at.saturating_duration_since(start)));
+    }
+
     fn address(&mut self, address: &SocketAddr) {
         match address {
             SocketAddr::V4(v4) => self.word(u64::from(v4.ip().to_bits()) << 16),
@@ -152,8 +157,7 @@ impl Digest {
             } => {
                 self.text(breaker);
                 self.text(why);
-                let until = until.map(|until| until.saturating_duration_since(start));
-                self.time(until.unwrap_or(Duration::MAX));
+                self.moment(*until, start);
             }
             Decision::BreakerProbing { breaker } | Decision::BreakerClosed { breaker } => {
                 self.text(breaker);
@@ -164,9 +168,8 @@ impl Digest {
                 dry_run,
             } => {
                 self.text(breaker);
+                self.moment(*retry_at, start);
                 self.word((*dry_run).into());
-                let at = retry_at.map(|at| at.saturating_duration_since(start));
-                self.time(at.unwrap_or(Duration::MAX));
             }
             Decision::Swapped => {}
         }
