@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::Frame;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use crate::budget::RetryBudget;
@@ -104,6 +105,10 @@ impl Tail {
             let Some(next) = self.limit.next() else {
                 return Poll::Pending;
             };
+            if self.alarm.is_none() && Handle::try_current().is_err() {
+                // Read outside a runtime: there are no timers, and no reason to panic.
+                return Poll::Pending;
+            }
             let alarm = self
                 .alarm
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));

@@ -102,16 +102,22 @@ pub enum ErrorKind {
     #[error("the client is closed: `Client::close` was called")]
     Closed,
     /// The request's deadline passed, wherever the request was.
-    #[error("the request's deadline passed")]
+    #[error("the request's deadline passed: look at what it waited for, or give it more time")]
     RequestTimeout,
     /// The response did not end in time after the request was sent.
-    #[error("the response did not end within the policy's response timeout")]
+    #[error(
+        "the response did not end within the policy's response timeout: look at the endpoint, or raise the timeout"
+    )]
     ResponseTimeout,
     /// The response did not begin within the time of one try.
-    #[error("the response did not begin within the policy's timeout for one try")]
+    #[error(
+        "the response did not begin within the policy's timeout for one try: look at the endpoint, or raise the timeout"
+    )]
     HeadersTimeout,
     /// Nothing moved in either direction for as long as the policy allows.
-    #[error("nothing was sent or received for the policy's idle timeout")]
+    #[error(
+        "nothing was sent or received for the policy's idle timeout: look at who was silent, or raise the timeout"
+    )]
     IdleTimeout,
     /// The endpoint's answer to a gRPC request is not gRPC.
     #[error(
@@ -122,22 +128,34 @@ pub enum ErrorKind {
         status: StatusCode,
     },
     /// No connection could be made.
-    #[error("could not connect to the endpoint")]
+    #[error(
+        "could not connect to the endpoint: check that it runs and that its address is right; the source says more"
+    )]
     Connect,
     /// No connection was made in time.
-    #[error("connecting to the endpoint took too long")]
+    #[error(
+        "connecting to the endpoint took too long: check that its address can be reached, or raise the connect timeout"
+    )]
     ConnectTimeout,
     /// The endpoint refused the request without looking at it.
-    #[error("the endpoint refused the request unprocessed")]
+    #[error(
+        "the endpoint refused the request unprocessed: it is shutting down or has too much to do; trying again is safe"
+    )]
     Refused,
     /// The connection broke; the request may have been processed.
-    #[error("the connection to the endpoint broke")]
+    #[error(
+        "the connection to the endpoint broke: the request may have been processed; the source says more"
+    )]
     Broken,
     /// The request's own body failed.
-    #[error("the request's own body failed: no fault of the endpoint's")]
+    #[error(
+        "the request's own body failed: no fault of the endpoint's; look at where the body comes from"
+    )]
     RequestBody,
     /// The request cannot be sent as it is.
-    #[error("the request cannot be sent as it is")]
+    #[error(
+        "the request cannot be sent as it is: its URI, version or headers do not fit; the source says more"
+    )]
     InvalidRequest,
 }
 
