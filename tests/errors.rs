@@ -11,6 +11,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use support::{Mesh, Reply, address, addresses, ms, ok, s};
 use tower::{Layer, Service};
+use tower_mesh::breaker::BreakerLayer;
 use tower_mesh::client::{AnswerErrors, AnswerErrorsLayer};
 use tower_mesh::core::error::Fault;
 use tower_mesh::policy::{
@@ -139,6 +140,15 @@ async fn producing(kind: &str) -> Client {
             client.request(request(false)).await.unwrap();
             client
         }
+        "breaker_open" => {
+            let layer = BreakerLayer::new(FailureAccrual::consecutive(1));
+            layer.handle().force_open();
+            let connect = all_well.connect();
+            Client::builder(http().build().unwrap())
+                .endpoints(addresses(1))
+                .build(move |endpoint: &Endpoint| layer.layer(connect(endpoint)))
+                .unwrap()
+        }
         "closed" => {
             let client = build(http().build().unwrap(), &all_well);
             client.close().await;
@@ -195,7 +205,7 @@ async fn producing(kind: &str) -> Client {
 }
 
 // Kind; whose fault; HTTP status; gRPC code.
-const TABLE: [(&str, Fault, u16, u16); 20] = [
+const TABLE: [(&str, Fault, u16, u16); 21] = [
     ("no_policy", Fault::Policy, 503, 14),
     ("no_route", Fault::Policy, 404, 5),
     ("redirect", Fault::Policy, 301, 5),
@@ -204,6 +214,7 @@ const TABLE: [(&str, Fault, u16, u16); 20] = [
     ("no_backend", Fault::Policy, 503, 14),
     ("fail_fast", Fault::Endpoint, 503, 14),
     ("queue_full", Fault::Load, 503, 8),
+    ("breaker_open", Fault::Endpoint, 503, 14),
     ("closed", Fault::Caller, 503, 14),
     ("request_timeout", Fault::Endpoint, 504, 4),
     ("response_timeout", Fault::Endpoint, 504, 4),
@@ -283,7 +294,7 @@ async fn every_kind_is_produced_and_answered() {
     }
     assert_eq!(
         kinds.len(),
-        20,
+        21,
         "a kind without a row here is not there yet"
     );
 }

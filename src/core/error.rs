@@ -91,7 +91,9 @@ pub enum ErrorKind {
         capacity: usize,
     },
     /// A breaker of the leaf's own, [`BreakerService`](crate::breaker::BreakerService), is open.
-    #[error("the breaker `{breaker}` is open ({why}) and the call was not made")]
+    #[error(
+        "the breaker `{breaker}` is open ({why}) and the call was not made: come back at `retry_at`, or force it closed"
+    )]
     BreakerOpen {
         /// The breaker's name.
         breaker: String,
