@@ -51,7 +51,8 @@
 //! | [`body`] | the one erased [`Body`] |
 //! | [`telemetry`] | what is going on |
 //! | `sim` | a seeded world in virtual time: scripted endpoints, load, a report (feature `sim`) |
-//! | [`core`] | words that all share: time, chance, decisions, errors |
+//! | [`error`] | the one error of a client |
+//! | [`core`] | words that all share: time, chance, decisions |
 //!
 //! # Features
 //!
@@ -77,7 +78,10 @@ pub(crate) mod deadline;
 pub mod discover;
 pub(crate) mod distribute;
 pub mod endpoint;
+pub mod error;
 pub mod load;
+#[cfg(all(test, tower_mesh_loom))]
+mod loom_tests;
 pub mod policy;
 pub(crate) mod retry;
 pub mod route;
@@ -91,8 +95,8 @@ pub mod verdict;
 pub use self::body::Body;
 pub use self::client::{Client, RequestOptions, Served};
 pub use self::core::BoxError;
-pub use self::core::error::{Error, ErrorKind};
 pub use self::endpoint::{Connect, Endpoint};
+pub use self::error::{Error, ErrorKind};
 pub use self::verdict::Verdict;
 
 /// The README's examples are tests.

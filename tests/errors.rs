@@ -13,7 +13,7 @@ use support::{Mesh, Reply, address, addresses, ms, ok, s};
 use tower::{Layer, Service};
 use tower_mesh::breaker::BreakerLayer;
 use tower_mesh::client::{AnswerErrors, AnswerErrorsLayer};
-use tower_mesh::core::error::Fault;
+use tower_mesh::error::Fault;
 use tower_mesh::policy::{
     ClientPolicy, ClientPolicyBuilder, FailureAccrual, Filter, InjectFailure, ModifyPath, Protocol,
     Queue, Ratio, RedirectRequest, Retry, RouteDistribution, Timeouts,

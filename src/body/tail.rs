@@ -10,9 +10,9 @@ use tokio::time::{Instant, Sleep};
 
 use crate::budget::RetryBudget;
 use crate::core::BoxError;
-use crate::core::error::{Error, ErrorKind};
 use crate::core::in_flight::InFlightGuard;
 use crate::deadline::{BodyLimit, Limits};
+use crate::error::{Error, ErrorKind};
 use crate::verdict::{Outcome, Ticket, Verdict};
 
 /// What hears how a response body ends, and how long that may take.

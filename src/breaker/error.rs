@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::handle::Tenths;
 use crate::core::BoxError;
-use crate::core::error::{Error, Fault};
+use crate::error::{Error, Fault};
 use crate::verdict::{TransportError, TransportFailure};
 
 /// Why a call through a breaker has no response.

@@ -6,9 +6,9 @@ use http::request::Parts;
 use http::{Request, Response};
 
 use crate::body::Body;
-use crate::core::error::Error;
 use crate::deadline::{Limits, Progress};
 use crate::endpoint::{Cell, ErasedConnect, LeafCall};
+use crate::error::Error;
 use crate::verdict::{Outcome, Settle, Ticket, Verdict};
 
 /// An endpoint that was chosen, and the call to it.

@@ -31,12 +31,12 @@ use self::backends::Backends;
 use self::plan::{Budgets, Plan};
 use crate::body::Body;
 use crate::core::BoxError;
-use crate::core::error::Error;
 use crate::core::in_flight::InFlight;
 use crate::core::observe::Decision;
 use crate::core::sync::{AtomicU64, Ordering};
 use crate::discover::Driver;
 use crate::endpoint::ErasedConnect;
+use crate::error::Error;
 use crate::policy::ClientPolicy;
 use crate::telemetry::Snapshot;
 

@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use crate::body::Body;
 use crate::core::BoxError;
-use crate::core::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 use crate::verdict::grpc::{GRPC_RETRY_PUSHBACK_MS, is_grpc, status_headers};
 
 /// Answers errors with the responses that say the same, so that nothing but responses comes out.

@@ -5,10 +5,7 @@ use std::error::Error as StdError;
 pub mod backoff;
 pub mod decay;
 pub mod draw;
-pub mod error;
 pub mod in_flight;
-#[cfg(all(test, tower_mesh_loom))]
-mod loom_tests;
 pub mod observe;
 pub(crate) mod sync;
 pub mod time;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::earlier;
-use crate::core::error::ErrorKind;
 use crate::core::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::core::time::{Epoch, after};
+use crate::error::ErrorKind;
 
 /// Every limit in time of one attempt, from its dispatch to the end of its response's body.
 ///

@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 
-use crate::core::error::ErrorKind;
+use crate::error::ErrorKind;
 use crate::policy::{Fidelity, Retry};
 use crate::verdict::Sent;
 

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use http::{StatusCode, Uri};
 use tokio::time::Instant;
 
-use super::{BoxError, find_source};
 use crate::breaker::Refusal;
+use crate::core::{BoxError, find_source};
 use crate::policy::Codes;
 use crate::verdict::grpc::code_of_status;
 use crate::verdict::{TransportError, TransportFailure};
