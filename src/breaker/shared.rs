@@ -53,11 +53,11 @@ struct State {
 }
 
 /// A gate as one word: closed, or when a probe is due, or when the one that is out counts as lost, in nanoseconds.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word(u64);
 
 /// Who is not admitted, and when.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Blocked {
     pub(super) gate: Word,
     /// In nanoseconds.
