@@ -444,7 +444,11 @@ fn waiting_breaker(script: Script, inner: &Strict) -> Box<dyn Subject> {
     let layer = BreakerLayer::new(accrual(script));
     // Who waits for a breaker that stays open waits for ever.
     match script {
-        Script::Ejected => guarded("BreakerService, waiting", layer.wait(Wait::at_most(s(10))), inner),
+        Script::Ejected => guarded(
+            "BreakerService, waiting",
+            layer.wait(Wait::at_most(s(10))),
+            inner,
+        ),
         _ => guarded("BreakerService", layer, inner),
     }
 }

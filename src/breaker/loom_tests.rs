@@ -6,8 +6,8 @@ use loom::thread;
 use tokio::time::Instant;
 
 use super::Gate;
-use super::settings::{Settings, Wait};
 use super::passage::Passage;
+use super::settings::{Settings, Wait};
 use super::shared::Shared;
 use crate::core::sync::{AtomicUsize, Ordering};
 use crate::policy::{ExponentialBackoff, FailureAccrual, Ratio, Unified};

@@ -287,17 +287,22 @@ impl Model {
             Verdict::Neutral => outcome.waited,
             Verdict::Failure => None,
         };
-        let slow = terms.slow_call.zip(time).is_some_and(|(slow, time)| time > slow);
-        let verdict = if slow { Verdict::Failure } else { outcome.verdict };
+        let slow = terms
+            .slow_call
+            .zip(time)
+            .is_some_and(|(slow, time)| time > slow);
+        let verdict = if slow {
+            Verdict::Failure
+        } else {
+            outcome.verdict
+        };
         if probe {
             let ModelState::Probing(due, passed, _) = self.state else {
                 panic!("a probe without probation")
             };
             let limited = terms.unified && outcome.rate_limited;
             return Some(match verdict {
-                Verdict::Failure => {
-                    Change::Opened("failed", self.trip(now, outcome, &terms))
-                }
+                Verdict::Failure => Change::Opened("failed", self.trip(now, outcome, &terms)),
                 Verdict::Success if limited => {
                     Change::Opened("rate-limited", self.trip(now, outcome, &terms))
                 }
@@ -338,7 +343,8 @@ impl Model {
             (Some(memory), Some(since)) => {
                 let memory = memory.max(Duration::from_nanos(1));
                 let forgiven = now.saturating_sub(since).as_nanos() / memory.as_nanos();
-                self.trips.saturating_sub(forgiven.min(u32::MAX.into()) as u32)
+                self.trips
+                    .saturating_sub(forgiven.min(u32::MAX.into()) as u32)
             }
             _ => 0,
         };
@@ -430,7 +436,14 @@ fn compare(events: &[Event], seen: &mut Seen) -> Result<(), String> {
                     Event::End(which, outcome, may_eject) => (which, outcome, may_eject),
                     Event::Cancel(which, waited) => {
                         let waited = Some(waited);
-                        (which, Outcome { waited, ..Outcome::NEUTRAL }, true)
+                        (
+                            which,
+                            Outcome {
+                                waited,
+                                ..Outcome::NEUTRAL
+                            },
+                            true,
+                        )
                     }
                     _ => continue,
                 };

@@ -369,10 +369,12 @@ impl Shared {
                 let breaker = breaker();
                 (self.settings).tell(now, || Decision::BreakerClosed { breaker });
             }
-            Transition::ProbePassed => (self.settings)
-                .tell(now, || Decision::BreakerProbePassed { breaker: breaker() }),
-            Transition::ProbeReturned => (self.settings)
-                .tell(now, || Decision::BreakerProbeReturned { breaker: breaker() }),
+            Transition::ProbePassed => {
+                (self.settings).tell(now, || Decision::BreakerProbePassed { breaker: breaker() })
+            }
+            Transition::ProbeReturned => (self.settings).tell(now, || {
+                Decision::BreakerProbeReturned { breaker: breaker() }
+            }),
             // There is no floor under a single service.
             Transition::Refused { .. } => {}
         }

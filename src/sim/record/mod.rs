@@ -247,9 +247,7 @@ impl Record {
             Decision::BreakerProbing { breaker }
             | Decision::BreakerProbePassed { breaker }
             | Decision::BreakerProbeReturned { breaker }
-            | Decision::BreakerClosed { breaker } => {
-                (None, breaker.to_string().into())
-            }
+            | Decision::BreakerClosed { breaker } => (None, breaker.to_string().into()),
             Decision::Swapped => (None, "".into()),
             // One for each request or attempt: counted, and in the digest.
             _ => return,
