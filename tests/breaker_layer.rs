@@ -447,12 +447,17 @@ async fn who_waits_is_refused_in_time_and_behind_so_many() {
     let error = b.call().await.unwrap_err();
     assert_eq!(Instant::now(), start);
     assert!(
-        error.to_string().ends_with("come back later; 3 callers wait already"),
+        error
+            .to_string()
+            .ends_with("come back later; 3 callers wait already"),
         "{error}"
     );
     for waiter in waiters {
         let error = waiter.await.unwrap().unwrap_err();
-        assert!(error.to_string().ends_with("; it waited for 2.0 s"), "{error}");
+        assert!(
+            error.to_string().ends_with("; it waited for 2.0 s"),
+            "{error}"
+        );
         assert_eq!(Instant::now() - start, s(2));
     }
     // Their places are free again; so are those of who leaves.
