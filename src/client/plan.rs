@@ -50,7 +50,6 @@ pub(crate) struct RetryPlan {
 pub(crate) struct BackendPlan {
     pub(crate) state: Arc<BackendState>,
     pub(crate) filters: Vec<Filter>,
-    pub(crate) load: Load,
     weight: u32,
 }
 
@@ -180,7 +179,8 @@ impl RulePlan {
                     accrual if mesh => accrual.map(FailureAccrual::into_the_meshs),
                     accrual => accrual,
                 },
-                load,
+                // Difference::LoadExtensions.
+                load: if mesh { load.into_the_meshs() } else { load },
                 // Difference::OutageProbes.
                 probes_in_turn: !mesh,
                 // Difference::BackendQueue.
@@ -189,7 +189,6 @@ impl RulePlan {
             BackendPlan {
                 state: backends.get(backend, &settings, now),
                 filters: used.filters.clone(),
-                load,
                 weight,
             }
         });

@@ -26,6 +26,7 @@ mod failures;
 mod fidelity;
 mod filter;
 mod invalid;
+mod load;
 mod matches;
 mod meta;
 mod ratio;
@@ -37,15 +38,14 @@ mod tests;
 pub use self::accrual::{
     AccrualExtensions, ConsecutiveFailures, Ejection, FailureAccrual, Unified,
 };
-pub use self::backend::{
-    Backend, BackendDispatcher, EndpointDiscovery, Load, PeakEwma, PenaltyPeakEwma, Queue,
-};
+pub use self::backend::{Backend, BackendDispatcher, EndpointDiscovery, Queue};
 pub use self::backoff::ExponentialBackoff;
 pub use self::client_policy::{ClientPolicy, ClientPolicyBuilder, HttpPolicy, Protocol};
 pub use self::failures::{Codes, Failures};
 pub use self::fidelity::{Difference, Fidelity};
 pub use self::filter::{Filter, InjectFailure, ModifyHeader, ModifyPath, RedirectRequest};
 pub use self::invalid::InvalidPolicy;
+pub use self::load::{Load, LoadExtensions, PeakEwma, PenaltyPeakEwma, PendingUntil};
 pub use self::matches::{
     MatchHeader, MatchHeaderValue, MatchHost, MatchPath, MatchQueryParam, MatchQueryValue,
     MatchRequest, Pattern,
