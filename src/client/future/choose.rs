@@ -22,7 +22,6 @@ use crate::deadline::{earlier, grpc_timeout};
 use crate::distribute::by_weight;
 use crate::error::{Error, ErrorKind};
 use crate::policy::Fidelity;
-use crate::route::filter_request;
 use crate::verdict::grpc::GRPC_TIMEOUT;
 
 /// How long a request waits for the first policy.
@@ -76,6 +75,9 @@ impl Walk {
         let Some(parts) = self.template.parts_mut() else {
             return self.fail(ErrorKind::InvalidRequest);
         };
+        if let Some(protocol) = plan.not_carried() {
+            return self.fail(ErrorKind::NotCarried { protocol });
+        }
         let found = plan.find(self.version, &parts.method, &parts.uri, &parts.headers);
         let Some(matched) = found else {
             return self.fail(ErrorKind::NoRoute);
@@ -88,8 +90,9 @@ impl Walk {
             draw(seed, number, Purpose::Inject, drawn)
         };
         let headers = &mut parts.headers;
-        if let Err(filtered) =
-            filter_request(&rule.filters, &parts.uri, headers, matched.path, word)
+        if let Err(filtered) = rule
+            .filters
+            .request(&parts.uri, headers, matched.path, word)
         {
             return self.fail(filtered.into());
         }
