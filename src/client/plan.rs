@@ -51,6 +51,8 @@ pub(crate) struct BackendPlan {
     pub(crate) state: Arc<BackendState>,
     pub(crate) filters: Vec<Filter>,
     pub(crate) load: Load,
+    /// Why there is nobody behind it, where the policy says so.
+    pub(crate) fails: Option<String>,
     weight: u32,
 }
 
@@ -131,10 +133,13 @@ impl Plan {
         &self.routes[matched.version][matched.route][matched.rule]
     }
 
-    /// Every backend, once for each mention.
+    /// Every backend that can have endpoints, once for each mention.
     pub(crate) fn backends(&self) -> impl Iterator<Item = &Arc<BackendState>> {
         let rules = self.routes.iter().flatten().flatten();
-        rules.flat_map(|rule| rule.backends.iter().map(|backend| &backend.state))
+        let backends = rules.flat_map(|rule| &rule.backends);
+        backends
+            .filter(|backend| backend.fails.is_none())
+            .map(|backend| &backend.state)
     }
 
     /// Every budget, once for each mention.
@@ -170,7 +175,13 @@ impl RulePlan {
             let forward = matches!(backend.dispatcher, BackendDispatcher::Forward(_));
             let load = match &backend.dispatcher {
                 BackendDispatcher::BalanceP2c(load, _) => *load,
-                BackendDispatcher::Forward(_) => Load::PeakEwma(PeakEwma::DEFAULT),
+                BackendDispatcher::Forward(_) | BackendDispatcher::Fail { .. } => {
+                    Load::PeakEwma(PeakEwma::DEFAULT)
+                }
+            };
+            let fails = match &backend.dispatcher {
+                BackendDispatcher::Fail { message } => Some(message.clone()),
+                BackendDispatcher::Forward(_) | BackendDispatcher::BalanceP2c(..) => None,
             };
             let accrual = http.failure_accrual.clone();
             let settings = Settings {
@@ -190,6 +201,7 @@ impl RulePlan {
                 state: backends.get(backend, &settings, now),
                 filters: used.filters.clone(),
                 load,
+                fails,
                 weight,
             }
         });
