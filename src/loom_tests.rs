@@ -11,7 +11,7 @@ use crate::breaker::Gate;
 use crate::budget::{RetryBudget, START};
 use crate::core::observe::Observers;
 use crate::core::time::Epoch;
-use crate::endpoint::{Cell, Endpoint, Pool};
+use crate::endpoint::{Cell, Endpoint, Pool, Terms};
 use crate::policy::{Budget, ExponentialBackoff, FailureAccrual, PeakEwma, Queue, Ratio};
 use crate::verdict::{Outcome, Settle, Ticket};
 
@@ -118,7 +118,7 @@ fn cell(policy: FailureAccrual, pool: &Arc<Pool>, last: u8, now: Instant) -> Arc
     let cell = Arc::new(Cell::new(
         endpoint.address(),
         Arc::clone(pool),
-        Some(&policy),
+        &Terms::new(Some(&policy), pool.epoch),
         PeakEwma::DEFAULT,
         now,
     ));

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Member, Members, Settings};
 use crate::core::time::after;
 use crate::discover::Update;
-use crate::endpoint::{Cell, Endpoint, Pool, Site};
+use crate::endpoint::{Cell, Endpoint, Pool, Site, Terms};
 
 /// How long, and for how many endpoints at most, what was learned is kept after they left.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(600);
@@ -18,6 +18,7 @@ const MAX_REMEMBERED: usize = 4096;
 pub(super) struct Known<L> {
     pool: Arc<Pool>,
     settings: Settings,
+    terms: Terms,
     server_name: Option<Arc<str>>,
     entries: BTreeMap<SocketAddr, Entry>,
     members: Members<L>,
@@ -60,6 +61,7 @@ impl Changes {
 impl<L> Known<L> {
     pub(super) fn new(pool: Arc<Pool>, settings: Settings, server_name: Option<Arc<str>>) -> Self {
         Self {
+            terms: Terms::new(settings.accrual.as_ref(), pool.epoch),
             pool,
             settings,
             server_name,
@@ -90,8 +92,9 @@ impl<L> Known<L> {
         if self.settings == *settings {
             return false;
         }
+        self.terms = Terms::new(settings.accrual.as_ref(), self.pool.epoch);
         for entry in self.entries.values() {
-            entry.cell.configure(settings.accrual.as_ref(), now);
+            entry.cell.configure(&self.terms, now);
         }
         self.settings = settings.clone();
         true
@@ -131,7 +134,7 @@ impl<L> Known<L> {
                 cell: Arc::new(Cell::new(
                     address,
                     Arc::clone(&self.pool),
-                    self.settings.accrual.as_ref(),
+                    &self.terms,
                     self.settings.load.ewma(),
                     now,
                 )),

@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use super::loaded::{Aside, Loaded};
 use super::{Endpoint, Pool};
-use crate::breaker::{Admitted, Breaker, Gate, Transition};
+use crate::breaker::{self, Admitted, Breaker, Gate, Transition};
 use crate::core::draw::{Purpose, draw};
 use crate::core::observe::Decision;
 use crate::core::sync::{AtomicU64, Mutex, Ordering, lock};
-use crate::core::time::nanos;
+use crate::core::time::{Epoch, nanos};
 use crate::load::{Cost, Estimate, Rules};
 use crate::policy::{FailureAccrual, PeakEwma};
 use crate::verdict::{Issuer, Note, Outcome, Ticket, Verdict};
@@ -30,6 +30,13 @@ pub(crate) struct Cell {
     state: Mutex<State>,
     pool: Arc<Pool>,
     address: SocketAddr,
+}
+
+/// What the breakers of a set have in common.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    rules: Option<Arc<breaker::Rules>>,
+    floor: u32,
 }
 
 struct State {
@@ -55,13 +62,24 @@ const SHUT: u64 = 1 << 63;
 const HALF_OPEN: u64 = 1 << 62;
 const PAYLOAD: u64 = HALF_OPEN - 1;
 
+// === impl Terms ===
+
+impl Terms {
+    pub(crate) fn new(accrual: Option<&FailureAccrual>, epoch: Epoch) -> Self {
+        Self {
+            rules: accrual.map(|accrual| Arc::new(breaker::Rules::new(accrual, epoch))),
+            floor: floor(accrual),
+        }
+    }
+}
+
 // === impl Cell ===
 
 impl Cell {
     pub(crate) fn new(
         address: SocketAddr,
         pool: Arc<Pool>,
-        accrual: Option<&FailureAccrual>,
+        terms: &Terms,
         ewma: PeakEwma,
         now: Instant,
     ) -> Self {
@@ -72,8 +90,8 @@ impl Cell {
             aside: Aside::new(at),
             opened: AtomicU64::new(0),
             state: Mutex::new(State {
-                breaker: Breaker::new(accrual, now),
-                floor: floor(accrual),
+                breaker: Breaker::with_rules(terms.rules.clone(), now),
+                floor: terms.floor,
                 member: false,
                 counted: false,
             }),
@@ -228,10 +246,10 @@ impl Cell {
     }
 
     /// Another policy. What was learned stays.
-    pub(crate) fn configure(&self, accrual: Option<&FailureAccrual>, now: Instant) {
+    pub(crate) fn configure(&self, terms: &Terms, now: Instant) {
         let mut state = lock(&self.state);
-        state.breaker.configure(accrual, now);
-        state.floor = floor(accrual);
+        state.breaker.set_rules(terms.rules.clone(), now);
+        state.floor = terms.floor;
         self.recount(&mut state);
         self.publish(&state);
     }
@@ -281,7 +299,7 @@ impl Cell {
             epoch: note.epoch,
             probe: note.probe,
         };
-        let word = draw(self.pool.seed, note.request, Purpose::ProbeBackoff, 0);
+        let word = || draw(self.pool.seed, note.request, Purpose::ProbeBackoff, 0);
         let floor = state.floor;
         let counted = state.counted;
         let mut ejected = false;

@@ -10,7 +10,7 @@ mod site;
 mod tests;
 
 pub use self::address::Endpoint;
-pub(crate) use self::cell::{Availability, Cell};
+pub(crate) use self::cell::{Availability, Cell, Terms};
 pub use self::leaf::Connect;
 pub(crate) use self::leaf::{ErasedConnect, Leaf, LeafCall};
 pub(crate) use self::pool::Pool;

@@ -25,10 +25,11 @@ fn cell(accrual: Option<FailureAccrual>, load: Load) -> Arc<Cell> {
     );
     pool.configure(true, &load);
     let endpoint = Endpoint::new(([10, 0, 0, 1], 80).into());
+    let terms = Terms::new(accrual.as_ref(), pool.epoch);
     let cell = Arc::new(Cell::new(
         endpoint.address(),
         pool.into(),
-        accrual.as_ref(),
+        &terms,
         load.ewma(),
         now,
     ));
@@ -149,5 +150,5 @@ async fn failures_cost_their_penalty_while_it_fades() {
 
 #[test]
 fn a_cell_is_small() {
-    assert!(size_of::<Cell>() <= 440, "{}", size_of::<Cell>());
+    assert!(size_of::<Cell>() <= 240, "{}", size_of::<Cell>());
 }
