@@ -76,30 +76,7 @@ fn one_line_whatever_the_manifest_holds() {
 }
 
 #[test]
-fn kinds_that_are_not_read_yet() {
-    for (version, kind) in [
-        ("gateway.networking.k8s.io/v1", "HTTPRoute"),
-        ("gateway.networking.k8s.io/v1", "GRPCRoute"),
-        ("gateway.networking.k8s.io/v1alpha2", "TLSRoute"),
-        ("gateway.networking.k8s.io/v1alpha2", "TCPRoute"),
-        ("policy.linkerd.io/v1beta3", "HTTPRoute"),
-        ("policy.linkerd.io/v1alpha1", "EgressNetwork"),
-        ("linkerd.io/v1alpha2", "ServiceProfile"),
-        (
-            "gateway.networking.x-k8s.io/v1alpha1",
-            "XBackendTrafficPolicy",
-        ),
-    ] {
-        let text = format!(
-            "apiVersion: {version}\nkind: {kind}\nmetadata:\n  name: web\n  namespace: shop\n"
-        );
-        let told = told(&text);
-        assert_eq!(told.len(), 1);
-        assert_eq!((told[0].0, told[0].1), (Warning, 1));
-        let words =
-            format!("{kind} shop/web: kind: {kind} is not read yet; it does not take effect");
-        assert!(told[0].3.ends_with(&words), "{}", told[0].3);
-    }
+fn other_kinds() {
     // Others are everyday, whatever is in them.
     assert_eq!(
         told("apiVersion: apps/v1\nkind: Deployment\nmetadata: [3]\nspec: {replicas: yes}\n"),
@@ -124,7 +101,7 @@ fn policy_in_the_wrong_place() {
     );
     assert!(
         told[0].3.contains(
-            "Deployment shop/payments: retry.linkerd.io/http: is read from a Service only"
+            "Deployment shop/payments: retry.linkerd.io/http: is read from a Service or a route only"
         )
     );
     let told = super::diagnostics::told("resources: [a.yaml]\n");
