@@ -20,6 +20,7 @@ use std::fmt;
 /// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
 /// | `outage-probes` | each waits out its own backoff, however long it has grown | they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once |
 /// | `early-refusal` | a request waits until fail-fast, whenever the next probe is due | a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next |
+/// | `load-extensions` | load is latency and requests in flight alone | failures and silence raise it, one that was not chosen for long is tried, and an unknown one gets one request at first |
 /// | `gateway-retry` | an HTTPRoute's `retry` is not read | it is honoured where no retry annotation is |
 /// | `backend-request` | an HTTPRoute's `timeouts.backendRequest` is not read | it bounds each attempt |
 /// | `traffic-policy` | XBackendTrafficPolicy is not read | its retry budget pays for the retries to its Service |
@@ -65,6 +66,8 @@ pub enum Difference {
     OutageProbes,
     /// How long a request waits that cannot be served in time.
     EarlyRefusal,
+    /// What an endpoint's load is made of.
+    LoadExtensions,
     /// Whether `retry` of an HTTPRoute (GEP-1731) is honoured.
     GatewayRetry,
     /// Whether `timeouts.backendRequest` of an HTTPRoute is honoured.
@@ -79,7 +82,7 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
@@ -94,6 +97,7 @@ impl Difference {
         Self::IdleHead,
         Self::OutageProbes,
         Self::EarlyRefusal,
+        Self::LoadExtensions,
         Self::GatewayRetry,
         Self::BackendRequest,
         Self::TrafficPolicy,
@@ -117,6 +121,7 @@ impl Difference {
             Self::IdleHead => "idle-head",
             Self::OutageProbes => "outage-probes",
             Self::EarlyRefusal => "early-refusal",
+            Self::LoadExtensions => "load-extensions",
             Self::GatewayRetry => "gateway-retry",
             Self::BackendRequest => "backend-request",
             Self::TrafficPolicy => "traffic-policy",
@@ -151,6 +156,7 @@ impl Difference {
             }
             Self::OutageProbes => "each waits out its own backoff, however long it has grown",
             Self::EarlyRefusal => "a request waits until fail-fast, whenever the next probe is due",
+            Self::LoadExtensions => "load is latency and requests in flight alone",
             Self::GatewayRetry => "an HTTPRoute's `retry` is not read",
             Self::BackendRequest => "an HTTPRoute's `timeouts.backendRequest` is not read",
             Self::TrafficPolicy => "XBackendTrafficPolicy is not read",
@@ -186,6 +192,9 @@ impl Difference {
             }
             Self::EarlyRefusal => {
                 "a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next"
+            }
+            Self::LoadExtensions => {
+                "failures and silence raise it, one that was not chosen for long is tried, and an unknown one gets one request at first"
             }
             Self::GatewayRetry => "it is honoured where no retry annotation is",
             Self::BackendRequest => "it bounds each attempt",

@@ -12,7 +12,7 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use super::{Next, Step, Walk};
-use crate::balance::{Pick, Place, Want};
+use crate::balance::{Place, Want};
 use crate::client::attempt::Attempt;
 use crate::client::overrides::Overrides;
 use crate::client::plan::{Plan, RulePlan};
@@ -23,7 +23,7 @@ use crate::deadline::{earlier, grpc_timeout};
 use crate::distribute::by_weight;
 use crate::error::{Error, ErrorKind};
 use crate::policy::Fidelity;
-use crate::route::{PathMatched, filter_request};
+use crate::route::PathMatched;
 use crate::verdict::grpc::GRPC_TIMEOUT;
 
 /// How long a request waits for the first policy.
@@ -79,6 +79,9 @@ impl Walk {
         let Some(parts) = self.template.parts_mut() else {
             return self.fail(ErrorKind::InvalidRequest);
         };
+        if let Some(protocol) = plan.not_carried() {
+            return self.fail(ErrorKind::NotCarried { protocol });
+        }
         let found = plan.find(self.version, &parts.method, &parts.uri, &parts.headers);
         let Some(matched) = found else {
             return self.fail(ErrorKind::NoRoute);
@@ -91,8 +94,9 @@ impl Walk {
             draw(seed, number, Purpose::Inject, drawn)
         };
         let headers = &mut parts.headers;
-        if let Err(filtered) =
-            filter_request(&rule.filters, &parts.uri, headers, matched.path, word)
+        if let Err(filtered) = rule
+            .filters
+            .request(&parts.uri, headers, matched.path, word)
         {
             return self.fail(filtered.into());
         }
@@ -204,7 +208,7 @@ impl Walk {
             return self.fail(ErrorKind::InvalidRequest);
         };
         let (headers, word) = (&mut parts.headers, || 0);
-        let filtered = filter_request(&backend.filters, &parts.uri, headers, path, word);
+        let filtered = backend.filters.request(&parts.uri, headers, path, word);
         self.fail(match filtered {
             Err(filtered) => filtered.into(),
             Ok(()) => ErrorKind::FailureInjected {
@@ -241,19 +245,17 @@ impl Walk {
         backend.state.ensure();
         let round = self.round;
         self.round += 1;
-        let pick = backend.state.balance.pick(Want {
+        let want = Want {
             now,
             request: self.number,
             round,
             avoid: &self.avoid,
             except,
             only: self.options.only,
-            load: &backend.load,
-        });
-        match pick {
-            Pick::Found(cell, ticket) => Some(Attempt::new(cell, ticket, &*self.shared.connector)),
-            Pick::None => None,
-        }
+        };
+        let connector = &*self.shared.connector;
+        let balance = &backend.state.balance;
+        balance.pick(&want, |site, ticket| Attempt::new(site, ticket, connector))
     }
 
     /// Waits in the line of `backend` for an endpoint of any.

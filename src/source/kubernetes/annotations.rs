@@ -8,7 +8,8 @@ use super::own::Own;
 use super::place::{Mark, Origin, quoted};
 use super::route::Kind;
 use crate::policy::{
-    Budget, Difference, FailureAccrual, Load, PeakEwma, PenaltyPeakEwma, Retry, Timeouts,
+    Budget, Difference, FailureAccrual, Load, PeakEwma, PenaltyPeakEwma, Retry, RetryBuilder,
+    Timeouts,
 };
 
 /// One annotation and where its key and its value stand.
@@ -28,7 +29,9 @@ pub(super) struct Annotation {
 pub(super) struct Settings {
     pub(super) accrual: Option<FailureAccrual>,
     pub(super) load: Load,
+    /// Of HTTP.
     pub(super) retry: Option<Retry>,
+    pub(super) grpc_retry: Option<Retry>,
     pub(super) timeouts: Timeouts,
     pub(super) own: Own,
     /// None where the annotation is absent, so that the cluster's default applies.
@@ -47,6 +50,12 @@ pub(super) struct RouteSettings {
     /// This crate's own.
     pub(super) budget: Option<Budget>,
 }
+
+/// For HTTP, for gRPC.
+type Retries = (
+    Result<Option<Retry>, Invalid>,
+    Result<Option<Retry>, Invalid>,
+);
 
 /// The error has been written down.
 pub(super) struct Invalid;
@@ -78,7 +87,7 @@ impl Settings {
         let accrual = reader.accrual();
         reader.retry_after(accrual.as_ref().is_ok_and(Option::is_none));
         let load = reader.load();
-        let retry = reader.retry(None);
+        let (retry, grpc_retry) = reader.retry(None);
         let timeouts = reader.timeouts();
         let own = Own {
             budget: reader.own_budget().unwrap_or_default(),
@@ -88,11 +97,8 @@ impl Settings {
         };
         reader.mark_own();
         let mut errors = std::mem::take(&mut reader.errors);
-        if let (None, Some(found)) = (
-            retry.as_ref().unwrap_or(&None),
-            reader.find(keys::RETRY_LIMIT),
-        ) && retry.is_ok()
-            && found.value == "0"
+        if let (Ok(None), Ok(None), Some(found)) =
+            (&retry, &grpc_retry, reader.find(keys::RETRY_LIMIT))
         {
             reader.say(Severity::Note, found, "0 is the same as no annotation", "");
         }
@@ -110,6 +116,7 @@ impl Settings {
             accrual: accrual.unwrap_or_default(),
             load: load.unwrap_or_default(),
             retry: retry.unwrap_or_default(),
+            grpc_retry: grpc_retry.unwrap_or_default(),
             timeouts: timeouts.unwrap_or_default(),
             own,
             opaque_ports: opaque_ports.unwrap_or_default(),
@@ -167,7 +174,11 @@ impl RouteSettings {
             ),
             Kind::Tls | Kind::Tcp => return settings,
         }
-        settings.retry = reader.retry(Some(kind)).unwrap_or_default();
+        let (http, grpc) = reader.retry(Some(kind));
+        settings.retry = match kind {
+            Kind::Grpc => grpc.unwrap_or_default(),
+            _ => http.unwrap_or_default(),
+        };
         settings.timeouts = reader.timeouts().unwrap_or_default();
         settings.budget = reader.own_budget().unwrap_or_default();
         reader.mark_own();
@@ -317,28 +328,27 @@ impl<'a> Reader<'a> {
         Ok(Load::PenaltyPeakEwma(load))
     }
 
-    // Of a route, or of a Service, which has both lists.
-    fn retry(&mut self, route: Option<Kind>) -> Result<Option<Retry>, Invalid> {
-        let statuses = match route {
-            Some(Kind::Grpc) => Ok(None),
-            _ => self.read(keys::RETRY_HTTP, grammar::statuses),
+    // Of a route, or of a Service, which has both lists. For each protocol its own list, and the rest for both.
+    fn retry(&mut self, route: Option<Kind>) -> Retries {
+        let (http, grpc) = (route != Some(Kind::Grpc), route != Some(Kind::Http));
+        let statuses = match http {
+            true => self.read(keys::RETRY_HTTP, grammar::statuses),
+            false => Ok(None),
         };
-        let grpc = match route {
-            Some(Kind::Http) => Ok(None),
-            _ => self.read(keys::RETRY_GRPC, grammar::grpc_codes),
+        let codes = match grpc {
+            true => self.read(keys::RETRY_GRPC, grammar::grpc_codes),
+            false => Ok(None),
         };
         let limit = self.read(keys::RETRY_LIMIT, grammar::limit);
         let timeout = self.read(keys::RETRY_TIMEOUT, grammar::duration);
-        if let (Ok(Some(_)), Some(found)) = (&grpc, self.find(keys::RETRY_GRPC)) {
-            let message = "takes effect for gRPC policies only, which are not there yet";
-            self.say(Severity::Warning, found, message, "");
-        }
-        // A value that is wrong for gRPC says nothing about HTTP.
-        let (statuses, limit, timeout) = (statuses?, limit?, timeout?);
+        let no_list = matches!((&statuses, &codes), (Ok(None), Ok(None)));
+        let (Ok(limit), Ok(timeout)) = (limit, timeout) else {
+            return (Err(Invalid), Err(Invalid));
+        };
         let (zero, limit) = (limit == Some(0), limit.filter(|limit| *limit > 0));
         let timeout = timeout.filter(|timeout| !timeout.is_zero());
-        let none = statuses.is_none() && limit.is_none() && timeout.is_none();
-        if let (true, false, Some(found)) = (zero, none, self.find(keys::RETRY_LIMIT)) {
+        let both = limit.is_some() || timeout.is_some();
+        if let (true, true, Some(found)) = (zero, !no_list || both, self.find(keys::RETRY_LIMIT)) {
             self.say(
                 Severity::Warning,
                 found,
@@ -346,31 +356,51 @@ impl<'a> Reader<'a> {
                 "take the other retry.linkerd.io annotations away to turn retries off",
             );
         }
-        if none {
-            return Ok(None);
-        }
-        let no_statuses = statuses.is_none();
-        let mut retry = Retry::never_on_status().limit(limit.unwrap_or(1));
-        for range in statuses.into_iter().flatten() {
-            retry = retry.and_on(range);
-        }
-        if let Some(timeout) = timeout {
-            retry = retry.timeout(timeout);
-        }
         let named = [keys::RETRY_LIMIT, keys::RETRY_TIMEOUT];
         let found = named.iter().find_map(|key| self.find(key));
-        if let (true, Some(found)) = (no_statuses, found) {
+        if let (true, true, Some(found)) = (no_list, both, found) {
+            let key = match route {
+                Some(Kind::Grpc) => format!("add {}: unavailable to retry codes", keys::RETRY_GRPC),
+                _ => format!(
+                    "add {}: 5xx or gateway-error to retry statuses",
+                    keys::RETRY_HTTP
+                ),
+            };
             self.say(
                 Severity::Note,
                 found,
                 "no status is retried, only what is always worth it (a try that timed out, a request refused unprocessed)",
-                &format!("add {}: 5xx or gateway-error to retry statuses", keys::RETRY_HTTP),
+                &key,
             );
         }
-        let retry = retry
-            .build()
-            .map_err(|e| self.blame(keys::RETRY_HTTP, &e))?;
-        Ok(Some(retry))
+        let rest = |mut retry: RetryBuilder| {
+            retry = retry.limit(limit.unwrap_or(1));
+            if let Some(timeout) = timeout {
+                retry = retry.timeout(timeout);
+            }
+            retry.build()
+        };
+        let statuses = statuses.and_then(|statuses| {
+            if !http || (statuses.is_none() && !both) {
+                return Ok(None);
+            }
+            let retry = Retry::never_on_status();
+            let ranges = statuses.into_iter().flatten();
+            let retry = rest(ranges.fold(retry, RetryBuilder::and_on));
+            retry
+                .map(Some)
+                .map_err(|e| self.blame(keys::RETRY_HTTP, &e))
+        });
+        let codes = codes.and_then(|codes| {
+            if !grpc || (codes.is_none() && !both) {
+                return Ok(None);
+            }
+            let retry = rest(Retry::on_codes(codes.into_iter().flatten()));
+            retry
+                .map(Some)
+                .map_err(|e| self.blame(keys::RETRY_GRPC, &e))
+        });
+        (statuses, codes)
     }
 
     fn timeouts(&mut self) -> Result<Timeouts, Invalid> {

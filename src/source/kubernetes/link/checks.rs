@@ -407,6 +407,20 @@ fn profiles(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
             }
             continue;
         }
+        for over in &profile.overrides {
+            let (namespace, name) = (over.target.namespace(), over.target.name());
+            if objects.service(namespace, name).is_none() {
+                let message = format!(
+                    "found no Service {namespace}/{name}, expected the one that takes its share"
+                );
+                diagnostics.push(
+                    Diagnostic::new(Severity::Warning, &profile.origin, message)
+                        .key(format!("{}.authority", over.path))
+                        .at(over.at)
+                        .mesh("looks for its endpoints, and finds none"),
+                );
+            }
+        }
         let settings = &service.settings;
         let mut lost = Vec::new();
         if !objects

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use super::{Options, Parent, Says, backend, finish, http, routes, served};
+use super::{Options, Parent, Says, backend, connections, finish, requests, routes, served};
 use crate::policy::{
     ClientPolicy, Fidelity, HttpPolicy, InvalidPolicy, Meta, Protocol, RouteBackend,
     RouteDistribution, RoutePolicy,
@@ -42,6 +42,18 @@ pub(in crate::source::kubernetes) fn policy(
         .find(|service| service.cluster_ips.contains(&address.ip()));
     if let Some(service) = named {
         let target = Target::new(&service.namespace, &service.name, Some(port));
+        // The mesh answers for a port that is not there; a client that names it made a mistake.
+        if options.fidelity == Fidelity::Mesh
+            && !service.ports.iter().any(|of| of.number == port)
+            && let Ok(meta) = Meta::service(&service.namespace, &service.name, Some(port))
+        {
+            return Ok(ClientPolicy {
+                parent: Arc::new(meta),
+                protocol: Protocol::Opaque(connections::undefined_port()),
+                fidelity: options.fidelity,
+                failures: None,
+            });
+        }
         return super::policy(objects, service, &target, options);
     }
     if let Some(egress) = network(objects, address, options) {
@@ -113,7 +125,7 @@ fn fallback(address: SocketAddr, options: &Options) -> Result<ClientPolicy, Inva
     let meta = Arc::new(Meta::default_named("egress-fallback"));
     let backend = RouteBackend::from(backend::forward(Arc::clone(&meta), address));
     let distribution = RouteDistribution::first_available([backend])?;
-    let route = http::everything(RoutePolicy::new(Arc::clone(&meta), distribution));
+    let route = requests::everything(RoutePolicy::new(Arc::clone(&meta), distribution));
     Ok(ClientPolicy {
         parent: meta,
         protocol: Protocol::detect(HttpPolicy {

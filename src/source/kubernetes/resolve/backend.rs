@@ -6,18 +6,65 @@ use http::StatusCode;
 
 use super::Parent;
 use crate::policy::{
-    Backend, BackendDispatcher, EndpointDiscovery, Filter, InjectFailure, InvalidPolicy, Load,
-    Meta, Queue, Ratio, Resource, RouteBackend, RouteDistribution,
+    Backend, BackendDispatcher, ConnectionFilter, EndpointDiscovery, Filter, GrpcFilter,
+    InjectFailure, InjectGrpcFailure, InvalidPolicy, Load, Meta, Queue, Ratio, Resource,
+    RouteBackend, RouteDistribution,
 };
 use crate::source::kubernetes::objects::Objects;
 use crate::source::kubernetes::route::{self, BackendKind};
 
+/// The filters of one kind of route.
+pub(super) trait Filters: Sized + Clone {
+    /// The same for this kind; none where it has no such thing.
+    fn of(filter: &Filter) -> Option<Self>;
+
+    /// Fails everything, as the mesh fails what falls to an invalid backend.
+    fn fails(message: &str) -> Result<Self, InvalidPolicy>;
+}
+
+impl Filters for Filter {
+    fn of(filter: &Filter) -> Option<Self> {
+        Some(filter.clone())
+    }
+
+    fn fails(message: &str) -> Result<Self, InvalidPolicy> {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        InjectFailure::new(status, message, Ratio::ONE).map(Self::InjectFailure)
+    }
+}
+
+impl Filters for GrpcFilter {
+    fn of(filter: &Filter) -> Option<Self> {
+        match filter {
+            Filter::RequestHeaders(change) => Some(Self::RequestHeaders(change.clone())),
+            _ => None,
+        }
+    }
+
+    fn fails(message: &str) -> Result<Self, InvalidPolicy> {
+        let code = InjectGrpcFailure::MESH_INVALID_BACKEND;
+        InjectGrpcFailure::new(code, message, Ratio::ONE).map(Self::InjectFailure)
+    }
+}
+
+impl Filters for ConnectionFilter {
+    fn of(_: &Filter) -> Option<Self> {
+        None
+    }
+
+    fn fails(message: &str) -> Result<Self, InvalidPolicy> {
+        Ok(Self::Invalid {
+            message: message.to_owned(),
+        })
+    }
+}
+
 /// Where the requests of a rule go: the parent itself where it names nobody.
-pub(super) fn distribution(
+pub(super) fn distribution<F: Filters>(
     objects: &Objects,
     parent: &Parent<'_>,
     named: &[route::Backend],
-) -> Result<RouteDistribution, InvalidPolicy> {
+) -> Result<RouteDistribution<F>, InvalidPolicy> {
     let backends = named
         .iter()
         .map(|backend| Ok((one(objects, parent, backend)?, backend.weight)));
@@ -35,11 +82,11 @@ pub(super) fn distribution(
     RouteDistribution::random_available(backends)
 }
 
-fn one(
+fn one<F: Filters>(
     objects: &Objects,
     parent: &Parent<'_>,
     named: &route::Backend,
-) -> Result<RouteBackend, InvalidPolicy> {
+) -> Result<RouteBackend<F>, InvalidPolicy> {
     if let Some(message) = invalid(objects, parent, named) {
         return failing(parent, named, message);
     }
@@ -55,7 +102,7 @@ fn one(
         )?,
     };
     Ok(RouteBackend {
-        filters: named.filters.clone(),
+        filters: named.filters.iter().filter_map(F::of).collect(),
         backend,
     })
 }
@@ -94,11 +141,11 @@ pub(in crate::source::kubernetes) fn invalid(
 }
 
 /// It keeps its weight, and what falls to it fails.
-fn failing(
+fn failing<F: Filters>(
     parent: &Parent<'_>,
     named: &route::Backend,
     message: String,
-) -> Result<RouteBackend, InvalidPolicy> {
+) -> Result<RouteBackend<F>, InvalidPolicy> {
     let (group, kind) = match &named.kind {
         BackendKind::Service => ("core", "Service"),
         BackendKind::EgressNetwork => ("policy.linkerd.io", "EgressNetwork"),
@@ -113,9 +160,8 @@ fn failing(
         Some(port) => resource.with_port(port),
         None => resource,
     });
-    let failure = InjectFailure::new(StatusCode::INTERNAL_SERVER_ERROR, &message, Ratio::ONE)?;
     Ok(RouteBackend {
-        filters: vec![Filter::InjectFailure(failure)],
+        filters: vec![F::fails(&message)?],
         backend: Arc::new(Backend {
             meta: Arc::new(meta),
             queue: Queue::default(),

@@ -2,14 +2,16 @@
 
 mod address;
 mod backend;
-mod http;
+mod connections;
 mod profile;
 mod protocol;
+mod requests;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) use self::address::policy as address;
 pub(super) use self::backend::invalid as invalid_backend;
@@ -23,8 +25,12 @@ use super::route::{Kind, ParentKind, Route};
 use super::service::{Port, Service, Transport};
 use super::target::Target;
 use crate::policy::{
-    Backend, ClientPolicy, Fidelity, HttpPolicy, InvalidPolicy, Load, Meta, Protocol, Resource,
+    Backend, ClientPolicy, Fidelity, HttpPolicy, InvalidPolicy, Load, Meta, OpaquePolicy, Protocol,
+    Resource,
 };
+
+/// How long the mesh looks at a connection before it takes it for opaque.
+const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For whom, and how.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +42,7 @@ pub(super) struct Options {
 }
 
 /// What routes are attached to, and what they inherit from.
+#[derive(Clone, Copy)]
 pub(super) struct Parent<'a> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
@@ -95,8 +102,11 @@ pub(super) fn policy(
     }
     let port = port(service, target)?;
     let says = says(service, port, options.fidelity);
-    if let Says::Opaque(error) = says {
-        return Err(*error);
+    // A client carries requests only, so that the mesh's policy for the rest is told to those who ask for the mesh's.
+    if let Says::Opaque(error) = &says
+        && (options.fidelity == Fidelity::Extended || port.transport != Transport::Tcp)
+    {
+        return Err((**error).clone());
     }
     if let (Fidelity::Extended, Some(error)) = (options.fidelity, service.settings.errors.first()) {
         return Err(error.clone());
@@ -115,9 +125,11 @@ pub(super) fn policy(
         let message = invalid.to_string();
         Error::found(kind, &service.origin, &port.path, port.at, message)
     };
-    if let Some(profile) = profile::of(objects, service, options)? {
+    let is_http = !matches!(says, Says::Opaque(_));
+    if is_http && let Some(profile) = profile::of(objects, service, options)? {
         let http = profile::policy(&parent, profile).map_err(invalid)?;
-        return finish(&parent, protocol(&says, http), options).map_err(invalid);
+        let opaque = connections::opaque(objects, &parent, &[]).map_err(invalid)?;
+        return finish(&parent, protocol(&says, http, opaque), options).map_err(invalid);
     }
     let routes = routes(objects, ParentKind::Service, &parent, options)?;
     let protocol = served(objects, &parent, &says, &routes, options)?;
@@ -137,11 +149,17 @@ fn finish(
     })
 }
 
-fn protocol(says: &Says, http: HttpPolicy) -> Protocol {
+fn protocol(says: &Says, http: HttpPolicy, opaque: OpaquePolicy) -> Protocol {
     match says {
         Says::Http1 => Protocol::Http1(http),
         Says::Http2 => Protocol::Http2(http),
-        Says::Nothing | Says::Opaque(_) => Protocol::detect(http),
+        Says::Opaque(_) => Protocol::Opaque(opaque),
+        Says::Nothing => Protocol::Detect {
+            timeout: DETECT_TIMEOUT,
+            http1: http.clone(),
+            http2: http,
+            opaque,
+        },
     }
 }
 
@@ -198,19 +216,22 @@ fn served(
         .copied()
         .filter(|route| Some(route.kind) == kind)
         .collect();
-    if let (Some(kind @ (Kind::Grpc | Kind::Tls | Kind::Tcp)), Some(first)) = (kind, served.first())
+    let invalid = |invalid: InvalidPolicy| {
+        let (origin, at) = match served.first() {
+            Some(route) => (route.origin.clone(), route.at),
+            None => Default::default(),
+        };
+        Error::found(ErrorKind::Field, &origin, "spec", at, invalid.to_string())
+    };
+    if let (Fidelity::Extended, Some(kind @ (Kind::Tls | Kind::Tcp)), Some(first)) =
+        (options.fidelity, kind, served.first())
     {
         let what = match kind {
-            Kind::Grpc => "GRPCRoutes are served, which are not read yet",
-            Kind::Tls => {
-                "TLSRoutes are served: the mesh forwards TLS by its server name, without any HTTP policy"
-            }
-            Kind::Http | Kind::Tcp => {
-                "TCPRoutes are served: the mesh forwards TCP, without any HTTP policy"
-            }
+            Kind::Tls => "TLS by its server name",
+            _ => "TCP",
         };
         let message = format!(
-            "for {}.{}:{} {what}",
+            "decides that {}.{}:{} is no HTTP: the mesh forwards {what}, without any HTTP policy",
             parent.name, parent.namespace, parent.port
         );
         return Err(Error::found(
@@ -221,14 +242,30 @@ fn served(
             message,
         ));
     }
-    let http = http::policy(objects, parent, &served, options).map_err(|invalid| {
-        let (origin, at) = match served.first() {
-            Some(route) => (route.origin.clone(), route.at),
-            None => Default::default(),
-        };
-        Error::found(ErrorKind::Field, &origin, "spec", at, invalid.to_string())
-    })?;
-    Ok(protocol(says, http))
+    // What is explicitly no HTTP has no failures to weigh.
+    let plain = Parent {
+        load: Load::default(),
+        ..*parent
+    };
+    match kind {
+        _ if matches!(says, Says::Opaque(_)) => connections::opaque(objects, &plain, &served)
+            .map(Protocol::Opaque)
+            .map_err(invalid),
+        Some(Kind::Grpc) => requests::grpc(objects, parent, &served, options)
+            .map(Protocol::Grpc)
+            .map_err(invalid),
+        Some(Kind::Tls) => connections::tls(objects, &plain, &served)
+            .map(Protocol::Tls)
+            .map_err(invalid),
+        Some(Kind::Tcp) => connections::opaque(objects, &plain, &served)
+            .map(Protocol::Opaque)
+            .map_err(invalid),
+        Some(Kind::Http) | None => {
+            let http = requests::http(objects, parent, &served, options).map_err(invalid)?;
+            let opaque = connections::opaque(objects, parent, &[]).map_err(invalid)?;
+            Ok(protocol(says, http, opaque))
+        }
+    }
 }
 
 /// The port that a target names.

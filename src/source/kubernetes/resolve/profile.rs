@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use super::{Options, Parent, backend, http};
+use super::{Options, Parent, backend, requests};
 use crate::policy::{
-    Fidelity, HttpPolicy, InvalidPolicy, Meta, Resource, Retry, Route, RouteBackend,
+    Fidelity, HttpPolicy, InvalidPolicy, Meta, MethodKind, Resource, Retry, Route, RouteBackend,
     RouteDistribution, RouteParams, RoutePolicy, Rule, Timeouts,
 };
 use crate::source::kubernetes::profile::{Profile, ProfileRoute};
@@ -23,7 +23,7 @@ pub(super) fn policy(parent: &Parent<'_>, profile: &Profile) -> Result<HttpPolic
             rules,
         });
     }
-    routes.push(http::everything(rule(parent, profile, None)?));
+    routes.push(requests::everything(rule(parent, profile, None)?));
     Ok(HttpPolicy {
         routes,
         failure_accrual: None,
@@ -72,6 +72,7 @@ fn rule(
                 _ => None,
             },
             allow_l5d_request_headers: false,
+            kind: MethodKind::Auto,
         };
     }
     Ok(policy)

@@ -2,16 +2,20 @@ use std::time::Duration;
 
 use super::filter::Read;
 use super::{Backend, Group, Kind, backend, filter, keep, matches, note};
-use crate::policy::{Difference, ExponentialBackoff, Filter, MatchRequest, Ratio, Retry};
+use crate::policy::{Difference, ExponentialBackoff, Filter, MatchRequest, MatchRpc, Ratio, Retry};
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
 use crate::source::kubernetes::error::Error;
 use crate::source::kubernetes::field::Field;
 use crate::source::kubernetes::{duration, grammar};
 
-/// A rule of an HTTPRoute.
+/// A rule of a route of any kind. What a kind does not have is at its default.
 #[derive(Clone, Debug, Default)]
 pub(in crate::source::kubernetes) struct Rule {
     pub(in crate::source::kubernetes) matches: Vec<MatchRequest>,
+    /// Of a GRPCRoute, in place of the matches.
+    pub(in crate::source::kubernetes) rpcs: Vec<MatchRpc>,
+    /// Whether all of its matches had to be left out.
+    pub(in crate::source::kubernetes) never: bool,
     pub(in crate::source::kubernetes) filters: Vec<Filter>,
     pub(in crate::source::kubernetes) backends: Vec<Backend>,
     /// `timeouts.request`, as the mesh reads it.
@@ -99,6 +103,7 @@ fn one(rule: &Field<'_>, group: Group, diagnostics: &mut Vec<Diagnostic>) -> Res
         retry,
         path: rule.path.clone(),
         line: rule.at().line,
+        ..Rule::default()
     })
 }
 

@@ -1,7 +1,9 @@
 //! Routes of every kind, read. What they come to for one target is [`resolve`](super::resolve)'s.
 
 mod backend;
+mod connection;
 mod filter;
+mod grpc;
 mod http;
 mod matches;
 mod parent;
@@ -49,7 +51,6 @@ pub(super) struct Route {
     created: Option<String>,
     pub(super) parents: Vec<Parent>,
     pub(super) hosts: Vec<MatchHost>,
-    /// Of HTTP; what is in the others decides nothing yet.
     pub(super) rules: Vec<Rule>,
     pub(super) settings: RouteSettings,
     /// Why the mesh does not apply it at all, in the order of the text.
@@ -113,7 +114,7 @@ impl Route {
         let mut hosts = Vec::new();
         let mut rules = Vec::new();
         if let Some(spec) = &spec {
-            if matches!(kind, Kind::Http | Kind::Grpc) {
+            if kind != Kind::Tcp {
                 hosts = keep(hostnames(spec), &mut errors);
             }
             match kind {
@@ -124,7 +125,16 @@ impl Route {
                     );
                     rules = http::rules(spec, group, &mut errors, diagnostics);
                 }
-                Kind::Grpc | Kind::Tls | Kind::Tcp => {}
+                Kind::Grpc => {
+                    spec.known(
+                        &["parentRefs", "hostnames", "rules", "useDefaultGateways"],
+                        diagnostics,
+                    );
+                    rules = grpc::rules(spec, &mut errors, diagnostics);
+                }
+                Kind::Tls | Kind::Tcp => {
+                    rules = connection::rules(spec, kind, &mut errors, diagnostics);
+                }
             }
         }
         errors.sort_by_key(|error| (error.line(), error.column()));

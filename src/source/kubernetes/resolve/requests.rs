@@ -1,44 +1,137 @@
+//! The routes of HTTP and of gRPC.
+
 use std::sync::Arc;
 
 use http::StatusCode;
 
+use super::backend::Filters;
 use super::{Options, Parent, backend};
 use crate::policy::{
-    Budget, FailureAccrual, Fidelity, Filter, HttpPolicy, InjectFailure, InvalidPolicy, MatchPath,
-    MatchRequest, Meta, Ratio, Resource, Retry, RetryBuilder, Route, RouteBackend,
-    RouteDistribution, RouteParams, RoutePolicy, Rule, Timeouts,
+    Budget, Codes, FailureAccrual, Fidelity, Filter, GrpcFilter, GrpcPolicy, HttpPolicy,
+    InjectFailure, InjectGrpcFailure, InvalidPolicy, MatchPath, MatchRequest, MatchRpc, Meta,
+    MethodKind, Ratio, Resource, Retry, RetryBuilder, Route, RouteBackend, RouteDistribution,
+    RouteParams, RoutePolicy, Rule, Timeouts,
 };
 use crate::source::kubernetes::annotations::Settings;
 use crate::source::kubernetes::objects::Objects;
 use crate::source::kubernetes::route;
 
+/// HTTP or gRPC: what their routes do not have in common.
+trait Speech {
+    type Match;
+    type Filter: Filters;
+    /// The default routes of an EgressNetwork: allow, deny.
+    const EGRESS: [&'static str; 2];
+
+    fn matches(rule: &route::Rule) -> Vec<Self::Match>;
+    /// For everything.
+    fn any() -> Vec<Self::Match>;
+    /// The parent's.
+    fn retry(settings: &Settings) -> Option<&Retry>;
+    fn forbidden() -> Result<Self::Filter, InvalidPolicy>;
+}
+
+struct Http;
+struct Grpc;
+
+const FORBIDDEN: &str = "traffic not allowed";
+
+impl Speech for Http {
+    type Match = MatchRequest;
+    type Filter = Filter;
+    const EGRESS: [&'static str; 2] = ["http-egress-allow", "http-egress-deny"];
+
+    fn matches(rule: &route::Rule) -> Vec<MatchRequest> {
+        rule.matches.clone()
+    }
+
+    fn any() -> Vec<MatchRequest> {
+        vec![MatchRequest {
+            path: Some(MatchPath::Prefix("/".to_owned())),
+            ..MatchRequest::default()
+        }]
+    }
+
+    fn retry(settings: &Settings) -> Option<&Retry> {
+        settings.retry.as_ref()
+    }
+
+    fn forbidden() -> Result<Filter, InvalidPolicy> {
+        let status = StatusCode::FORBIDDEN;
+        InjectFailure::new(status, FORBIDDEN, Ratio::ONE).map(Filter::InjectFailure)
+    }
+}
+
+impl Speech for Grpc {
+    type Match = MatchRpc;
+    type Filter = GrpcFilter;
+    const EGRESS: [&'static str; 2] = ["grpc-egress-allow", "grpc-egress-deny"];
+
+    fn matches(rule: &route::Rule) -> Vec<MatchRpc> {
+        rule.rpcs.clone()
+    }
+
+    fn any() -> Vec<MatchRpc> {
+        Vec::new()
+    }
+
+    fn retry(settings: &Settings) -> Option<&Retry> {
+        settings.grpc_retry.as_ref()
+    }
+
+    fn forbidden() -> Result<GrpcFilter, InvalidPolicy> {
+        let code = Codes::PERMISSION_DENIED;
+        InjectGrpcFailure::new(code, FORBIDDEN, Ratio::ONE).map(GrpcFilter::InjectFailure)
+    }
+}
+
 /// The HTTP routes of a parent in order, or its default route.
-pub(super) fn policy(
+pub(super) fn http(
     objects: &Objects,
     parent: &Parent<'_>,
     routes: &[&route::Route],
     options: &Options,
 ) -> Result<HttpPolicy, InvalidPolicy> {
-    let mut policy = HttpPolicy {
-        routes: Vec::new(),
+    let mut converted = self::routes::<Http>(objects, parent, routes, options)?;
+    if routes.is_empty() && parent.egress_allows.is_none() {
+        converted.push(default_route::<Http>("http", parent, objects, options)?);
+    }
+    Ok(HttpPolicy {
+        routes: converted,
         failure_accrual: accrual(parent.settings, options),
-    };
+    })
+}
+
+/// The gRPC routes of a parent in order. A Service has no default beside them.
+pub(super) fn grpc(
+    objects: &Objects,
+    parent: &Parent<'_>,
+    routes: &[&route::Route],
+    options: &Options,
+) -> Result<GrpcPolicy, InvalidPolicy> {
+    Ok(GrpcPolicy {
+        routes: self::routes::<Grpc>(objects, parent, routes, options)?,
+        failure_accrual: accrual(parent.settings, options),
+    })
+}
+
+type Routes<S> = Vec<Route<<S as Speech>::Match, <S as Speech>::Filter>>;
+
+fn routes<S: Speech>(
+    objects: &Objects,
+    parent: &Parent<'_>,
+    routes: &[&route::Route],
+    options: &Options,
+) -> Result<Routes<S>, InvalidPolicy> {
+    let mut converted = Vec::new();
     for route in routes {
-        policy
-            .routes
-            .push(self::route(objects, parent, route, options)?);
+        converted.push(self::route::<S>(objects, parent, route, options)?);
     }
-    match parent.egress_allows {
-        // An EgressNetwork's default stands behind its routes, a Service's in place of them.
-        Some(allow) => policy.routes.push(egress_default(parent, allow, options)?),
-        None if routes.is_empty() => {
-            policy
-                .routes
-                .push(default_route("http", parent, objects, options)?);
-        }
-        None => {}
+    // An EgressNetwork's default stands behind its routes, a Service's in place of them.
+    if let Some(allow) = parent.egress_allows {
+        converted.push(egress_default::<S>(parent, allow, options)?);
     }
-    Ok(policy)
+    Ok(converted)
 }
 
 fn accrual(settings: &Settings, options: &Options) -> Option<FailureAccrual> {
@@ -50,12 +143,12 @@ fn accrual(settings: &Settings, options: &Options) -> Option<FailureAccrual> {
     })
 }
 
-fn route(
+fn route<S: Speech>(
     objects: &Objects,
     parent: &Parent<'_>,
     route: &route::Route,
     options: &Options,
-) -> Result<Route, InvalidPolicy> {
+) -> Result<Route<S::Match, S::Filter>, InvalidPolicy> {
     let resource = Resource::new(
         route.group.name(),
         route.kind.name(),
@@ -64,13 +157,13 @@ fn route(
     )?;
     let meta = Arc::new(Meta::Resource(resource));
     let mut rules = Vec::new();
-    for rule in &route.rules {
+    for rule in route.rules.iter().filter(|rule| !rule.never) {
         let distribution = backend::distribution(objects, parent, &rule.backends)?;
         let mut policy = RoutePolicy::new(Arc::clone(&meta), distribution);
-        policy.filters.clone_from(&rule.filters);
-        policy.params = params(objects, parent, route, rule, options)?;
+        policy.filters = rule.filters.iter().filter_map(S::Filter::of).collect();
+        policy.params = params::<S>(objects, parent, route, rule, options)?;
         rules.push(Rule {
-            matches: rule.matches.clone(),
+            matches: S::matches(rule),
             policy,
         });
     }
@@ -80,7 +173,7 @@ fn route(
     })
 }
 
-fn params(
+fn params<S: Speech>(
     objects: &Objects,
     parent: &Parent<'_>,
     route: &route::Route,
@@ -103,7 +196,7 @@ fn params(
         // Difference::GatewayRetry.
         retry = retry.or_else(|| rule.retry.clone());
     }
-    let mut retry = retry.or_else(|| parent.settings.retry.clone());
+    let mut retry = retry.or_else(|| S::retry(parent.settings).cloned());
     if options.fidelity == Fidelity::Extended {
         // Difference::BackendRequest.
         if let Some(limit) = rule.backend_request {
@@ -121,6 +214,7 @@ fn params(
         timeouts,
         retry,
         allow_l5d_request_headers: options.allow_l5d_request_headers,
+        kind: MethodKind::Auto,
     })
 }
 
@@ -154,18 +248,21 @@ fn pay(retry: Option<Retry>, budget: Option<Budget>) -> Result<Option<Retry>, In
 }
 
 /// The route of a parent that has none of its own.
-pub(super) fn default_route(
+fn default_route<S: Speech>(
     name: &str,
     parent: &Parent<'_>,
     objects: &Objects,
     options: &Options,
-) -> Result<Route, InvalidPolicy> {
-    let backend = RouteBackend::from(parent.backend()?);
+) -> Result<Route<S::Match, S::Filter>, InvalidPolicy> {
+    let backend = RouteBackend {
+        filters: Vec::new(),
+        backend: parent.backend()?,
+    };
     let mut policy = RoutePolicy::new(
         Meta::default_named(name),
         RouteDistribution::first_available([backend])?,
     );
-    let mut retry = parent.settings.retry.clone();
+    let mut retry = S::retry(parent.settings).cloned();
     if options.fidelity == Fidelity::Extended {
         retry = pay(retry, budget(objects, parent, None))?;
     }
@@ -174,27 +271,28 @@ pub(super) fn default_route(
         retry,
         // Never on default routes.
         allow_l5d_request_headers: false,
+        kind: MethodKind::Auto,
     };
-    Ok(everything(policy))
+    Ok(Route {
+        hosts: Vec::new(),
+        rules: vec![Rule {
+            matches: S::any(),
+            policy,
+        }],
+    })
 }
 
-fn egress_default(
+fn egress_default<S: Speech>(
     parent: &Parent<'_>,
     allow: bool,
     options: &Options,
-) -> Result<Route, InvalidPolicy> {
-    let name = if allow {
-        "http-egress-allow"
-    } else {
-        "http-egress-deny"
-    };
-    let mut route = default_route(name, parent, &Objects::default(), options)?;
+) -> Result<Route<S::Match, S::Filter>, InvalidPolicy> {
+    let [allowed, denied] = S::EGRESS;
+    let name = if allow { allowed } else { denied };
+    let mut route = default_route::<S>(name, parent, &Objects::default(), options)?;
     if !allow {
-        let failure = InjectFailure::new(StatusCode::FORBIDDEN, "traffic not allowed", Ratio::ONE)?;
         for rule in &mut route.rules {
-            rule.policy
-                .filters
-                .push(Filter::InjectFailure(failure.clone()));
+            rule.policy.filters.push(S::forbidden()?);
         }
     }
     Ok(route)
@@ -202,14 +300,10 @@ fn egress_default(
 
 /// One rule, for every path.
 pub(super) fn everything(policy: RoutePolicy) -> Route {
-    let any = MatchRequest {
-        path: Some(MatchPath::Prefix("/".to_owned())),
-        ..MatchRequest::default()
-    };
     Route {
         hosts: Vec::new(),
         rules: vec![Rule {
-            matches: vec![any],
+            matches: Http::any(),
             policy,
         }],
     }
