@@ -11,10 +11,12 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 mod outgoing;
+mod replay;
 mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use self::replay::{Replay, ReplayError};
 pub(crate) use self::tail::Tail;
 
 use self::outgoing::Outgoing;
