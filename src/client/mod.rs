@@ -4,6 +4,7 @@ mod attempt;
 mod backends;
 mod builder;
 mod future;
+mod hold;
 mod options;
 mod overrides;
 mod plan;

@@ -33,6 +33,7 @@ mod retry;
 mod route;
 #[cfg(test)]
 mod tests;
+mod trailers;
 
 pub use self::accrual::{
     AccrualExtensions, ConsecutiveFailures, Ejection, FailureAccrual, Unified,
@@ -57,3 +58,4 @@ pub(crate) use self::route::Spread;
 pub use self::route::{
     Route, RouteBackend, RouteDistribution, RouteParams, RoutePolicy, Rule, Timeouts,
 };
+pub use self::trailers::{MethodKind, Trailers};
