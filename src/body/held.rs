@@ -34,7 +34,7 @@ pub(crate) enum Arrived<'a> {
     Trailers(&'a HeaderMap),
     /// Nothing more comes.
     Ended,
-    Broke(&'a BoxError),
+    Broke,
 }
 
 /// A response's rest that was not waited for.
@@ -92,7 +92,7 @@ impl Held {
             }
         }
         Poll::Ready(match &self.rest {
-            Rest::Broke(Some(error)) => Arrived::Broke(error),
+            Rest::Broke(Some(_)) => Arrived::Broke,
             _ => Arrived::Ended,
         })
     }

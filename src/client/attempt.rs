@@ -173,6 +173,10 @@ impl Answered {
         self.let_go_at = Some(after(now, KEPT_WAIT));
     }
 
+    pub(super) fn is_kept_open(&self) -> bool {
+        self.let_go_at.is_some()
+    }
+
     /// Reads what there is of a body that is kept. Returns until when there may be more to read, if there may.
     pub(super) fn poll_kept(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Instant> {
         let (until, held) = (self.let_go_at?, self.held.as_mut()?);
@@ -209,10 +213,6 @@ impl Template {
     }
 
     /// None once the request was given away.
-    pub(super) fn parts(&self) -> Option<&Parts> {
-        self.parts.as_ref()
-    }
-
     pub(super) fn parts_mut(&mut self) -> Option<&mut Parts> {
         self.parts.as_mut()
     }

@@ -126,7 +126,9 @@ impl Messages {
                 self.left = self.length;
             }
             if self.head == Self::HEAD {
-                let step = data.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+                let step = data
+                    .len()
+                    .min(usize::try_from(self.left).unwrap_or(usize::MAX));
                 data = &data[step..];
                 self.left -= u32::try_from(step).unwrap_or(self.left);
                 if self.left > 0 {

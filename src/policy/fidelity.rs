@@ -19,6 +19,7 @@ use std::fmt;
 /// | `grpc-codes` | PERMISSION_DENIED counts against the endpoint | PERMISSION_DENIED says nothing against the endpoint |
 /// | `grpc-missing-status` | a missing or unreadable status, a page that is not gRPC and a truncated stream are successes | they are failures; a stream that its caller drops before the end is neutral |
 /// | `grpc-timeout` | grpc-timeout is passed on and otherwise ignored | it is a deadline if it is shorter than the policy's, and what remains is written on each attempt |
+/// | `held-trailers` | where responses are retried, each waits for its first frame, however long; trailers that are not there with it are not looked at | where gRPC codes are retried, a response is held back for its trailers as its method is, and for a few milliseconds where that is not known |
 /// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
 /// | `outage-probes` | each waits out its own backoff, however long it has grown | they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once |
 /// | `early-refusal` | a request waits until fail-fast, whenever the next probe is due | a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next |
@@ -61,6 +62,8 @@ pub enum Difference {
     GrpcMissingStatus,
     /// Whether a request's `grpc-timeout` is a deadline.
     GrpcTimeout,
+    /// How long a gRPC response is held back for the code in its trailers.
+    HeldTrailers,
     /// Whether the idle timeout covers the wait for a response head.
     IdleHead,
     /// How endpoints are probed when all of them are ejected.
@@ -73,7 +76,7 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
@@ -87,6 +90,7 @@ impl Difference {
         Self::GrpcCodes,
         Self::GrpcMissingStatus,
         Self::GrpcTimeout,
+        Self::HeldTrailers,
         Self::IdleHead,
         Self::OutageProbes,
         Self::EarlyRefusal,
@@ -108,6 +112,7 @@ impl Difference {
             Self::GrpcCodes => "grpc-codes",
             Self::GrpcMissingStatus => "grpc-missing-status",
             Self::GrpcTimeout => "grpc-timeout",
+            Self::HeldTrailers => "held-trailers",
             Self::IdleHead => "idle-head",
             Self::OutageProbes => "outage-probes",
             Self::EarlyRefusal => "early-refusal",
@@ -138,6 +143,9 @@ impl Difference {
                 "a missing or unreadable status, a page that is not gRPC and a truncated stream are successes"
             }
             Self::GrpcTimeout => "grpc-timeout is passed on and otherwise ignored",
+            Self::HeldTrailers => {
+                "where responses are retried, each waits for its first frame, however long; trailers that are not there with it are not looked at"
+            }
             Self::IdleHead => {
                 "a request without a body that waits for its response head is never idle"
             }
@@ -171,6 +179,9 @@ impl Difference {
             }
             Self::GrpcTimeout => {
                 "it is a deadline if it is shorter than the policy's, and what remains is written on each attempt"
+            }
+            Self::HeldTrailers => {
+                "where gRPC codes are retried, a response is held back for its trailers as its method is, and for a few milliseconds where that is not known"
             }
             Self::IdleHead => "the wait for a response head is idle time, too",
             Self::OutageProbes => {
