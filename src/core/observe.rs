@@ -185,6 +185,8 @@ pub enum NotRetried {
     Unsafe,
     /// No endpoint can take it.
     NoEndpoint,
+    /// The endpoint asks to be left alone, for good or for longer than a request should wait.
+    Pushback,
 }
 
 /// Somebody who wants to know. Called in line: it should be quick, and must not call the client.

@@ -114,6 +114,17 @@ impl Codes {
         self.0 & (1 << code) != 0
     }
 
+    /// Those of either set.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// In ascending order.
     pub fn iter(self) -> impl Iterator<Item = u16> {
         (0..=16).filter(move |code| self.0 & (1 << code) != 0)

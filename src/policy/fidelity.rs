@@ -10,9 +10,11 @@ use std::fmt;
 /// | `backend-queue` | the policy's queue is ignored; 10000 requests may wait 3 s | each backend's own queue is used |
 /// | `ejection-floor` | min_ready_endpoints is ignored | an ejection below min_ready_endpoints is refused |
 /// | `forward-breaker` | failure accrual is ignored for a forward address | a forward address has a breaker like any endpoint |
-/// | `unsafe-repeat` | any method is repeated after a broken connection, where 502 is retried | after a broken connection only idempotent methods, and requests marked safe to repeat, are sent again |
+/// | `unsafe-repeat` | any method is repeated after a try that timed out, and after a broken connection where 502 is retried | what has an unknown outcome is sent again only if that is harmless: idempotent methods, an Idempotency-Key, gRPC, requests marked safe to repeat |
 /// | `avoid-tried` | a retry may go to the endpoint that just failed | a retry prefers endpoints this request has not been sent to |
-/// | `connect-retry` | a failed connection is tried again where the 502 or 504 it becomes is retried | a request that never left is tried again on every route that retries |
+/// | `connect-retry` | a failed connection is tried again where the 502 or 504 it becomes is retried | a request that never left is tried again on every route that retries, once without counting |
+/// | `retry-hints` | Retry-After and grpc-retry-pushback-ms do not matter to retries | they are waited for; a request that is asked to stay away, or to wait more than a minute, is not sent again |
+/// | `previous-attempts` | grpc-previous-rpc-attempts is not sent | it is sent with every gRPC attempt after the first |
 /// | `invalid-annotation` | its whole family (breaker, load, retries, timeouts) is as if it were not there | the Service does not resolve; the error names the place |
 /// | `grpc-codes` | PERMISSION_DENIED counts against the endpoint | PERMISSION_DENIED says nothing against the endpoint |
 /// | `grpc-missing-status` | a missing or unreadable status, a page that is not gRPC and a truncated stream are successes | they are failures; a stream that its caller drops before the end is neutral |
@@ -47,6 +49,10 @@ pub enum Difference {
     AvoidTried,
     /// Whether a request that never left is tried again on a route that retries.
     ConnectRetry,
+    /// Whether what an endpoint asks of retries is heard.
+    RetryHints,
+    /// Whether gRPC servers are told how often they were asked.
+    PreviousAttempts,
     /// What becomes of an annotation whose value is not valid.
     InvalidAnnotation,
     /// Which gRPC codes are failures of the endpoint.
@@ -67,7 +73,7 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
@@ -75,6 +81,8 @@ impl Difference {
         Self::UnsafeRepeat,
         Self::AvoidTried,
         Self::ConnectRetry,
+        Self::RetryHints,
+        Self::PreviousAttempts,
         Self::InvalidAnnotation,
         Self::GrpcCodes,
         Self::GrpcMissingStatus,
@@ -94,6 +102,8 @@ impl Difference {
             Self::UnsafeRepeat => "unsafe-repeat",
             Self::AvoidTried => "avoid-tried",
             Self::ConnectRetry => "connect-retry",
+            Self::RetryHints => "retry-hints",
+            Self::PreviousAttempts => "previous-attempts",
             Self::InvalidAnnotation => "invalid-annotation",
             Self::GrpcCodes => "grpc-codes",
             Self::GrpcMissingStatus => "grpc-missing-status",
@@ -112,12 +122,14 @@ impl Difference {
             Self::EjectionFloor => "min_ready_endpoints is ignored",
             Self::ForwardBreaker => "failure accrual is ignored for a forward address",
             Self::UnsafeRepeat => {
-                "any method is repeated after a broken connection, where 502 is retried"
+                "any method is repeated after a try that timed out, and after a broken connection where 502 is retried"
             }
             Self::AvoidTried => "a retry may go to the endpoint that just failed",
             Self::ConnectRetry => {
                 "a failed connection is tried again where the 502 or 504 it becomes is retried"
             }
+            Self::RetryHints => "Retry-After and grpc-retry-pushback-ms do not matter to retries",
+            Self::PreviousAttempts => "grpc-previous-rpc-attempts is not sent",
             Self::InvalidAnnotation => {
                 "its whole family (breaker, load, retries, timeouts) is as if it were not there"
             }
@@ -142,12 +154,16 @@ impl Difference {
             Self::EjectionFloor => "an ejection below min_ready_endpoints is refused",
             Self::ForwardBreaker => "a forward address has a breaker like any endpoint",
             Self::UnsafeRepeat => {
-                "after a broken connection only idempotent methods, and requests marked safe to repeat, are sent again"
+                "what has an unknown outcome is sent again only if that is harmless: idempotent methods, an Idempotency-Key, gRPC, requests marked safe to repeat"
             }
             Self::AvoidTried => "a retry prefers endpoints this request has not been sent to",
             Self::ConnectRetry => {
-                "a request that never left is tried again on every route that retries"
+                "a request that never left is tried again on every route that retries, once without counting"
             }
+            Self::RetryHints => {
+                "they are waited for; a request that is asked to stay away, or to wait more than a minute, is not sent again"
+            }
+            Self::PreviousAttempts => "it is sent with every gRPC attempt after the first",
             Self::InvalidAnnotation => "the Service does not resolve; the error names the place",
             Self::GrpcCodes => "PERMISSION_DENIED says nothing against the endpoint",
             Self::GrpcMissingStatus => {

@@ -21,6 +21,7 @@
 mod accrual;
 mod backend;
 mod backoff;
+mod budget;
 mod client_policy;
 mod failures;
 mod fidelity;
@@ -41,6 +42,7 @@ pub use self::backend::{
     Backend, BackendDispatcher, EndpointDiscovery, Load, PeakEwma, PenaltyPeakEwma, Queue,
 };
 pub use self::backoff::ExponentialBackoff;
+pub use self::budget::{Budget, EarnedBy};
 pub use self::client_policy::{ClientPolicy, ClientPolicyBuilder, HttpPolicy, Protocol};
 pub use self::failures::{Codes, Failures};
 pub use self::fidelity::{Difference, Fidelity};
@@ -52,7 +54,7 @@ pub use self::matches::{
 };
 pub use self::meta::{Meta, Resource};
 pub use self::ratio::Ratio;
-pub use self::retry::{Budget, Retry, RetryBuilder, StatusRanges};
+pub use self::retry::{Retry, RetryBuilder, StatusRanges};
 pub(crate) use self::route::Spread;
 pub use self::route::{
     Route, RouteBackend, RouteDistribution, RouteParams, RoutePolicy, Rule, Timeouts,

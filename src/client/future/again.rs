@@ -20,7 +20,7 @@ use crate::core::observe::{Decision, NotRetried};
 use crate::core::time::after;
 use crate::error::{Error, ErrorKind};
 use crate::policy::Fidelity;
-use crate::retry::{self, Attempted, Judgement};
+use crate::retry::{self, Again, Attempted, Judgement, Rules, Wait};
 use crate::route::filter_response;
 use crate::verdict::grpc::{GRPC_STATUS, is_grpc};
 
@@ -29,7 +29,15 @@ use crate::verdict::grpc::{GRPC_STATUS, is_grpc};
 impl Walk {
     pub(super) fn judge(&self, plan: &Plan, attempted: Attempted<'_>) -> Judgement {
         match &self.retry {
-            Some(retry) => retry::judge(&retry.retry, plan.fidelity, self.repeatable, attempted),
+            Some(retry) => {
+                let rules = Rules {
+                    retry: &retry.retry,
+                    fidelity: plan.fidelity,
+                    repeatable: self.repeatable,
+                    grpc: self.grpc,
+                };
+                retry::judge(&rules, attempted)
+            }
             None => Judgement::Final,
         }
     }
@@ -40,6 +48,7 @@ impl Walk {
         plan: &Plan,
         endpoint: SocketAddr,
         prior: Prior,
+        again: Again,
         now: Instant,
     ) -> Next {
         // Difference::AvoidTried.
@@ -50,7 +59,11 @@ impl Walk {
         let Some(retry) = self.retry.clone() else {
             return self.stand(now, NotRetried::Limit);
         };
-        if self.attempts > u32::from(self.max_retries(&retry.retry)) {
+        let limit = u32::from(self.max_retries(&retry.retry));
+        // What reached nobody does not count, once. Difference::ConnectRetry.
+        let free = again.untouched && !self.untouched && limit > 0;
+        let free = free && plan.fidelity != Fidelity::Mesh;
+        if self.counted() > limit && !free {
             return self.stand(now, NotRetried::Limit);
         }
         if self.template.parts().is_none() {
@@ -63,9 +76,14 @@ impl Walk {
             Purpose::RetryBackoff,
             self.attempts.into(),
         );
-        let wait = retry.retry.backoff().map_or(Duration::ZERO, |backoff| {
-            backoff::delay(&backoff, self.attempts - 1, word)
-        });
+        let backoff = retry.retry.backoff();
+        let backoff = backoff.map(|backoff| backoff::delay(&backoff, self.attempts - 1, word));
+        let backoff = backoff.unwrap_or(Duration::ZERO);
+        let wait = match again.wait {
+            Wait::Backoff => backoff,
+            Wait::AtLeast(asked) => backoff.max(asked),
+            Wait::Exactly(asked) => asked,
+        };
         let until = after(now, wait);
         if self.deadline.is_some_and(|deadline| until >= deadline) {
             return self.stand(now, NotRetried::Deadline);
@@ -75,6 +93,11 @@ impl Walk {
                 return self.stand(now, NotRetried::Budget);
             };
             self.token = Some(token);
+        }
+        self.untouched |= free;
+        // The answer is kept in case there is no endpoint for another try; it is no load meanwhile.
+        if let Some(Prior::Response(answered)) = &mut self.prior {
+            answered.ticket.let_go();
         }
         let (number, attempts) = (self.number, self.attempts);
         self.tell(now, || Decision::Retried {
@@ -116,6 +139,11 @@ impl Walk {
             return self.stand(Instant::now(), why);
         }
         self.fail(kind)
+    }
+
+    // Attempts so far that the limit counts.
+    pub(super) fn counted(&self) -> u32 {
+        self.attempts - u32::from(self.untouched)
     }
 
     // What a success of this request pays into.

@@ -65,6 +65,8 @@ struct Walk {
     started: Instant,
     deadline: Option<Instant>,
     attempts: u32,
+    // Whether one of them reached nobody and does not count.
+    untouched: bool,
     // Of the attempt that was sent.
     limits: Limits,
     // Counts picks, so that each draws anew.
@@ -144,7 +146,8 @@ impl ResponseFuture {
         let timeout = options.timeout.map(|timeout| after(now, timeout));
         let version = request.version();
         let grpc = is_grpc(request.headers());
-        let repeatable = options.safe_to_repeat || retry::is_idempotent(request.method());
+        let idempotent = retry::is_idempotent(request.method(), request.headers());
+        let repeatable = options.safe_to_repeat || idempotent || grpc;
         Self {
             walk: Walk {
                 shared,
@@ -162,6 +165,7 @@ impl ResponseFuture {
                 number,
                 started: now,
                 attempts: 0,
+                untouched: false,
                 limits: Limits::default(),
                 round: 0,
                 waited: Duration::ZERO,
@@ -279,8 +283,10 @@ impl Walk {
 
     // Whether the request that is about to be sent may be needed once more.
     fn may_keep(&self, retry: &Retry) -> bool {
-        self.attempts <= u32::from(self.max_retries(retry))
-            && self.template.is_replayable(retry.max_request_bytes())
+        let limit = u32::from(self.max_retries(retry));
+        // One that reaches nobody does not count, once.
+        let free = u32::from(limit > 0 && !self.untouched);
+        self.counted() <= limit + free && self.template.is_replayable(retry.max_request_bytes())
     }
 
     fn max_retries(&self, retry: &Retry) -> u16 {
