@@ -66,7 +66,7 @@ proptest! {
         events in proptest::collection::vec((0u64..500, 0u32..20, 0u32..20), 1..100),
     ) {
         let start = Instant::now();
-        let policy = Budget { ratio: Ratio::parts_per_million(ppm).unwrap(), min_per_sec: floor };
+        let policy = Budget::new(Ratio::parts_per_million(ppm).unwrap()).min_per_sec(floor);
         let budget = RetryBudget::new(policy, start);
         let bank = u128::from(2 * floor).max(u128::from(START)) * 1_000_000_000;
         let mut now = start;

@@ -165,7 +165,7 @@ fn model(case: &Case) -> &'static str {
                     (Some("2"), _) => case.on_2,
                     (Some("0"), _) => false,
                     (Some(_), _) => !case.mesh && case.on_2,
-                    (None, 200) => false,
+                    (None, 200 | 404) => false,
                     (None, 502) => !case.mesh && case.on_14,
                     (None, _) => !case.mesh && case.on_2,
                 }
