@@ -72,10 +72,7 @@ impl Held {
 
     /// Reads on.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Arrived<'_>> {
-        loop {
-            let Rest::Open(body) = &mut self.rest else {
-                break;
-            };
+        while let Rest::Open(body) = &mut self.rest {
             match std::task::ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     let data = frame.data_ref().map(Bytes::len);
