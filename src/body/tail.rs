@@ -77,7 +77,7 @@ impl Tail {
         let trailers = last.and_then(Frame::trailers_ref);
         let outcome = self.ticket.end_in_place(trailers);
         if let (Verdict::Success, Some(budget)) = (outcome.verdict, &self.budget) {
-            budget.deposit();
+            budget.success(Instant::now());
         }
     }
 

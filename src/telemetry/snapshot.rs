@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::breaker::Gate;
-use crate::budget::RetryBudget;
+use crate::budget::{BudgetSnapshot, RetryBudget};
 use crate::client::BackendState;
 use crate::endpoint::{Cell, Endpoint};
 
@@ -17,8 +17,8 @@ pub struct Snapshot {
     pub in_flight: usize,
     /// The backends, in the order in which the policy names them.
     pub backends: Vec<BackendSnapshot>,
-    /// What each retry budget holds, in thousandths of an attempt.
-    pub budgets_milli: Vec<u64>,
+    /// The retry budgets, in the order in which the policy's routes name them.
+    pub budgets: Vec<BudgetSnapshot>,
 }
 
 /// A backend at one moment.
@@ -59,7 +59,7 @@ impl Snapshot {
         let mut snapshot = Self {
             in_flight,
             backends: Vec::new(),
-            budgets_milli: Vec::new(),
+            budgets: Vec::new(),
         };
         let mut seen: Vec<&Arc<BackendState>> = Vec::new();
         for state in backends {
@@ -72,7 +72,7 @@ impl Snapshot {
         for budget in budgets {
             if !seen.iter().any(|known| known.is_same(budget)) {
                 seen.push(budget);
-                snapshot.budgets_milli.push(budget.balance_milli(now));
+                snapshot.budgets.push(budget.snapshot(now));
             }
         }
         snapshot
@@ -87,9 +87,8 @@ impl Snapshot {
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in flight", self.in_flight)?;
-        for milli in &self.budgets_milli {
-            let (whole, part) = (milli / 1000, milli % 1000);
-            write!(f, ", {whole}.{part:03} retries in the bank")?;
+        for budget in &self.budgets {
+            write!(f, "\nbudget ({}): {budget}", budget.policy)?;
         }
         for backend in &self.backends {
             write!(f, "\n{}: {} waiting", backend.name, backend.waiting)?;

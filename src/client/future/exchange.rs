@@ -206,7 +206,7 @@ impl Walk {
             && outcome.verdict == Verdict::Success
             && judged == Judgement::Final
         {
-            budget.deposit();
+            budget.success(now);
         }
         let answered = Answered {
             response,
