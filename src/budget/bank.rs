@@ -94,7 +94,7 @@ impl Bank {
 
     pub(super) fn take(&self, now: Instant) -> bool {
         let now = self.epoch.nanos(now);
-        self.catch_up(now, MOMENT);
+        self.catch_up(now, MOMENT.min(self.tick));
         // If there is not enough, the floor may have paid in since.
         let taken = self.try_take() || (self.catch_up(now, 1) && self.try_take());
         let counter = if taken {
