@@ -97,7 +97,7 @@ impl Tail {
             return;
         }
         if let (Verdict::Success, Some(budget)) = (outcome.verdict, &self.budget) {
-            budget.deposit();
+            budget.success(Instant::now());
         }
     }
 

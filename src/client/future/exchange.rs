@@ -210,7 +210,7 @@ impl Walk {
             && outcome.verdict == Verdict::Success
             && judged == Judgement::Final
         {
-            budget.deposit();
+            budget.success(now);
         }
         let verdict = match head {
             Classified::Ready(outcome) => Some(outcome.verdict),

@@ -155,7 +155,7 @@ impl Walk {
             && judged == Judgement::Final
             && let Some(budget) = self.budget()
         {
-            budget.deposit();
+            budget.success(now);
         }
         self.decide(plan, rule, answered, judged, now)
     }
