@@ -193,7 +193,7 @@ async fn it_opens_for_what_the_closure_calls_a_failure_and_says_why() {
         panic!("{error:?}")
     };
     assert_eq!(
-        (refusal.breaker(), refusal.why()),
+        (refusal.breaker(), &*refusal.why()),
         ("orders", "2 failures in a row")
     );
     // The error is found behind others, and is no DbError.
