@@ -49,7 +49,7 @@ pub use self::registry::{Breakers, BreakersService};
 pub use self::settings::Wait;
 pub use self::settling::SettlingBody;
 
-use self::rules::Rules;
+pub(crate) use self::rules::Rules;
 use self::window::Window;
 use crate::core::backoff;
 use crate::core::time::{Epoch, FAR, nanos};

@@ -44,6 +44,9 @@ pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// `grpc-retry-pushback-ms`: how long to wait before another try; negative is never.
 pub const GRPC_RETRY_PUSHBACK_MS: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+/// `grpc-previous-rpc-attempts`: how often the call was sent before.
+pub const GRPC_PREVIOUS_RPC_ATTEMPTS: HeaderName =
+    HeaderName::from_static("grpc-previous-rpc-attempts");
 /// `grpc-timeout`: the time that a call has.
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
@@ -82,6 +85,27 @@ pub fn code_of_status(status: StatusCode) -> u16 {
         404 => Codes::UNIMPLEMENTED,
         429 | 502..=504 => Codes::UNAVAILABLE,
         _ => Codes::UNKNOWN,
+    }
+}
+
+/// The HTTP status that says what a code says, to those who do not speak gRPC.
+pub fn status_of_code(code: u16) -> StatusCode {
+    match code {
+        Codes::OK => StatusCode::OK,
+        // CLIENT CLOSED REQUEST: by custom, not by a standard.
+        Codes::CANCELLED => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        Codes::INVALID_ARGUMENT | Codes::FAILED_PRECONDITION | Codes::OUT_OF_RANGE => {
+            StatusCode::BAD_REQUEST
+        }
+        Codes::DEADLINE_EXCEEDED => StatusCode::GATEWAY_TIMEOUT,
+        Codes::NOT_FOUND => StatusCode::NOT_FOUND,
+        Codes::ALREADY_EXISTS | Codes::ABORTED => StatusCode::CONFLICT,
+        Codes::PERMISSION_DENIED => StatusCode::FORBIDDEN,
+        Codes::RESOURCE_EXHAUSTED => StatusCode::TOO_MANY_REQUESTS,
+        Codes::UNIMPLEMENTED => StatusCode::NOT_IMPLEMENTED,
+        Codes::UNAVAILABLE => StatusCode::SERVICE_UNAVAILABLE,
+        Codes::UNAUTHENTICATED => StatusCode::UNAUTHORIZED,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
