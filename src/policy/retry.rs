@@ -252,6 +252,7 @@ impl RetryBuilder {
             max_request_bytes: self.max_request_bytes,
             status_ranges: StatusRanges(ranges.collect()),
             codes: self.codes,
+            trailers: self.trailers,
             timeout: self.timeout,
             backoff: self.backoff,
             paid: self.paid,
