@@ -22,7 +22,7 @@ use tower::Layer;
 use tower::Service;
 use tower_mesh::body::Replay;
 use tower_mesh::breaker::{
-    BreakerHandle, BreakerLayer, BreakerService, Breakers, BreakersService, Gate,
+    BreakerHandle, BreakerLayer, BreakerService, Breakers, BreakersService, Gate, Wait,
 };
 use tower_mesh::client::AnswerErrors;
 use tower_mesh::connect::{Dialed, HttpConnector, HttpLeaf};
@@ -249,7 +249,7 @@ fn make_client(script: Script, inner: &Strict) -> Client {
         }
         Script::Held(method) => {
             let codes = Codes::of([Codes::UNKNOWN]).unwrap();
-            let retry = Retry::never_on_status().and_on_codes(codes);
+            let retry = Retry::never_on_status().codes(codes);
             (policy.retry(retry.trailers(method).backoff(wait)), 2)
         }
         Script::Hopeless => {
@@ -473,7 +473,11 @@ fn waiting_breaker(script: Script, inner: &Strict) -> Box<dyn Subject> {
     let layer = BreakerLayer::new(accrual(script));
     // Who waits for a breaker that stays open waits for ever.
     match script {
-        Script::Ejected => guarded("BreakerService, waiting", layer.wait(), inner),
+        Script::Ejected => guarded(
+            "BreakerService, waiting",
+            layer.wait(Wait::at_most(s(10))),
+            inner,
+        ),
         _ => guarded("BreakerService", layer, inner),
     }
 }

@@ -385,7 +385,7 @@ async fn a_code_in_trailers_is_judged_once_and_pays_as_it_should() {
     let fails = || Frames::new().data(ms(1), message(1)).status(ms(30), "8");
     // RESOURCE_EXHAUSTED is retried here, and no failure of the endpoint's.
     let codes = Codes::of([Codes::RESOURCE_EXHAUSTED]).unwrap();
-    let retry = Retry::never_on_status().and_on_codes(codes).no_backoff();
+    let retry = Retry::never_on_status().codes(codes).no_backoff();
     for (method, after_head, after_end) in [
         (MethodKind::Unary, (0, 1), (1, 1)),
         (MethodKind::Auto, (0, 0), (0, 0)),

@@ -260,7 +260,7 @@ async fn grpc_by_its_codes() {
     let policy = || {
         let codes = Codes::of([Codes::UNAVAILABLE, Codes::INTERNAL]).unwrap();
         Retry::never_on_status()
-            .and_on_codes(codes)
+            .codes(codes)
             .limit(2)
             .backoff(fixed(ms(10)))
     };

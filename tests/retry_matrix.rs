@@ -257,9 +257,8 @@ impl Case {
     }
 
     fn client(self, endpoints: [SocketAddr; 2], seed: u64) -> Client {
-        let codes = Codes::of([Codes::UNAVAILABLE]).unwrap();
         let retry = Retry::on(503..=503)
-            .and_on_codes(codes)
+            .and_on_codes([Codes::UNAVAILABLE])
             .max_request_bytes(LIMIT)
             .timeout(TRY);
         let policy = ClientPolicy::http()

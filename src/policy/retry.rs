@@ -26,7 +26,7 @@ pub struct Retry {
 #[must_use = "a builder does nothing until it is built"]
 pub struct RetryBuilder {
     ranges: Vec<RangeInclusive<u16>>,
-    codes: Codes,
+    codes: Vec<u16>,
     max_retries: u16,
     max_request_bytes: usize,
     trailers: Trailers,
@@ -58,12 +58,19 @@ impl Retry {
         Self::never_on_status().and_on(statuses)
     }
 
+    /// Retries gRPC answers with these codes, once, with the mesh's backoff: `Retry::on_codes([Codes::UNAVAILABLE])`.
+    ///
+    /// The mesh knows CANCELLED, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED and UNAVAILABLE.
+    pub fn on_codes(codes: impl IntoIterator<Item = u16>) -> RetryBuilder {
+        Self::never_on_status().and_on_codes(codes)
+    }
+
     /// Retries only what is always worth it: a try that timed out, a connection refused, a request refused
     /// unprocessed.
     pub fn never_on_status() -> RetryBuilder {
         RetryBuilder {
             ranges: Vec::new(),
-            codes: Codes::default(),
+            codes: Vec::new(),
             max_retries: 1,
             max_request_bytes: Self::MAX_REQUEST_BYTES,
             trailers: Trailers::default(),
@@ -162,15 +169,15 @@ impl RetryBuilder {
         self
     }
 
-    /// These gRPC codes too, in a response's headers or its trailers.
-    pub fn and_on_codes(mut self, codes: Codes) -> Self {
-        self.codes = self.codes.union(codes);
+    /// These gRPC codes too.
+    pub fn and_on_codes(mut self, codes: impl IntoIterator<Item = u16>) -> Self {
+        self.codes.extend(codes);
         self
     }
 
     /// These gRPC codes and no others.
     pub fn codes(mut self, codes: Codes) -> Self {
-        self.codes = codes;
+        self.codes = codes.iter().collect();
         self
     }
 
@@ -225,13 +232,13 @@ impl RetryBuilder {
     }
 
     /// # Errors
-    /// A status range that is empty or leaves 1 to 599.
+    /// A status range that is empty or leaves 1 to 599; a gRPC code that is OK or none.
     pub fn build(self) -> Result<Retry, InvalidPolicy> {
         Ok(Retry {
             max_retries: self.max_retries,
             max_request_bytes: self.max_request_bytes,
             status_ranges: StatusRanges::try_new(self.ranges)?,
-            codes: self.codes,
+            codes: Codes::of(self.codes).map_err(|code| code.in_field("retry.codes"))?,
             trailers: self.trailers,
             timeout: self.timeout,
             backoff: self.backoff,
@@ -241,7 +248,7 @@ impl RetryBuilder {
 }
 
 impl RetryBuilder {
-    // What of it is possible: no response has a status that `build` would refuse.
+    // What of it is possible: no response has a status or a code that `build` would refuse.
     pub(crate) fn possible(self) -> Retry {
         let ranges = self.ranges.iter().filter_map(|range| {
             let (start, end) = (*range.start().max(&1), *range.end().min(&599));
@@ -251,7 +258,7 @@ impl RetryBuilder {
             max_retries: self.max_retries,
             max_request_bytes: self.max_request_bytes,
             status_ranges: StatusRanges(ranges.collect()),
-            codes: self.codes,
+            codes: Codes::of(self.codes.into_iter().filter(|code| *code <= 16)).unwrap_or_default(),
             trailers: self.trailers,
             timeout: self.timeout,
             backoff: self.backoff,
@@ -264,7 +271,7 @@ impl From<Retry> for RetryBuilder {
     fn from(retry: Retry) -> Self {
         Self {
             ranges: retry.status_ranges.iter().collect(),
-            codes: retry.codes,
+            codes: retry.codes.iter().collect(),
             max_retries: retry.max_retries,
             max_request_bytes: retry.max_request_bytes,
             trailers: retry.trailers,

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::MethodKind;
+
 /// When a gRPC response whose code is in its trailers is handed over, on a route that retries on [codes](super::Retry::codes).
 ///
 /// A code in the trailers comes after the head and the messages, and what the caller has cannot be tried again. So the head
@@ -22,18 +24,6 @@ pub struct Trailers {
     /// How long a message that has begun may take to be whole, and, after exactly one, how long the next frame may.
     /// Default: 10 ms.
     pub next_frame: Duration,
-}
-
-/// What a gRPC method's response is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum MethodKind {
-    /// One message or many: what comes at once is looked at.
-    #[default]
-    Auto,
-    /// One message.
-    Unary,
-    /// Messages that the caller wants as they come.
-    Streaming,
 }
 
 // === impl Trailers ===

@@ -241,5 +241,5 @@ pub fn grpc_answers(
 
 pub fn on_unavailable() -> RetryBuilder {
     let codes = Codes::of([Codes::UNAVAILABLE]).unwrap();
-    Retry::never_on_status().and_on_codes(codes).no_backoff()
+    Retry::never_on_status().codes(codes).no_backoff()
 }

@@ -13,6 +13,7 @@ use crate::client::plan::{Plan, RulePlan};
 use crate::core::observe::Decision;
 use crate::deadline::earlier;
 use crate::error::{Error, ErrorKind};
+use crate::policy::MethodKind;
 use crate::retry::{Attempted, Judgement};
 use crate::verdict::{Outcome, Sent, Verdict};
 
@@ -36,7 +37,7 @@ impl Walk {
         mut answered: Answered,
         now: Instant,
     ) -> Next {
-        let Some(hold) = self.hold(plan, now) else {
+        let Some(hold) = self.hold(plan, rule, now) else {
             return self.answer(plan, rule, answered);
         };
         answered.hold();
@@ -48,7 +49,7 @@ impl Walk {
         })))
     }
 
-    fn hold(&self, plan: &Plan, now: Instant) -> Option<Hold> {
+    fn hold(&self, plan: &Plan, rule: &RulePlan, now: Instant) -> Option<Hold> {
         let retry = &self.retry.as_ref()?.retry;
         let limit = u32::from(self.max_retries(retry));
         let may_retry = self.counted() <= limit && self.template.is_replayable();
@@ -56,7 +57,9 @@ impl Walk {
             return None;
         }
         let trailers = retry.trailers();
-        let method = self.options.method.unwrap_or(trailers.method);
+        let of_rule = Some(rule.kind).filter(|kind| *kind != MethodKind::Auto);
+        let said = self.options.method.or(of_rule);
+        let method = said.unwrap_or(trailers.method);
         Hold::new(
             trailers,
             method,
