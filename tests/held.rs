@@ -311,6 +311,32 @@ async fn nothing_else_is_held() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn frames_with_nothing_in_them_do_not_hold_it_for_ever() {
+    for method in [MethodKind::Auto, MethodKind::Unary] {
+        for fidelity in [Fidelity::Extended, Fidelity::Mesh] {
+            let empty = |_, _, _| -> Answering {
+                let frame = || Ok::<_, std::io::Error>(http_body::Frame::data(bytes::Bytes::new()));
+                let frames = tokio_stream::iter(std::iter::repeat_with(frame));
+                let body = Body::new(http_body_util::StreamBody::new(frames));
+                Box::pin(async move { Ok(Response::new(body)) })
+            };
+            let client = client(retrying(on_unavailable()).fidelity(fidelity), 2, empty);
+            let response = client.request(grpc(Some(method))).await.unwrap();
+            assert_eq!(attempts(&response), 1);
+        }
+    }
+    // Nor are they the first frame.
+    let first = Frames::new()
+        .data(ms(5), "")
+        .data(ms(6), message(1))
+        .status(ms(0), "14");
+    let client = client(retrying(on_unavailable()), 2, grpc_answers(first));
+    let start = Instant::now();
+    let response = client.request(grpc(None)).await.unwrap();
+    assert_eq!((attempts(&response), Instant::now() - start), (1, ms(10)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_mesh_waits_for_the_first_frame_and_looks_once_more() {
     let rows = [
         (Frames::new().status(s(5), "14"), 2, s(5)),

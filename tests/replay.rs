@@ -164,6 +164,31 @@ async fn the_last_try_reads_on_after_its_answer_has_begun() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_kept_for_a_call_that_is_over() {
+    // Its request is still being sent, and somebody keeps its future.
+    let sink = Sink::default();
+    let to = sink.clone();
+    let policy = retrying(Retry::on(503..=503).max_request_bytes(3));
+    let client = client(policy, 2, move |_, _, request| {
+        let sink = to.clone();
+        Box::pin(async move {
+            let n = sink.begin();
+            let mut body = request.into_body();
+            tokio::spawn(async move { sink.read(n, &mut body, 100).await });
+            Ok(Response::new(Body::empty()))
+        })
+    });
+    let body = upload(&["ab", "cd", "ef"], true);
+    let mut call = std::pin::pin!(client.request(post(body.body())));
+    call.as_mut().await.unwrap();
+    tokio::time::sleep(s(1)).await;
+    assert_eq!(sink.all()[0].bytes, b"abcdef");
+    // What is kept has a limit, and this would be over it.
+    assert_eq!(client.snapshot().bodies_too_large, 0);
+    drop(call);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_try_that_was_given_up_reads_nothing_more() {
     // As a connection does that has not noticed yet that its response is over.
     let sink = Sink::default();
@@ -331,6 +356,16 @@ async fn without_another_try_the_last_answer_stands_whole() {
     );
     assert!(body.frame().await.is_none());
     assert_eq!(client_.snapshot().in_flight, 0);
+    // An endless row of frames with nothing in them has an end, too.
+    let client_ = client(policy(retry()), 1, |_, _, _| {
+        let frame = || Ok::<_, Infallible>(http_body::Frame::data(bytes::Bytes::new()));
+        let frames = tokio_stream::iter(std::iter::repeat_with(frame));
+        let body = Body::new(http_body_util::StreamBody::new(frames));
+        Box::pin(async move { Ok(Response::builder().status(503).body(body).unwrap()) })
+    });
+    let response = client_.request(post(Body::empty())).await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert!(response.into_body().frame().await.unwrap().is_err());
     // Where it is known before the wait, it stands as it came, however slow.
     for (name, retry, options) in [
         ("limit", retry(), RequestOptions::new().no_retries()),
