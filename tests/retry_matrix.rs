@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -291,6 +292,7 @@ struct World {
     case: Case,
     arrived: Arc<Mutex<Vec<Arrived>>>,
     begun: Arc<watch::Sender<bool>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl World {
@@ -299,6 +301,7 @@ impl World {
             case,
             arrived: Arc::default(),
             begun: Arc::new(watch::Sender::new(false)),
+            connections: Arc::default(),
         }
     }
 
@@ -309,6 +312,7 @@ impl World {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                world.connections.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(world.clone().connection(stream));
             }
         });
@@ -638,4 +642,23 @@ async fn every_combination_that_exists() {
     }
     println!("{tried} tried, {left_out} left out");
     assert_eq!(tried + left_out, 4 * 8 * 6);
+}
+
+/// The page of a failed attempt is read before it is let go, so that its connection carries the next one.
+#[tokio::test]
+async fn a_page_that_is_retried_costs_no_connection() {
+    for protocol in [Http1, Http2] {
+        let (failure, sends) = (Status, Small);
+        let case = Case {
+            protocol,
+            failure,
+            sends,
+        };
+        let world = World::new(case);
+        let server = world.serve().await;
+        let client = case.client([server, server], 1);
+        let (got, attempts) = ask(&client, case.request(&world)).await;
+        assert_eq!((got, attempts), (Got::Fine, 2));
+        assert_eq!(world.connections.load(Ordering::Relaxed), 1, "{protocol:?}");
+    }
 }
