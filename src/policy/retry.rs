@@ -247,6 +247,26 @@ impl RetryBuilder {
     }
 }
 
+impl RetryBuilder {
+    // What of it is possible: no response has a status or a code that `build` would refuse.
+    pub(crate) fn possible(self) -> Retry {
+        let ranges = self.ranges.iter().filter_map(|range| {
+            let (start, end) = (*range.start().max(&1), *range.end().min(&599));
+            (start <= end).then_some((start, end))
+        });
+        Retry {
+            max_retries: self.max_retries,
+            max_request_bytes: self.max_request_bytes,
+            status_ranges: StatusRanges(ranges.collect()),
+            codes: Codes::of(self.codes.into_iter().filter(|code| *code <= 16)).unwrap_or_default(),
+            trailers: self.trailers,
+            timeout: self.timeout,
+            backoff: self.backoff,
+            paid: self.paid,
+        }
+    }
+}
+
 impl From<Retry> for RetryBuilder {
     fn from(retry: Retry) -> Self {
         Self {
