@@ -98,7 +98,7 @@ impl Loaded {
     fn silence(&self, now: u64) -> u64 {
         match self.since.load(Ordering::Relaxed) {
             0 => 0,
-            since => coarse_between(since, coarse(now)),
+            since => coarse_between(since, coarse(now)) * 2,
         }
     }
 

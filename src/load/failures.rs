@@ -23,7 +23,7 @@ const PRIOR: u64 = 5 * ONE as u64;
 // More than this many results say nothing new, and would take long to forget.
 const MOST: u32 = 4000 * ONE;
 const SLOW_NS: u64 = 10_000_000_000;
-const FAST_NS: u64 = 1_000_000_000;
+const FAST_NS: u64 = 10_000_000_000;
 
 // === impl Failures ===
 
@@ -57,7 +57,7 @@ impl Failures {
         self.total += ONE;
         if failed {
             self.failed += ONE;
-            self.fast += (ONE - self.fast) / 4;
+            self.fast += (ONE - self.fast) * 3 / 8;
         } else {
             self.fast -= self.fast / 8;
         }
