@@ -66,6 +66,15 @@ pub enum Decision {
         /// Why not.
         why: NotRetried,
     },
+    /// A gRPC response was held back for its trailers, and is handed over before they came.
+    HandedOver {
+        /// The request's number.
+        request: u64,
+        /// The attempt, counted from one.
+        attempt: u32,
+        /// How long its head was held back.
+        held: Duration,
+    },
     /// The client refused the request, or gave it up.
     Refused {
         /// The request's number.
@@ -122,6 +131,16 @@ pub enum Decision {
     },
     /// An open standalone breaker lets one request through.
     BreakerProbing {
+        /// The breaker's name.
+        breaker: Arc<str>,
+    },
+    /// A standalone breaker's probe succeeded, and another must before it closes.
+    BreakerProbePassed {
+        /// The breaker's name.
+        breaker: Arc<str>,
+    },
+    /// A standalone breaker's probe ended without a verdict and gave its place back.
+    BreakerProbeReturned {
         /// The breaker's name.
         breaker: Arc<str>,
     },
@@ -185,6 +204,8 @@ pub enum NotRetried {
     Unsafe,
     /// No endpoint can take it.
     NoEndpoint,
+    /// The endpoint asks to be left alone, for good or for longer than a request should wait.
+    Pushback,
 }
 
 /// Somebody who wants to know. Called in line: it should be quick, and must not call the client.
@@ -209,6 +230,7 @@ impl Decision {
             Self::Answered { .. } => "answered",
             Self::Retried { .. } => "retried",
             Self::NotRetried { .. } => "not_retried",
+            Self::HandedOver { .. } => "handed_over",
             Self::Refused { .. } => "refused",
             Self::Opened { .. } => "opened",
             Self::EjectionRefused { .. } => "ejection_refused",
@@ -218,6 +240,8 @@ impl Decision {
             Self::Closed { .. } => "closed",
             Self::BreakerOpened { .. } => "breaker_opened",
             Self::BreakerProbing { .. } => "breaker_probing",
+            Self::BreakerProbePassed { .. } => "breaker_probe_passed",
+            Self::BreakerProbeReturned { .. } => "breaker_probe_returned",
             Self::BreakerClosed { .. } => "breaker_closed",
             Self::BreakerRefused { .. } => "breaker_refused",
             Self::Endpoints { .. } => "endpoints",
@@ -248,8 +272,17 @@ impl Observers {
 
     /// Tells a decision, which is only made if somebody listens.
     pub(crate) fn tell(&self, at: Instant, decision: impl FnOnce() -> Decision) {
+        self.tell_at(|| at, decision);
+    }
+
+    /// The same, where the moment has to be worked out.
+    pub(crate) fn tell_at(
+        &self,
+        at: impl FnOnce() -> Instant,
+        decision: impl FnOnce() -> Decision,
+    ) {
         if let Some(observer) = &self.0 {
-            observer.observe(at, &decision());
+            observer.observe(at(), &decision());
         }
     }
 }

@@ -113,6 +113,15 @@ impl Digest {
                 self.word((*attempt).into());
                 self.word(*why as u64);
             }
+            Decision::HandedOver {
+                request,
+                attempt,
+                held,
+            } => {
+                self.word(*request);
+                self.word((*attempt).into());
+                self.time(*held);
+            }
             Decision::Refused { request, why } => {
                 self.word(*request);
                 self.text(why);
@@ -159,7 +168,10 @@ impl Digest {
                 self.text(why);
                 self.moment(*until, start);
             }
-            Decision::BreakerProbing { breaker } | Decision::BreakerClosed { breaker } => {
+            Decision::BreakerProbing { breaker }
+            | Decision::BreakerProbePassed { breaker }
+            | Decision::BreakerProbeReturned { breaker }
+            | Decision::BreakerClosed { breaker } => {
                 self.text(breaker);
             }
             Decision::BreakerRefused {
