@@ -26,6 +26,7 @@ mod client_policy;
 mod failures;
 mod fidelity;
 mod filter;
+mod hedge;
 mod invalid;
 mod matches;
 mod meta;
@@ -47,6 +48,7 @@ pub use self::client_policy::{ClientPolicy, ClientPolicyBuilder, HttpPolicy, Pro
 pub use self::failures::{Codes, Failures};
 pub use self::fidelity::{Difference, Fidelity};
 pub use self::filter::{Filter, InjectFailure, ModifyHeader, ModifyPath, RedirectRequest};
+pub use self::hedge::{Hedge, HedgeDelay};
 pub use self::invalid::InvalidPolicy;
 pub use self::matches::{
     MatchHeader, MatchHeaderValue, MatchHost, MatchPath, MatchQueryParam, MatchQueryValue,
