@@ -258,7 +258,7 @@ async fn grpc_by_its_codes() {
         request
     };
     let policy = || {
-        let codes = Codes::of([Codes::UNAVAILABLE, Codes::INTERNAL]).unwrap();
+        let codes = [Codes::UNAVAILABLE, Codes::INTERNAL];
         Retry::never_on_status()
             .and_on_codes(codes)
             .limit(2)

@@ -261,7 +261,7 @@ proptest! {
         let tau = bank_ms as f64 / 1e3;
         // Of all windows that end now: what they may have granted less what they have. And the bank's bound.
         let mut windows: Vec<f64> = Vec::with_capacity(16);
-        let (mut now, mut bank) = (start, 10.0);
+        let mut now = start;
         let mut earned_before = 0.0;
         for (micros, event) in events {
             now += Duration::from_micros(micros.into());
@@ -269,7 +269,7 @@ proptest! {
             let kept = if tau > 0.0 { (-elapsed / tau).exp() } else if elapsed > 0.0 { 0.0 } else { 1.0 };
             // The floor is a deposit, too, that is as old as its moment.
             earned_before = earned_before * kept + f64::from(floor) * tau * (1.0 - kept);
-            bank = 10.0 + earned_before;
+            let bank = 10.0 + earned_before;
             windows.iter_mut().for_each(|left| *left += f64::from(floor) * elapsed);
             windows.push(bank);
             let (mut deposits, mut extra) = (0.0, 0u32);

@@ -7,6 +7,7 @@ use std::fmt;
 /// | name | mesh | extended |
 /// |---|---|---|
 /// | `retry-budget` | retries of routes have no budget | a policy that names no budget gets 20 % and 10 a second |
+/// | `budget-bank` | a ServiceProfile's budget keeps what its ttl pays in, and requests earn it | it keeps what two seconds pay in, and successes earn it |
 /// | `backend-queue` | the policy's queue is ignored; 10000 requests may wait 3 s | each backend's own queue is used |
 /// | `ejection-floor` | min_ready_endpoints is ignored | an ejection below min_ready_endpoints is refused |
 /// | `forward-breaker` | failure accrual is ignored for a forward address | a forward address has a breaker like any endpoint |
@@ -15,13 +16,18 @@ use std::fmt;
 /// | `connect-retry` | a failed connection is tried again where the 502 or 504 it becomes is retried | a request that never left is tried again on every route that retries, once without counting |
 /// | `retry-hints` | Retry-After and grpc-retry-pushback-ms do not matter to retries | they are waited for; a request that is asked to stay away, or to wait more than a minute, is not sent again |
 /// | `previous-attempts` | grpc-previous-rpc-attempts is not sent | it is sent with every gRPC attempt after the first |
-/// | `invalid-annotation` | its whole family (breaker, load, retries, timeouts) is as if it were not there | the Service does not resolve; the error names the place |
+/// | `invalid-annotation` | its whole family (breaker, load, retries, timeouts) is as if it were not there; on a route, the whole route | the Service does not resolve; the error names the place |
 /// | `grpc-codes` | PERMISSION_DENIED counts against the endpoint | PERMISSION_DENIED says nothing against the endpoint |
 /// | `grpc-missing-status` | a missing or unreadable status, a page that is not gRPC and a truncated stream are successes | they are failures; a stream that its caller drops before the end is neutral |
 /// | `grpc-timeout` | grpc-timeout is passed on and otherwise ignored | it is a deadline if it is shorter than the policy's, and what remains is written on each attempt |
 /// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
 /// | `outage-probes` | each waits out its own backoff, however long it has grown | they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once |
 /// | `early-refusal` | a request waits until fail-fast, whenever the next probe is due | a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next |
+/// | `load-extensions` | load is latency and requests in flight alone | failures and silence raise it, one that was not chosen for long is tried, and an unknown one gets one request at first |
+/// | `gateway-retry` | an HTTPRoute's `retry` is not read | it is honoured where no retry annotation is |
+/// | `backend-request` | an HTTPRoute's `timeouts.backendRequest` is not read | it bounds each attempt |
+/// | `traffic-policy` | XBackendTrafficPolicy is not read | its retry budget pays for the retries to its Service |
+/// | `own-annotations` | annotations under `tower-mesh/` are not read | they set what the mesh has no word for |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Fidelity {
     /// As Linkerd's control plane and proxy decide.
@@ -37,6 +43,8 @@ pub enum Fidelity {
 pub enum Difference {
     /// Retries of a policy that names no budget.
     RetryBudget,
+    /// What a ServiceProfile's budget saves up, and what earns it.
+    BudgetBank,
     /// Which queue a backend has.
     BackendQueue,
     /// Whether `min_ready_endpoints` is honoured.
@@ -67,14 +75,25 @@ pub enum Difference {
     OutageProbes,
     /// How long a request waits that cannot be served in time.
     EarlyRefusal,
+    /// What an endpoint's load is made of.
+    LoadExtensions,
+    /// Whether `retry` of an HTTPRoute (GEP-1731) is honoured.
+    GatewayRetry,
+    /// Whether `timeouts.backendRequest` of an HTTPRoute is honoured.
+    BackendRequest,
+    /// Whether the retry budget of an XBackendTrafficPolicy is honoured.
+    TrafficPolicy,
+    /// Whether annotations of this crate's own are honoured.
+    OwnAnnotations,
 }
 
 // === impl Difference ===
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 22] = [
         Self::RetryBudget,
+        Self::BudgetBank,
         Self::BackendQueue,
         Self::EjectionFloor,
         Self::ForwardBreaker,
@@ -90,12 +109,18 @@ impl Difference {
         Self::IdleHead,
         Self::OutageProbes,
         Self::EarlyRefusal,
+        Self::LoadExtensions,
+        Self::GatewayRetry,
+        Self::BackendRequest,
+        Self::TrafficPolicy,
+        Self::OwnAnnotations,
     ];
 
     /// A stable name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::RetryBudget => "retry-budget",
+            Self::BudgetBank => "budget-bank",
             Self::BackendQueue => "backend-queue",
             Self::EjectionFloor => "ejection-floor",
             Self::ForwardBreaker => "forward-breaker",
@@ -111,6 +136,11 @@ impl Difference {
             Self::IdleHead => "idle-head",
             Self::OutageProbes => "outage-probes",
             Self::EarlyRefusal => "early-refusal",
+            Self::LoadExtensions => "load-extensions",
+            Self::GatewayRetry => "gateway-retry",
+            Self::BackendRequest => "backend-request",
+            Self::TrafficPolicy => "traffic-policy",
+            Self::OwnAnnotations => "own-annotations",
         }
     }
 
@@ -118,6 +148,9 @@ impl Difference {
     pub const fn mesh(self) -> &'static str {
         match self {
             Self::RetryBudget => "retries of routes have no budget",
+            Self::BudgetBank => {
+                "a ServiceProfile's budget keeps what its ttl pays in, and requests earn it"
+            }
             Self::BackendQueue => "the policy's queue is ignored; 10000 requests may wait 3 s",
             Self::EjectionFloor => "min_ready_endpoints is ignored",
             Self::ForwardBreaker => "failure accrual is ignored for a forward address",
@@ -131,7 +164,7 @@ impl Difference {
             Self::RetryHints => "Retry-After and grpc-retry-pushback-ms do not matter to retries",
             Self::PreviousAttempts => "grpc-previous-rpc-attempts is not sent",
             Self::InvalidAnnotation => {
-                "its whole family (breaker, load, retries, timeouts) is as if it were not there"
+                "its whole family (breaker, load, retries, timeouts) is as if it were not there; on a route, the whole route"
             }
             Self::GrpcCodes => "PERMISSION_DENIED counts against the endpoint",
             Self::GrpcMissingStatus => {
@@ -143,6 +176,11 @@ impl Difference {
             }
             Self::OutageProbes => "each waits out its own backoff, however long it has grown",
             Self::EarlyRefusal => "a request waits until fail-fast, whenever the next probe is due",
+            Self::LoadExtensions => "load is latency and requests in flight alone",
+            Self::GatewayRetry => "an HTTPRoute's `retry` is not read",
+            Self::BackendRequest => "an HTTPRoute's `timeouts.backendRequest` is not read",
+            Self::TrafficPolicy => "XBackendTrafficPolicy is not read",
+            Self::OwnAnnotations => "annotations under `tower-mesh/` are not read",
         }
     }
 
@@ -150,6 +188,7 @@ impl Difference {
     pub const fn extended(self) -> &'static str {
         match self {
             Self::RetryBudget => "a policy that names no budget gets 20 % and 10 a second",
+            Self::BudgetBank => "it keeps what two seconds pay in, and successes earn it",
             Self::BackendQueue => "each backend's own queue is used",
             Self::EjectionFloor => "an ejection below min_ready_endpoints is refused",
             Self::ForwardBreaker => "a forward address has a breaker like any endpoint",
@@ -179,6 +218,13 @@ impl Difference {
             Self::EarlyRefusal => {
                 "a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next"
             }
+            Self::LoadExtensions => {
+                "failures and silence raise it, one that was not chosen for long is tried, and an unknown one gets one request at first"
+            }
+            Self::GatewayRetry => "it is honoured where no retry annotation is",
+            Self::BackendRequest => "it bounds each attempt",
+            Self::TrafficPolicy => "its retry budget pays for the retries to its Service",
+            Self::OwnAnnotations => "they set what the mesh has no word for",
         }
     }
 }

@@ -22,12 +22,16 @@ mod accrual;
 mod backend;
 mod backoff;
 mod budget;
+mod builder;
 mod client_policy;
+mod connection;
 mod failures;
 mod fidelity;
 mod filter;
+mod grpc;
 mod hedge;
 mod invalid;
+mod load;
 mod matches;
 mod meta;
 mod ratio;
@@ -39,17 +43,22 @@ mod tests;
 pub use self::accrual::{
     AccrualExtensions, ConsecutiveFailures, Ejection, FailureAccrual, Unified,
 };
-pub use self::backend::{
-    Backend, BackendDispatcher, EndpointDiscovery, Load, PeakEwma, PenaltyPeakEwma, Queue,
-};
+pub use self::backend::{Backend, BackendDispatcher, EndpointDiscovery, Queue};
 pub use self::backoff::ExponentialBackoff;
 pub use self::budget::{Budget, EarnedBy};
-pub use self::client_policy::{ClientPolicy, ClientPolicyBuilder, HttpPolicy, Protocol};
+pub use self::builder::{ClientPolicyBuilder, Method, Methods};
+pub use self::client_policy::{ClientPolicy, HttpPolicy, Protocol};
+pub use self::connection::{ConnectionFilter, ConnectionRoute, OpaquePolicy, TlsPolicy, TlsRoute};
 pub use self::failures::{Codes, Failures};
 pub use self::fidelity::{Difference, Fidelity};
 pub use self::filter::{Filter, InjectFailure, ModifyHeader, ModifyPath, RedirectRequest};
+pub use self::grpc::{
+    GrpcBackend, GrpcDistribution, GrpcFilter, GrpcPolicy, GrpcRoute, GrpcRoutePolicy, GrpcRule,
+    InjectGrpcFailure, MatchRpc, MethodKind,
+};
 pub use self::hedge::{Hedge, HedgeDelay};
 pub use self::invalid::InvalidPolicy;
+pub use self::load::{Load, LoadExtensions, PeakEwma, PenaltyPeakEwma, PendingUntil};
 pub use self::matches::{
     MatchHeader, MatchHeaderValue, MatchHost, MatchPath, MatchQueryParam, MatchQueryValue,
     MatchRequest, Pattern,

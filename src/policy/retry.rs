@@ -25,7 +25,7 @@ pub struct Retry {
 #[must_use = "a builder does nothing until it is built"]
 pub struct RetryBuilder {
     ranges: Vec<RangeInclusive<u16>>,
-    codes: Codes,
+    codes: Vec<u16>,
     max_retries: u16,
     max_request_bytes: usize,
     timeout: Option<Duration>,
@@ -56,12 +56,19 @@ impl Retry {
         Self::never_on_status().and_on(statuses)
     }
 
+    /// Retries gRPC answers with these codes, once, with the mesh's backoff: `Retry::on_codes([Codes::UNAVAILABLE])`.
+    ///
+    /// The mesh knows CANCELLED, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED and UNAVAILABLE.
+    pub fn on_codes(codes: impl IntoIterator<Item = u16>) -> RetryBuilder {
+        Self::never_on_status().and_on_codes(codes)
+    }
+
     /// Retries only what is always worth it: a try that timed out, a connection refused, a request refused
     /// unprocessed.
     pub fn never_on_status() -> RetryBuilder {
         RetryBuilder {
             ranges: Vec::new(),
-            codes: Codes::default(),
+            codes: Vec::new(),
             max_retries: 1,
             max_request_bytes: Self::MAX_REQUEST_BYTES,
             timeout: None,
@@ -155,14 +162,14 @@ impl RetryBuilder {
     }
 
     /// These gRPC codes too, in a response's headers or its trailers.
-    pub fn and_on_codes(mut self, codes: Codes) -> Self {
-        self.codes = self.codes.union(codes);
+    pub fn and_on_codes(mut self, codes: impl IntoIterator<Item = u16>) -> Self {
+        self.codes.extend(codes);
         self
     }
 
     /// These gRPC codes and no others.
     pub fn codes(mut self, codes: Codes) -> Self {
-        self.codes = codes;
+        self.codes = codes.iter().collect();
         self
     }
 
@@ -210,13 +217,13 @@ impl RetryBuilder {
     }
 
     /// # Errors
-    /// A status range that is empty or leaves 1 to 599.
+    /// A status range that is empty or leaves 1 to 599; a gRPC code that is OK or none.
     pub fn build(self) -> Result<Retry, InvalidPolicy> {
         Ok(Retry {
             max_retries: self.max_retries,
             max_request_bytes: self.max_request_bytes,
             status_ranges: StatusRanges::try_new(self.ranges)?,
-            codes: self.codes,
+            codes: Codes::of(self.codes).map_err(|code| code.in_field("retry.codes"))?,
             timeout: self.timeout,
             backoff: self.backoff,
             paid: self.paid,
@@ -235,7 +242,12 @@ impl RetryBuilder {
             max_retries: self.max_retries,
             max_request_bytes: self.max_request_bytes,
             status_ranges: StatusRanges(ranges.collect()),
-            codes: self.codes,
+            codes: Codes::of(
+                self.codes
+                    .into_iter()
+                    .filter(|code| (1..=16).contains(code)),
+            )
+            .unwrap_or_default(),
             timeout: self.timeout,
             backoff: self.backoff,
             paid: self.paid,
@@ -247,7 +259,7 @@ impl From<Retry> for RetryBuilder {
     fn from(retry: Retry) -> Self {
         Self {
             ranges: retry.status_ranges.iter().collect(),
-            codes: retry.codes,
+            codes: retry.codes.iter().collect(),
             max_retries: retry.max_retries,
             max_request_bytes: retry.max_request_bytes,
             timeout: retry.timeout,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::policy::{Codes, Fidelity, Retry};
+use crate::policy::{Fidelity, Retry};
 use crate::verdict::Sent;
 
 const PLAIN: Judgement = Judgement::Retry(Again {
@@ -253,7 +253,7 @@ proptest! {
         }
         for (on, code) in [(case.on_14, 14), (case.on_2, 2)] {
             if on {
-                retry = retry.and_on_codes(Codes::of([code]).unwrap());
+                retry = retry.and_on_codes([code]);
             }
         }
         let retry = retry.build().unwrap();

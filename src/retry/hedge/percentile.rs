@@ -50,7 +50,7 @@ impl Percentile {
         let estimate = self.estimate.load(Ordering::Relaxed);
         let moved = if nanos > estimate {
             let up = step(estimate, self.part);
-            estimate.saturating_add(up).min(nanos)
+            estimate.saturating_add(up)
         } else {
             let down = step(estimate, ALL - self.part);
             estimate.saturating_sub(down).max(1)
