@@ -7,7 +7,6 @@ use std::fmt;
 /// | name | mesh | extended |
 /// |---|---|---|
 /// | `retry-budget` | retries of routes have no budget | a policy that names no budget gets 20 % and 10 a second |
-/// | `budget-bank` | a ServiceProfile's budget keeps what its ttl pays in, and requests earn it | it keeps what two seconds pay in, and successes earn it |
 /// | `backend-queue` | the policy's queue is ignored; 10000 requests may wait 3 s | each backend's own queue is used |
 /// | `ejection-floor` | min_ready_endpoints is ignored | an ejection below min_ready_endpoints is refused |
 /// | `forward-breaker` | failure accrual is ignored for a forward address | a forward address has a breaker like any endpoint |
@@ -20,6 +19,7 @@ use std::fmt;
 /// | `grpc-codes` | PERMISSION_DENIED counts against the endpoint | PERMISSION_DENIED says nothing against the endpoint |
 /// | `grpc-missing-status` | a missing or unreadable status, a page that is not gRPC and a truncated stream are successes | they are failures; a stream that its caller drops before the end is neutral |
 /// | `grpc-timeout` | grpc-timeout is passed on and otherwise ignored | it is a deadline if it is shorter than the policy's, and what remains is written on each attempt |
+/// | `held-trailers` | where responses are retried, each waits for its first frame, however long; trailers that are not there with it are not looked at | where gRPC codes are retried, a response is held back for its trailers as its method is, and for a few milliseconds where that is not known |
 /// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
 /// | `outage-probes` | each waits out its own backoff, however long it has grown | they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once |
 /// | `early-refusal` | a request waits until fail-fast, whenever the next probe is due | a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next |
@@ -27,6 +27,7 @@ use std::fmt;
 /// | `gateway-retry` | an HTTPRoute's `retry` is not read | it is honoured where no retry annotation is |
 /// | `backend-request` | an HTTPRoute's `timeouts.backendRequest` is not read | it bounds each attempt |
 /// | `traffic-policy` | XBackendTrafficPolicy is not read | its retry budget pays for the retries to its Service |
+/// | `profile-budget` | requests earn it, whatever becomes of them, and its ttl is the bank | successes earn it, and the bank is the usual one |
 /// | `own-annotations` | annotations under `tower-mesh/` are not read | they set what the mesh has no word for |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Fidelity {
@@ -43,8 +44,6 @@ pub enum Fidelity {
 pub enum Difference {
     /// Retries of a policy that names no budget.
     RetryBudget,
-    /// What a ServiceProfile's budget saves up, and what earns it.
-    BudgetBank,
     /// Which queue a backend has.
     BackendQueue,
     /// Whether `min_ready_endpoints` is honoured.
@@ -69,6 +68,8 @@ pub enum Difference {
     GrpcMissingStatus,
     /// Whether a request's `grpc-timeout` is a deadline.
     GrpcTimeout,
+    /// How long a gRPC response is held back for the code in its trailers.
+    HeldTrailers,
     /// Whether the idle timeout covers the wait for a response head.
     IdleHead,
     /// How endpoints are probed when all of them are ejected.
@@ -83,6 +84,8 @@ pub enum Difference {
     BackendRequest,
     /// Whether the retry budget of an XBackendTrafficPolicy is honoured.
     TrafficPolicy,
+    /// What the retry budget of a ServiceProfile is earned by, and how long what is earned is kept.
+    ProfileBudget,
     /// Whether annotations of this crate's own are honoured.
     OwnAnnotations,
 }
@@ -91,9 +94,8 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::RetryBudget,
-        Self::BudgetBank,
         Self::BackendQueue,
         Self::EjectionFloor,
         Self::ForwardBreaker,
@@ -106,6 +108,7 @@ impl Difference {
         Self::GrpcCodes,
         Self::GrpcMissingStatus,
         Self::GrpcTimeout,
+        Self::HeldTrailers,
         Self::IdleHead,
         Self::OutageProbes,
         Self::EarlyRefusal,
@@ -113,6 +116,7 @@ impl Difference {
         Self::GatewayRetry,
         Self::BackendRequest,
         Self::TrafficPolicy,
+        Self::ProfileBudget,
         Self::OwnAnnotations,
     ];
 
@@ -120,7 +124,6 @@ impl Difference {
     pub const fn name(self) -> &'static str {
         match self {
             Self::RetryBudget => "retry-budget",
-            Self::BudgetBank => "budget-bank",
             Self::BackendQueue => "backend-queue",
             Self::EjectionFloor => "ejection-floor",
             Self::ForwardBreaker => "forward-breaker",
@@ -133,6 +136,7 @@ impl Difference {
             Self::GrpcCodes => "grpc-codes",
             Self::GrpcMissingStatus => "grpc-missing-status",
             Self::GrpcTimeout => "grpc-timeout",
+            Self::HeldTrailers => "held-trailers",
             Self::IdleHead => "idle-head",
             Self::OutageProbes => "outage-probes",
             Self::EarlyRefusal => "early-refusal",
@@ -140,6 +144,7 @@ impl Difference {
             Self::GatewayRetry => "gateway-retry",
             Self::BackendRequest => "backend-request",
             Self::TrafficPolicy => "traffic-policy",
+            Self::ProfileBudget => "profile-budget",
             Self::OwnAnnotations => "own-annotations",
         }
     }
@@ -148,9 +153,6 @@ impl Difference {
     pub const fn mesh(self) -> &'static str {
         match self {
             Self::RetryBudget => "retries of routes have no budget",
-            Self::BudgetBank => {
-                "a ServiceProfile's budget keeps what its ttl pays in, and requests earn it"
-            }
             Self::BackendQueue => "the policy's queue is ignored; 10000 requests may wait 3 s",
             Self::EjectionFloor => "min_ready_endpoints is ignored",
             Self::ForwardBreaker => "failure accrual is ignored for a forward address",
@@ -171,6 +173,9 @@ impl Difference {
                 "a missing or unreadable status, a page that is not gRPC and a truncated stream are successes"
             }
             Self::GrpcTimeout => "grpc-timeout is passed on and otherwise ignored",
+            Self::HeldTrailers => {
+                "where responses are retried, each waits for its first frame, however long; trailers that are not there with it are not looked at"
+            }
             Self::IdleHead => {
                 "a request without a body that waits for its response head is never idle"
             }
@@ -180,6 +185,9 @@ impl Difference {
             Self::GatewayRetry => "an HTTPRoute's `retry` is not read",
             Self::BackendRequest => "an HTTPRoute's `timeouts.backendRequest` is not read",
             Self::TrafficPolicy => "XBackendTrafficPolicy is not read",
+            Self::ProfileBudget => {
+                "requests earn it, whatever becomes of them, and its ttl is the bank"
+            }
             Self::OwnAnnotations => "annotations under `tower-mesh/` are not read",
         }
     }
@@ -188,7 +196,6 @@ impl Difference {
     pub const fn extended(self) -> &'static str {
         match self {
             Self::RetryBudget => "a policy that names no budget gets 20 % and 10 a second",
-            Self::BudgetBank => "it keeps what two seconds pay in, and successes earn it",
             Self::BackendQueue => "each backend's own queue is used",
             Self::EjectionFloor => "an ejection below min_ready_endpoints is refused",
             Self::ForwardBreaker => "a forward address has a breaker like any endpoint",
@@ -211,6 +218,9 @@ impl Difference {
             Self::GrpcTimeout => {
                 "it is a deadline if it is shorter than the policy's, and what remains is written on each attempt"
             }
+            Self::HeldTrailers => {
+                "where gRPC codes are retried, a response is held back for its trailers as its method is, and for a few milliseconds where that is not known"
+            }
             Self::IdleHead => "the wait for a response head is idle time, too",
             Self::OutageProbes => {
                 "they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once"
@@ -224,6 +234,7 @@ impl Difference {
             Self::GatewayRetry => "it is honoured where no retry annotation is",
             Self::BackendRequest => "it bounds each attempt",
             Self::TrafficPolicy => "its retry budget pays for the retries to its Service",
+            Self::ProfileBudget => "successes earn it, and the bank is the usual one",
             Self::OwnAnnotations => "they set what the mesh has no word for",
         }
     }

@@ -39,6 +39,7 @@ mod retry;
 mod route;
 #[cfg(test)]
 mod tests;
+mod trailers;
 
 pub use self::accrual::{
     AccrualExtensions, ConsecutiveFailures, Ejection, FailureAccrual, Unified,
@@ -70,3 +71,4 @@ pub(crate) use self::route::Spread;
 pub use self::route::{
     Route, RouteBackend, RouteDistribution, RouteParams, RoutePolicy, Rule, Timeouts,
 };
+pub use self::trailers::Trailers;

@@ -2,7 +2,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Budget, Codes, ExponentialBackoff, InvalidPolicy};
+use super::{Budget, Codes, ExponentialBackoff, InvalidPolicy, Trailers};
 
 /// Which answers are worth another try, how often, and at whose expense.
 ///
@@ -15,6 +15,7 @@ pub struct Retry {
     max_request_bytes: usize,
     status_ranges: StatusRanges,
     codes: Codes,
+    trailers: Trailers,
     timeout: Option<Duration>,
     backoff: Option<ExponentialBackoff>,
     paid: Paid,
@@ -28,6 +29,7 @@ pub struct RetryBuilder {
     codes: Vec<u16>,
     max_retries: u16,
     max_request_bytes: usize,
+    trailers: Trailers,
     timeout: Option<Duration>,
     backoff: Option<ExponentialBackoff>,
     paid: Paid,
@@ -71,6 +73,7 @@ impl Retry {
             codes: Vec::new(),
             max_retries: 1,
             max_request_bytes: Self::MAX_REQUEST_BYTES,
+            trailers: Trailers::default(),
             timeout: None,
             backoff: Some(ExponentialBackoff::RETRY),
             paid: Paid::ByDefault,
@@ -95,6 +98,11 @@ impl Retry {
     /// The gRPC codes that are retried, wherever they are written.
     pub fn codes(&self) -> Codes {
         self.codes
+    }
+
+    /// How long a response is held back for a code in its trailers.
+    pub fn trailers(&self) -> Trailers {
+        self.trailers
     }
 
     /// How long an attempt may take to answer before it counts as failed, unless it is the last.
@@ -186,6 +194,13 @@ impl RetryBuilder {
         self
     }
 
+    /// What the route's gRPC methods are, or how long exactly a response is held back for a code in its trailers. Default:
+    /// [`Trailers::default`]. Beyond the mesh.
+    pub fn trailers(mut self, trailers: impl Into<Trailers>) -> Self {
+        self.trailers = trailers.into();
+        self
+    }
+
     /// How long an attempt may take to answer, unless it is the last. Default: no limit.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -224,6 +239,7 @@ impl RetryBuilder {
             max_request_bytes: self.max_request_bytes,
             status_ranges: StatusRanges::try_new(self.ranges)?,
             codes: Codes::of(self.codes).map_err(|code| code.in_field("retry.codes"))?,
+            trailers: self.trailers,
             timeout: self.timeout,
             backoff: self.backoff,
             paid: self.paid,
@@ -248,6 +264,7 @@ impl RetryBuilder {
                     .filter(|code| (1..=16).contains(code)),
             )
             .unwrap_or_default(),
+            trailers: self.trailers,
             timeout: self.timeout,
             backoff: self.backoff,
             paid: self.paid,
@@ -262,6 +279,7 @@ impl From<Retry> for RetryBuilder {
             codes: retry.codes.iter().collect(),
             max_retries: retry.max_retries,
             max_request_bytes: retry.max_request_bytes,
+            trailers: retry.trailers,
             timeout: retry.timeout,
             backoff: retry.backoff,
             paid: retry.paid,

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use crate::balance::Member;
 use crate::breaker::Gate;
 use crate::budget::{BudgetSnapshot, RetryBudget};
-use crate::client::BackendState;
+use crate::client::{BackendState, Counts};
+use crate::core::sync::Ordering;
 use crate::endpoint::Endpoint;
 
 /// A client at one moment. Its `Display` is a table.
@@ -20,6 +21,11 @@ pub struct Snapshot {
     pub backends: Vec<BackendSnapshot>,
     /// The retry budgets, in the order in which the policy's routes name them.
     pub budgets: Vec<BudgetSnapshot>,
+    /// Requests so far that could not have been sent again because their body was larger than the policy keeps.
+    pub bodies_too_large: u64,
+    /// gRPC codes so far that were in trailers and would have been retried, had they come while the response was
+    /// [held back](crate::policy::Trailers).
+    pub trailers_too_late: u64,
 }
 
 /// A backend at one moment.
@@ -55,11 +61,14 @@ impl Snapshot {
         backends: impl Iterator<Item = &'a Arc<BackendState>>,
         budgets: impl Iterator<Item = &'a RetryBudget>,
         in_flight: usize,
+        counts: &Counts,
         now: Instant,
     ) -> Self {
         let mut snapshot = Self {
             in_flight,
             backends: Vec::new(),
+            bodies_too_large: counts.bodies_too_large.load(Ordering::Relaxed),
+            trailers_too_late: counts.trailers_too_late.load(Ordering::Relaxed),
             budgets: Vec::new(),
         };
         let mut seen: Vec<&Arc<BackendState>> = Vec::new();
@@ -88,6 +97,14 @@ impl Snapshot {
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in flight", self.in_flight)?;
+        for (count, what) in [
+            (self.bodies_too_large, "bodies too large to retry"),
+            (self.trailers_too_late, "codes too late to retry"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
         for budget in &self.budgets {
             write!(f, "\nbudget ({}): {budget}", budget.policy)?;
         }

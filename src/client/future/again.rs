@@ -65,7 +65,7 @@ impl Walk {
         if self.counted() > limit && !free {
             return self.stand(now, NotRetried::Limit);
         }
-        if self.template.parts().is_none() {
+        if !self.template.is_replayable() {
             return self.stand(now, NotRetried::Body);
         }
         let seed = self.shared.backends.seed;
@@ -94,9 +94,10 @@ impl Walk {
             self.token = Some(token);
         }
         self.untouched |= free;
-        // The answer is kept in case there is no endpoint for another try; it is no load meanwhile.
-        if let Some(Prior::Response(answered)) = &mut self.prior {
-            answered.ticket.let_go();
+        match &mut self.prior {
+            // It is kept in case there is no endpoint for another try; it is no load meanwhile.
+            Some(Prior::Response(answered)) => answered.keep(now),
+            _ => self.template.release(),
         }
         let (number, attempts) = (self.number, self.attempts);
         self.tell(now, || Decision::Retried {
@@ -163,14 +164,9 @@ impl Walk {
     }
 
     fn hand_over(&mut self, rule: &RulePlan, answered: Answered) -> Response<Body> {
-        let Answered {
-            mut response,
-            ticket,
-            endpoint,
-            backend,
-            limits,
-            verdict,
-        } = answered;
+        let (endpoint, backend) = (answered.endpoint, answered.backend);
+        let (verdict, late) = (answered.verdict, answered.late);
+        let (mut response, ticket, limits) = answered.into_response();
         let backend = &rule.backends[backend];
         backend.filters.response(response.headers_mut());
         rule.filters.response(response.headers_mut());
@@ -183,7 +179,11 @@ impl Walk {
         });
         let budget = self.budget().filter(|_| verdict.is_none()).cloned();
         let tail = Tail::new(ticket, limits, self.in_flight.take());
-        let tail = tail.with_budget(budget).with_grpc(self.grpc);
+        let mut tail = tail.with_budget(budget).with_grpc(self.grpc);
+        if let Some(retry) = self.retry.as_ref().filter(|_| late) {
+            let count = Arc::clone(&self.shared.counts.trailers_too_late);
+            tail = tail.with_late_codes(retry.retry.codes(), count);
+        }
         response.map(|body| body.with_tail(tail))
     }
 }

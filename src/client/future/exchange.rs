@@ -152,6 +152,10 @@ impl Walk {
             Poll::Ready(Err(error)) => self.failed(attempt, error, now),
             Poll::Pending => {
                 self.limits.wake_when_sent(cx.waker());
+                // Over its limit, the request's body makes this the only try.
+                if self.limits.is_try() && !self.template.is_replayable() {
+                    self.limits.only_try();
+                }
                 let Some(timeout) = self.limits.passed(now) else {
                     let until = self.limits.next();
                     return self.sleep(Step::Call { backend, attempt }, until);
@@ -205,17 +209,27 @@ impl Walk {
         {
             budget.success(now);
         }
-        let answered = Answered {
-            response,
-            ticket,
-            endpoint,
-            backend,
-            limits,
-            verdict: match head {
-                Classified::Ready(outcome) => Some(outcome.verdict),
-                Classified::AtEnd(_) => None,
-            },
+        let verdict = match head {
+            Classified::Ready(outcome) => Some(outcome.verdict),
+            Classified::AtEnd(_) => None,
         };
+        let answered = Answered::new(response, ticket, endpoint, backend, limits, verdict);
+        if verdict.is_none() && judged == Judgement::Final {
+            return self.hold_or_answer(plan, rule, answered, now);
+        }
+        self.decide(plan, rule, answered, judged, now)
+    }
+
+    /// Another try, or not.
+    pub(super) fn decide(
+        &mut self,
+        plan: &Plan,
+        rule: &RulePlan,
+        answered: Answered,
+        judged: Judgement,
+        now: Instant,
+    ) -> Next {
+        let endpoint = answered.endpoint;
         match judged {
             Judgement::Retry(again) => {
                 let prior = Prior::Response(Box::new(answered));

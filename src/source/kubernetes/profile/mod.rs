@@ -253,8 +253,12 @@ fn budget(budget: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Optio
     }
     let ratio = Ratio::try_from_f64("retryRatio", number, 1000)
         .map_err(|invalid| ratio.invalid(&invalid))?;
-    let budget = Budget::new(ratio).min_per_sec(u32::try_from(floor).unwrap_or(u32::MAX));
-    Ok(Some(budget.bank(keep).earned_by(EarnedBy::Requests)))
+    Ok(Some(Budget {
+        ratio,
+        min_per_sec: u32::try_from(floor).unwrap_or(u32::MAX),
+        bank: keep,
+        earned_by: EarnedBy::Requests,
+    }))
 }
 
 // === impl Override ===

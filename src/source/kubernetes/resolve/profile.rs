@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use super::{Options, Parent, backend, requests};
 use crate::policy::{
-    Budget, EarnedBy, Fidelity, HttpPolicy, InvalidPolicy, Meta, MethodKind, Resource, Retry,
-    Route, RouteBackend, RouteDistribution, RouteParams, RoutePolicy, Rule, Timeouts,
+    Budget, Fidelity, HttpPolicy, InvalidPolicy, Meta, MethodKind, Resource, Retry, Route,
+    RouteBackend, RouteDistribution, RouteParams, RoutePolicy, Rule, Timeouts,
 };
 use crate::source::kubernetes::profile::{Profile, ProfileRoute};
 
@@ -65,13 +65,17 @@ fn rule(
                 request: route.timeout,
                 ..Timeouts::default()
             },
-            retry: match profile.budget {
+            retry: match profile.budget.map(|budget| match fidelity {
+                // Difference::ProfileBudget.
+                Fidelity::Extended => Budget::new(budget.ratio).min_per_sec(budget.min_per_sec),
+                _ => budget,
+            }) {
                 // As often as the budget pays for, and at once.
                 Some(budget) if route.retryable => Some(
                     Retry::on(500..=599)
                         .limit(u16::MAX)
                         .no_backoff()
-                        .budget(as_kept(budget, fidelity))
+                        .budget(budget)
                         .build()?,
                 ),
                 _ => None,
@@ -81,14 +85,6 @@ fn rule(
         };
     }
     Ok(policy)
-}
-
-// Difference::BudgetBank.
-fn as_kept(budget: Budget, fidelity: Fidelity) -> Budget {
-    match fidelity {
-        Fidelity::Mesh => budget,
-        Fidelity::Extended => budget.bank(Budget::BANK).earned_by(EarnedBy::Successes),
-    }
 }
 
 /// The profile that takes the place of everything else, if there is one.

@@ -4,6 +4,7 @@ mod folder;
 mod fuzz;
 mod good;
 mod grammar;
+mod table;
 
 use super::{Error, Manifests};
 use crate::policy::ClientPolicy;
