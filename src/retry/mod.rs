@@ -9,6 +9,7 @@ pub(crate) mod hedge;
 mod hint;
 mod judge;
 mod layer;
+mod replaying;
 #[cfg(test)]
 mod tests;
 mod tries;
@@ -18,4 +19,5 @@ pub use self::future::RetryFuture;
 pub use self::hedge::{ByMethod, HedgeFuture, HedgeLayer, HedgeService, HedgeWhen};
 pub(crate) use self::judge::{Again, Attempted, Judgement, Rules, Wait, is_idempotent, judge};
 pub use self::layer::{RetryLayer, RetryService};
+pub use self::replaying::{Fill, ReplayingLayer, ReplayingService, Taped, Tapes};
 pub use self::when::{Asks, ByPolicy, Cloned, KeepRequest, RetryWhen, Ruling};
