@@ -172,7 +172,10 @@ impl Breaker {
     /// Another policy. What was learned stays, except that no policy closes the breaker, and that a success rate over
     /// another time starts anew.
     pub fn configure(&mut self, policy: Option<&FailureAccrual>, now: Instant) {
-        let origin = self.rules.as_ref().map_or(Epoch::new(now), |old| old.origin);
+        let origin = self
+            .rules
+            .as_ref()
+            .map_or(Epoch::new(now), |old| old.origin);
         let rules = policy.map(|accrual| Arc::new(Rules::new(accrual, origin)));
         self.set_rules(rules, now);
     }
@@ -301,14 +304,13 @@ impl Breaker {
                     low = rate.is_low(total, bad).then_some((rate, total, bad));
                 }
                 // First to trip is named.
-                let why: Cow<'static, str> = if rules.max_failures > 0
-                    && failures >= rules.max_failures
-                {
-                    format!("{failures} failures in a row").into()
-                } else {
-                    let (rate, total, bad) = low?;
-                    rate.words(total, bad).into()
-                };
+                let why: Cow<'static, str> =
+                    if rules.max_failures > 0 && failures >= rules.max_failures {
+                        format!("{failures} failures in a row").into()
+                    } else {
+                        let (rate, total, bad) = low?;
+                        rate.words(total, bad).into()
+                    };
                 if !may_eject() {
                     return Some(Transition::Refused { why });
                 }
@@ -409,15 +411,13 @@ impl Breaker {
     pub(crate) fn calm(&self) -> Calm {
         match (self.state, &self.rules) {
             (State::Closed { .. }, None) => Calm::Nothing,
-            (State::Closed { failures: 0, .. }, Some(rules)) => {
-                match (&self.window, &rules.rate) {
-                    (Some(window), Some(rate)) if window.is_calm(rate) => {
-                        Calm::CountUntil(window.end())
-                    }
-                    (Some(_), Some(_)) => Calm::Matter,
-                    _ => Calm::Nothing,
+            (State::Closed { failures: 0, .. }, Some(rules)) => match (&self.window, &rules.rate) {
+                (Some(window), Some(rate)) if window.is_calm(rate) => {
+                    Calm::CountUntil(window.end())
                 }
-            }
+                (Some(_), Some(_)) => Calm::Matter,
+                _ => Calm::Nothing,
+            },
             _ => Calm::Matter,
         }
     }

@@ -91,8 +91,7 @@ impl Rate {
     pub(super) fn is_low(&self, total: u64, bad: u64) -> bool {
         // good / total < threshold, in whole numbers.
         total >= u64::from(self.min_requests)
-            && (total - bad) * u64::from(Ratio::ONE.ppm())
-                < total * u64::from(self.threshold.ppm())
+            && (total - bad) * u64::from(Ratio::ONE.ppm()) < total * u64::from(self.threshold.ppm())
     }
 
     /// The evidence, in words: `success rate 0.61 of 143 in 10 s, threshold 0.80`.

@@ -5,10 +5,13 @@ mod backends;
 mod builder;
 mod future;
 mod options;
+mod origin;
 mod overrides;
 mod plan;
 mod ready;
 mod respond;
+#[cfg(feature = "tonic")]
+mod status;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +31,7 @@ pub use self::respond::{AnswerErrors, AnswerErrorsLayer, AnswerFuture};
 
 pub(crate) use self::backends::BackendState;
 use self::backends::Backends;
+use self::origin::Origin;
 use self::plan::{Budgets, Plan};
 use crate::body::Body;
 use crate::core::BoxError;
@@ -91,6 +95,8 @@ pub(crate) struct Shared {
     plan_changed: Arc<Notify>,
     policy_driver: Option<Driver>,
     requests: AtomicU64,
+    // What requests are for that name no host, if the builder was told; or else the policy says it.
+    origin: Option<Origin>,
     // Whether gRPC requests are answered with a status instead of an error.
     answer_grpc_errors: bool,
 }

@@ -75,6 +75,9 @@ impl Walk {
         let Some(parts) = self.template.parts_mut() else {
             return self.fail(ErrorKind::InvalidRequest);
         };
+        if let Some(origin) = self.shared.origin.as_ref().or(plan.origin.as_ref()) {
+            origin.complete(parts);
+        }
         if let Some(protocol) = plan.not_carried() {
             return self.fail(ErrorKind::NotCarried { protocol });
         }

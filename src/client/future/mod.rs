@@ -271,9 +271,14 @@ impl Walk {
                 why,
             });
         }
-        if self.grpc && self.shared.answer_grpc_errors {
+        if !self.grpc {
+            return Some(result);
+        }
+        if self.shared.answer_grpc_errors {
             return Some(result.or_else(|error| Ok(grpc_response(error, Instant::now()))));
         }
+        #[cfg(feature = "tonic")]
+        let result = result.map_err(|error| error.with_status(Instant::now()));
         Some(result)
     }
 
