@@ -33,6 +33,7 @@ pub(crate) use self::backends::BackendState;
 use self::backends::Backends;
 use self::origin::Origin;
 use self::plan::{Budgets, Plan};
+pub(crate) use self::respond::grpc_trailers;
 use crate::body::Body;
 use crate::core::BoxError;
 use crate::core::in_flight::InFlight;

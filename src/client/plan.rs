@@ -37,7 +37,6 @@ pub(crate) struct Plan {
 pub(crate) struct RulePlan {
     pub(crate) name: Arc<str>,
     pub(crate) filters: Filters,
-    #[allow(dead_code, reason = "read once streams are bounded by it")]
     pub(crate) kind: MethodKind,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<Arc<RetryPlan>>,

@@ -17,6 +17,7 @@ use std::fmt;
 /// | `grpc-codes` | PERMISSION_DENIED counts against the endpoint | PERMISSION_DENIED says nothing against the endpoint |
 /// | `grpc-missing-status` | a missing or unreadable status, a page that is not gRPC and a truncated stream are successes | they are failures; a stream that its caller drops before the end is neutral |
 /// | `grpc-timeout` | grpc-timeout is passed on and otherwise ignored | it is a deadline if it is shorter than the policy's, and what remains is written on each attempt |
+/// | `stream-deadline` | the policy's request timeout cuts a gRPC stream short, however long ago it began | it holds until a stream has begun; then only the caller's own deadline, the response timeout and the idle timeout do |
 /// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
 /// | `outage-probes` | each waits out its own backoff, however long it has grown | they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once |
 /// | `early-refusal` | a request waits until fail-fast, whenever the next probe is due | a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next |
@@ -55,6 +56,8 @@ pub enum Difference {
     GrpcMissingStatus,
     /// Whether a request's `grpc-timeout` is a deadline.
     GrpcTimeout,
+    /// Whether the policy's request timeout cuts a gRPC stream short that has begun.
+    StreamDeadline,
     /// Whether the idle timeout covers the wait for a response head.
     IdleHead,
     /// How endpoints are probed when all of them are ejected.
@@ -67,7 +70,7 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
@@ -79,6 +82,7 @@ impl Difference {
         Self::GrpcCodes,
         Self::GrpcMissingStatus,
         Self::GrpcTimeout,
+        Self::StreamDeadline,
         Self::IdleHead,
         Self::OutageProbes,
         Self::EarlyRefusal,
@@ -98,6 +102,7 @@ impl Difference {
             Self::GrpcCodes => "grpc-codes",
             Self::GrpcMissingStatus => "grpc-missing-status",
             Self::GrpcTimeout => "grpc-timeout",
+            Self::StreamDeadline => "stream-deadline",
             Self::IdleHead => "idle-head",
             Self::OutageProbes => "outage-probes",
             Self::EarlyRefusal => "early-refusal",
@@ -126,6 +131,9 @@ impl Difference {
                 "a missing or unreadable status, a page that is not gRPC and a truncated stream are successes"
             }
             Self::GrpcTimeout => "grpc-timeout is passed on and otherwise ignored",
+            Self::StreamDeadline => {
+                "the policy's request timeout cuts a gRPC stream short, however long ago it began"
+            }
             Self::IdleHead => {
                 "a request without a body that waits for its response head is never idle"
             }
@@ -155,6 +163,9 @@ impl Difference {
             }
             Self::GrpcTimeout => {
                 "it is a deadline if it is shorter than the policy's, and what remains is written on each attempt"
+            }
+            Self::StreamDeadline => {
+                "it holds until a stream has begun; then only the caller's own deadline, the response timeout and the idle timeout do"
             }
             Self::IdleHead => "the wait for a response head is idle time, too",
             Self::OutageProbes => {

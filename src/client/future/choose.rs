@@ -118,6 +118,7 @@ impl Walk {
                 .and_then(grpc_timeout::parse);
             let deadline = timeout.map(|timeout| after(self.started, timeout));
             self.deadline = earlier(self.deadline, deadline);
+            self.own_deadline = earlier(self.own_deadline, deadline);
         }
         if rule.backends.is_empty() {
             return self.fail(ErrorKind::NoBackend);

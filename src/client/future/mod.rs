@@ -64,6 +64,8 @@ struct Walk {
     number: u64,
     started: Instant,
     deadline: Option<Instant>,
+    // What of it the caller itself asked for.
+    own_deadline: Option<Instant>,
     attempts: u32,
     // Of the attempt that was sent.
     limits: Limits,
@@ -151,6 +153,7 @@ impl ResponseFuture {
                 plan: None,
                 in_flight: None,
                 deadline: earlier(options.deadline, timeout),
+                own_deadline: earlier(options.deadline, timeout),
                 avoid: options.avoid.clone(),
                 template: Template::new(request),
                 options,
