@@ -268,8 +268,8 @@ impl ClientBuilder {
         let mut by_default = 0;
         for backend in &backends {
             let names = backend_names(backend);
-            let forward = matches!(backend.dispatcher, BackendDispatcher::Forward(_));
-            if forward || names.iter().any(|name| named.contains_key(name)) {
+            let needs_none = !matches!(backend.dispatcher, BackendDispatcher::BalanceP2c(..));
+            if needs_none || names.iter().any(|name| named.contains_key(name)) {
                 continue;
             }
             match (resolver, default) {

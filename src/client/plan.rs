@@ -56,6 +56,8 @@ pub(crate) struct BackendPlan {
     pub(crate) state: Arc<BackendState>,
     pub(crate) filters: Filters,
     pub(crate) load: Load,
+    /// Why there is nobody behind it, where the policy says so.
+    pub(crate) fails: Option<String>,
     weight: u32,
 }
 
@@ -171,10 +173,13 @@ impl Plan {
         &self.routes[matched.version][matched.route][matched.rule]
     }
 
-    /// Every backend, once for each mention.
+    /// Every backend that can have endpoints, once for each mention.
     pub(crate) fn backends(&self) -> impl Iterator<Item = &Arc<BackendState>> {
         let rules = self.routes.iter().flatten().flatten();
-        rules.flat_map(|rule| rule.backends.iter().map(|backend| &backend.state))
+        let backends = rules.flat_map(|rule| &rule.backends);
+        backends
+            .filter(|backend| backend.fails.is_none())
+            .map(|backend| &backend.state)
     }
 
     /// Every budget, once for each mention.
@@ -227,7 +232,13 @@ impl Compiler<'_> {
             let forward = matches!(backend.dispatcher, BackendDispatcher::Forward(_));
             let load = match &backend.dispatcher {
                 BackendDispatcher::BalanceP2c(load, _) => *load,
-                BackendDispatcher::Forward(_) => Load::PeakEwma(PeakEwma::DEFAULT),
+                BackendDispatcher::Forward(_) | BackendDispatcher::Fail { .. } => {
+                    Load::PeakEwma(PeakEwma::DEFAULT)
+                }
+            };
+            let fails = match &backend.dispatcher {
+                BackendDispatcher::Fail { message } => Some(message.clone()),
+                BackendDispatcher::Forward(_) | BackendDispatcher::BalanceP2c(..) => None,
             };
             let accrual = accrual.clone();
             let settings = Settings {
@@ -247,6 +258,7 @@ impl Compiler<'_> {
                 state: backends.get(backend, &settings, now),
                 filters: used.filters.clone().into(),
                 load,
+                fails,
                 weight,
             }
         });
