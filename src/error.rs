@@ -314,9 +314,10 @@ impl Error {
         None
     }
 
-    /// What a gRPC status says: this, and the root of it. A status has no sources that could say more.
+    /// What a gRPC status says: this, and the root of what the endpoint's own error says. A status that was sent has no
+    /// sources that could say it.
     pub(crate) fn grpc_message(&self) -> String {
-        let mut root = self.source();
+        let mut root = self.source().filter(|_| !self.is_local());
         while let Some(deeper) = root.and_then(StdError::source) {
             root = Some(deeper);
         }

@@ -184,12 +184,14 @@ impl HttpBody for Body {
         let Some(tail) = &mut this.tail else {
             return polled;
         };
+        let mut told = tail.is_grpc();
         let last = match polled {
             Poll::Pending => {
                 let Poll::Ready(kind) = tail.poll_limit(cx) else {
                     return Poll::Pending;
                 };
                 tail.expired();
+                told = true;
                 Some(tail.told(Error::new(kind)))
             }
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {
@@ -220,8 +222,10 @@ impl HttpBody for Body {
                 tail.truncated()
             }
         };
-        // Nothing more comes. Dropped, so that its connection is not kept for it.
-        this.kind = Kind::Empty;
+        if told {
+            // Nothing more comes. Dropped, so that its connection is not kept for it.
+            this.kind = Kind::Empty;
+        }
         this.tail = None;
         Poll::Ready(last)
     }

@@ -144,6 +144,10 @@ impl Tail {
         }
     }
 
+    pub(super) fn is_grpc(&self) -> bool {
+        self.grpc.is_some()
+    }
+
     /// What the caller is told of an error: in gRPC's words, or as it is.
     pub(super) fn told(&self, error: Error) -> Last {
         let Some(grpc) = &self.grpc else {

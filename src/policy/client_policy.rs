@@ -106,7 +106,7 @@ impl ClientPolicy {
             BackendDispatcher::BalanceP2c(_, EndpointDiscovery::DestinationGet { path }) => {
                 Some(path.as_str())
             }
-            BackendDispatcher::Forward(_) => None,
+            BackendDispatcher::Forward(_) | BackendDispatcher::Fail { .. } => None,
         });
         let with_port = |path: &str| {
             let authority = path.parse::<Authority>().ok()?;
