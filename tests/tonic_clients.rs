@@ -276,7 +276,10 @@ async fn ten_thousand_calls_at_once() {
             .collect();
         let mut by_server = std::collections::BTreeMap::<String, usize>::new();
         for call in calls {
-            let answer = in_time(call).await.unwrap().unwrap();
+            let answer = in_time(call)
+                .await
+                .unwrap()
+                .unwrap_or_else(|status| panic!("{over:?} {status:?}"));
             assert_eq!(answer.get_ref(), "x");
             *by_server.entry(server_of(&answer)).or_default() += 1;
         }

@@ -19,7 +19,7 @@ use crate::verdict::{Sent, TransportError, TransportFailure};
 /// Makes [`TonicLeaf`]s: one of tonic's own channels for each endpoint, for what only they can do.
 ///
 /// Each is made with a connect timeout of 1 s and a keep-alive on open streams (10 s, 3 s to answer), so that a dead peer is
-/// noticed; [`with`](Self::with) changes that and everything else that tonic has settings for. It connects when it is
+/// noticed, and at most 1000 calls that wait for their response head; [`with`](Self::with) changes that and everything else that tonic has settings for. It connects when it is
 /// first used, and again whenever it was closed. What fails is sorted as by an [`HttpLeaf`](super::HttpLeaf), though with
 /// less certainty: a channel does not tell whether a request that broke had left.
 ///
@@ -71,6 +71,10 @@ struct Shared {
 #[error("{0} cannot be written as a URI: give an address without a zone")]
 struct NoUri(Endpoint);
 
+/// A channel has one connection. Offered several thousand calls at the same moment, it breaks and fails most of them; the
+/// line in front of it holds the rest instead.
+const AT_ONCE: usize = 1000;
+
 /// The time by which tonic's own clock for `grpc-timeout` may run ahead of the client's.
 const GRACE: Duration = Duration::from_millis(5);
 
@@ -106,6 +110,7 @@ impl TonicConnector {
         };
         let mut transport = Channel::builder(uri(&endpoint.address().to_string())?)
             .connect_timeout(Duration::from_secs(1))
+            .concurrency_limit(AT_ONCE)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(3));
         let named = || uri(endpoint.server_name()?);

@@ -19,7 +19,7 @@ use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Response, Status, Streaming};
-use tower_mesh::connect::TonicConnector;
+use tower_mesh::connect::{HttpConnector, Settings, TonicConnector, Version};
 use tower_mesh::policy::ClientPolicy;
 use tower_mesh::{BoxError, Client};
 use tower_service::Service;
@@ -251,10 +251,21 @@ pub fn client(over: Over, policy: ClientPolicy, endpoints: &[SocketAddr]) -> Cli
         .endpoints(endpoints.to_vec())
         .seed(7);
     match over {
-        Over::Hyper => builder.build_grpc(),
-        Over::Channel => builder.build(TonicConnector::new()),
+        Over::Hyper => builder.build(hyper_leaf()),
+        Over::Channel => builder.build(tonic_leaf()),
     }
     .unwrap()
+}
+
+// A machine that is busy with something else fails no test.
+pub fn hyper_leaf() -> HttpConnector {
+    let settings = Settings::new().with_connect_timeout(STUCK);
+    let connector = HttpConnector::new().with_version(Version::Http2);
+    connector.with_settings(settings)
+}
+
+pub fn tonic_leaf() -> TonicConnector {
+    TonicConnector::new().with(|endpoint| endpoint.connect_timeout(STUCK))
 }
 
 pub fn plain(over: Over, endpoints: &[SocketAddr]) -> Client {

@@ -159,13 +159,18 @@ async fn act(
             let _ = stream.send_data(message(), false);
             let _ = stream.send_trailers(HeaderMap::new());
         }
-        "close" => close.notify_one(),
+        "close" => {
+            close.notify_one();
+            // Dropped, it would reset the stream.
+            let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+        }
         "close-after-head" => {
-            let _stream = respond
+            let mut stream = respond
                 .send_response(head().body(()).unwrap(), false)
                 .unwrap();
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             close.notify_one();
+            let _ = std::future::poll_fn(|cx| stream.poll_reset(cx)).await;
         }
         "page" => {
             let head = Response::builder()
