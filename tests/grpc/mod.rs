@@ -6,6 +6,8 @@ pub mod scripted;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -88,6 +90,19 @@ type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 #[derive(Clone, Debug)]
 pub struct Echo {
     pub name: &'static str,
+    /// Calls whose request or response stream it still has.
+    pub open: Arc<AtomicUsize>,
+    /// Messages of floods.
+    pub flooded: Arc<AtomicUsize>,
+}
+
+/// Held as long as a call is.
+pub struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl tonic::server::NamedService for Echo {
@@ -95,6 +110,19 @@ impl tonic::server::NamedService for Echo {
 }
 
 impl Echo {
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            open: Arc::default(),
+            flooded: Arc::default(),
+        }
+    }
+
+    fn open(&self) -> Open {
+        self.open.fetch_add(1, Ordering::SeqCst);
+        Open(Arc::clone(&self.open))
+    }
+
     fn answer<T>(&self, request: &Request<impl Sized>, message: T) -> Response<T> {
         let mut response = Response::new(message);
         let metadata = response.metadata_mut();
@@ -127,6 +155,7 @@ impl Echo {
     /// How many there were.
     async fn sum(self, request: Request<Streaming<Bytes>>) -> Result<Response<Bytes>, Status> {
         let answer = self.answer(&request, ());
+        let _open = self.open();
         let mut messages = request.into_inner();
         let mut count = 0u64;
         while messages.try_next().await?.is_some() {
@@ -137,8 +166,26 @@ impl Echo {
 
     async fn both(self, request: Request<Streaming<Bytes>>) -> Result<Response<Messages>, Status> {
         let answer = self.answer(&request, ());
-        let messages: Messages = Box::pin(request.into_inner());
+        let open = self.open();
+        let messages = request.into_inner().map(move |message| {
+            let _open = &open;
+            message
+        });
+        let messages: Messages = Box::pin(messages);
         Ok(answer.map(|()| messages))
+    }
+
+    /// 64 KiB at a time, for ever.
+    async fn flood(self, request: Request<Bytes>) -> Result<Response<Messages>, Status> {
+        let (open, flooded) = (self.open(), Arc::clone(&self.flooded));
+        let message = Bytes::from(vec![b'x'; 64 * 1024]);
+        let messages = tokio_stream::iter(std::iter::repeat_with(move || {
+            let _open = &open;
+            flooded.fetch_add(1, Ordering::SeqCst);
+            Ok(message.clone())
+        }));
+        let messages: Messages = Box::pin(messages);
+        Ok(self.answer(&request, messages))
     }
 }
 
@@ -173,6 +220,10 @@ impl Service<http::Request<Body>> for Echo {
                     grpc.client_streaming(service_fn(move |r| echo.clone().sum(r)), request)
                         .await
                 }
+                "/test.Echo/Flood" => {
+                    grpc.server_streaming(service_fn(move |r| echo.clone().flood(r)), request)
+                        .await
+                }
                 "/test.Echo/Both" => {
                     grpc.streaming(service_fn(move |r| echo.clone().both(r)), request)
                         .await
@@ -187,6 +238,7 @@ impl Service<http::Request<Body>> for Echo {
 pub struct Server {
     pub address: SocketAddr,
     pub health: tonic_health::server::HealthReporter,
+    pub echo: Echo,
     stop: Option<oneshot::Sender<()>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -205,10 +257,11 @@ impl Server {
             .build_v1()
             .unwrap();
         let (stop, stopped) = oneshot::channel();
+        let echo = Echo::new(name);
         let serving = tonic::transport::Server::builder()
             .add_service(health_service)
             .add_service(reflection)
-            .add_service(Echo { name })
+            .add_service(echo.clone())
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
                 let _ = stopped.await;
             });
@@ -218,6 +271,7 @@ impl Server {
         Self {
             address,
             health,
+            echo,
             stop: Some(stop),
             task,
         }
