@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response, Uri};
+use http_body::{Frame, SizeHint};
 use tonic::transport::{Channel, Endpoint as Transport};
 use tower_service::Service;
 
-use super::body::{Fault, Outgoing};
+use super::body::{Link, Outgoing, Until};
 use super::sort::sort_channel;
 use crate::body::Body;
 use crate::core::sync::{Mutex, lock};
@@ -56,7 +58,14 @@ pub struct TonicLeaf {
 #[must_use = "futures do nothing unless polled"]
 pub struct TonicCall(Pin<Box<dyn Future<Output = TonicResult> + Send>>);
 
-type TonicResult = Result<Response<tonic::body::Body>, TransportError>;
+type TonicResult = Result<Response<TonicBody>, TransportError>;
+
+/// The body of a [`TonicLeaf`]'s response. Dropped before its end, it ends the request, too.
+#[derive(Debug)]
+pub struct TonicBody {
+    body: tonic::body::Body,
+    until: Option<Until>,
+}
 
 struct Shared {
     endpoint: Endpoint,
@@ -125,7 +134,7 @@ impl TonicConnector {
 }
 
 impl Connect for TonicConnector {
-    type ResponseBody = tonic::body::Body;
+    type ResponseBody = TonicBody;
     type Leaf = TonicLeaf;
 
     fn connect(&self, endpoint: &Endpoint) -> TonicLeaf {
@@ -192,7 +201,7 @@ impl Clone for TonicLeaf {
 }
 
 impl Service<Request<Body>> for TonicLeaf {
-    type Response = Response<tonic::body::Body>;
+    type Response = Response<TonicBody>;
     type Error = TransportError;
     type Future = TonicCall;
 
@@ -212,18 +221,20 @@ impl Service<Request<Body>> for TonicLeaf {
 
     fn call(&mut self, request: Request<Body>) -> TonicCall {
         let request = request.map(Outgoing::new);
-        let fault = request.body().fault();
+        let link = request.body().link();
         let request = request.map(tonic::body::Body::new);
         // Used as it was readied.
         let calling = self.channel.take().map(|mut channel| channel.call(request));
         TonicCall(Box::pin(async move {
+            // Dropped before there is a response, too. A channel carries nothing but gRPC.
+            let until = link.clone().map(|link| link.until(true));
             let Some(calling) = calling else {
                 let (broken, sent) = (TransportFailure::Broken, Sent::NotSent);
                 return Err(TransportError::new(broken, sent, NotReady));
             };
             match calling.await {
-                Ok(response) => Ok(response),
-                Err(error) => Err(expired_or_sorted(error, fault).await),
+                Ok(response) => Ok(response.map(|body| TonicBody { body, until })),
+                Err(error) => Err(expired_or_sorted(error, link).await),
             }
         }))
     }
@@ -231,9 +242,9 @@ impl Service<Request<Body>> for TonicLeaf {
 
 async fn expired_or_sorted(
     error: tonic::transport::Error,
-    fault: Option<Arc<Fault>>,
+    link: Option<Arc<Link>>,
 ) -> TransportError {
-    let error = sort_channel(error, fault.as_deref());
+    let error = sort_channel(error, link.as_deref());
     if error.failure() == TransportFailure::Timeout {
         // Whoever wrote the deadline into the request tells of it first, in its own words.
         tokio::time::sleep(GRACE).await;
@@ -250,6 +261,32 @@ impl fmt::Debug for TonicLeaf {
         f.debug_struct("TonicLeaf")
             .field("endpoint", &self.shared.endpoint)
             .finish_non_exhaustive()
+    }
+}
+
+// === impl TonicBody ===
+
+impl http_body::Body for TonicBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.until = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

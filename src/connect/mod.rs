@@ -67,7 +67,7 @@ use std::sync::Arc;
 
 pub use self::body::HttpBody;
 #[cfg(feature = "tonic")]
-pub use self::channel::{TonicCall, TonicConnector, TonicLeaf};
+pub use self::channel::{TonicBody, TonicCall, TonicConnector, TonicLeaf};
 pub use self::dial::{Dial, Dialed, Tcp};
 pub use self::leaf::{Connections, HttpCall, HttpLeaf};
 pub use self::settings::Settings;

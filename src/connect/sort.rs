@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::body::Fault;
+use super::body::Link;
 use crate::core::{BoxError, find_source};
 use crate::verdict::{Sent, TransportError, TransportFailure};
 
@@ -77,11 +77,8 @@ fn connect_failure(error: &(dyn StdError + 'static)) -> TransportFailure {
 
 /// What one of tonic's channels says.
 #[cfg(feature = "tonic")]
-pub(super) fn sort_channel(
-    error: tonic::transport::Error,
-    fault: Option<&Fault>,
-) -> TransportError {
-    if let Some(fault) = fault.and_then(Fault::take) {
+pub(super) fn sort_channel(error: tonic::transport::Error, link: Option<&Link>) -> TransportError {
+    if let Some(fault) = link.and_then(Link::take_fault) {
         return TransportError::new(TransportFailure::RequestBody, Sent::Unknown, fault);
     }
     let (failure, sent) = if let Some(connect) = find_source::<tonic::ConnectError>(&error) {
@@ -100,9 +97,9 @@ pub(super) fn sort_channel(
 }
 
 /// A request that hyper did not give back.
-pub(super) fn sort(error: hyper::Error, fault: Option<&Fault>) -> TransportError {
+pub(super) fn sort(error: hyper::Error, link: Option<&Link>) -> TransportError {
     // First, because over HTTP/2 nothing else tells: the stream was reset, by us.
-    if let Some(fault) = fault.and_then(Fault::take) {
+    if let Some(fault) = link.and_then(Link::take_fault) {
         return TransportError::new(TransportFailure::RequestBody, Sent::Unknown, fault);
     }
     let (failure, sent) = match find_source::<h2::Error>(&error) {
