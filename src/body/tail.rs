@@ -2,6 +2,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,9 +14,11 @@ use crate::budget::RetryBudget;
 use crate::client::grpc_trailers;
 use crate::core::BoxError;
 use crate::core::in_flight::InFlightGuard;
+use crate::core::sync::{AtomicU64, Ordering};
 use crate::deadline::{BodyLimit, Limits};
 use crate::error::{Error, ErrorKind};
-use crate::verdict::{Outcome, Ticket, Verdict};
+use crate::policy::Codes;
+use crate::verdict::{Outcome, Ticket, Verdict, grpc};
 
 /// What hears how a response body ends, and how long that may take.
 ///
@@ -27,6 +30,8 @@ pub(crate) struct Tail {
     budget: Option<RetryBudget>,
     // How its end is told to a gRPC client; none to others.
     grpc: Option<GrpcEnd>,
+    // Which codes come too late to be retried, and who counts them.
+    late_codes: Option<(Codes, Arc<AtomicU64>)>,
     // Whether the caller waits for a frame.
     awaited: bool,
     // Whether it began to when a limit had passed already: its own time, not the endpoint's.
@@ -63,6 +68,7 @@ impl Tail {
             limit: limits.for_body(),
             budget: None,
             grpc: None,
+            late_codes: None,
             awaited: false,
             late: false,
             alarm: None,
@@ -73,6 +79,12 @@ impl Tail {
     /// Pays a success into this budget when the body has ended.
     pub(crate) fn with_budget(mut self, budget: Option<RetryBudget>) -> Self {
         self.budget = budget;
+        self
+    }
+
+    /// Counts these codes, where the policy would have tried again had it known.
+    pub(crate) fn with_late_codes(mut self, codes: Codes, count: Arc<AtomicU64>) -> Self {
+        self.late_codes = Some((codes, count));
         self
     }
 
@@ -94,8 +106,16 @@ impl Tail {
     pub(super) fn ended(&mut self, last: Option<&Frame<Bytes>>) {
         let trailers = last.and_then(Frame::trailers_ref);
         let outcome = self.ticket.end_in_place(trailers);
+        if let (Some((codes, count)), Some(trailers)) = (&self.late_codes, trailers)
+            && let Some(Some(code)) = grpc::grpc_status(trailers)
+            && codes.contains(code)
+        {
+            count.fetch_add(1, Ordering::Relaxed);
+            // What the policy would try again has not succeeded.
+            return;
+        }
         if let (Verdict::Success, Some(budget)) = (outcome.verdict, &self.budget) {
-            budget.deposit();
+            budget.success(Instant::now());
         }
     }
 

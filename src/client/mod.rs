@@ -4,6 +4,7 @@ mod attempt;
 mod backends;
 mod builder;
 mod future;
+mod hold;
 mod options;
 mod origin;
 mod overrides;
@@ -98,8 +99,18 @@ pub(crate) struct Shared {
     requests: AtomicU64,
     // What requests are for that name no host, if the builder was told; or else the policy says it.
     origin: Option<Origin>,
+    counts: Counts,
     // Whether gRPC requests are answered with a status instead of an error.
     answer_grpc_errors: bool,
+}
+
+/// What happened so often.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Requests that could not be sent again because their body was larger than the policy keeps.
+    pub(crate) bodies_too_large: Arc<AtomicU64>,
+    /// Codes in trailers that the policy would have retried, had they come while the response was held back.
+    pub(crate) trailers_too_late: Arc<AtomicU64>,
 }
 
 // === impl Client ===
@@ -135,6 +146,7 @@ impl Client {
             plan.iter().flat_map(|plan| plan.backends()),
             plan.iter().flat_map(|plan| plan.budgets()),
             self.shared.in_flight.count(),
+            &self.shared.counts,
             Instant::now(),
         )
     }

@@ -128,6 +128,9 @@ impl Walk {
             return self.fail(ErrorKind::NoBackend);
         }
         let now = Instant::now();
+        if let Some(budget) = self.budget() {
+            budget.request(now);
+        }
         self.tell(now, || Decision::Routed {
             request: number,
             route: Arc::clone(&rule.name),
