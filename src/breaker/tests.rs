@@ -603,6 +603,50 @@ fn another_policy_while_it_is_open_or_probes() {
 }
 
 #[test]
+fn a_thousand_that_trip_together_do_not_probe_together() {
+    use crate::core::draw::{Purpose, draw};
+    // The most of `at` that fall within so long, wherever that begins.
+    let most_within = |at: &mut Vec<Duration>, within: Duration| {
+        at.sort_unstable();
+        let mut from = 0;
+        let counts = (0..at.len()).map(|to| {
+            while at[to] - at[from] > within {
+                from += 1;
+            }
+            to - from + 1
+        });
+        counts.max().unwrap_or_default()
+    };
+    let jitter = Ratio::percent(50);
+    let backoff =
+        ExponentialBackoff::try_new(Duration::from_secs(1), Duration::from_secs(60), jitter);
+    let policy = FailureAccrual::consecutive(1).backoff(backoff.unwrap());
+    for seed in 0..20 {
+        let start = Instant::now();
+        let mut breakers = vec![Breaker::new(Some(&policy), start); 1000];
+        let mut due = vec![start; 1000];
+        // They fail and probe, and all of these fail: the first wait, those between, and four at the cap.
+        for round in 0..10 {
+            let mut waits = Vec::new();
+            for (n, breaker) in breakers.iter_mut().enumerate() {
+                let word = || draw(seed, n as u64, Purpose::ProbeBackoff, round);
+                let admitted = breaker.admit(due[n]).unwrap();
+                let failed = breaker.record(due[n], admitted, &Outcome::FAILURE, word, || true);
+                let Some(Transition::Opened { until, .. }) = failed else {
+                    panic!("not opened")
+                };
+                waits.push(until - due[n]);
+                due[n] = until;
+            }
+            let mean = waits.iter().sum::<Duration>() / 1000;
+            // As if all had begun their wait at the same moment: the worst case, and at first the case.
+            let most = most_within(&mut waits, mean / 10);
+            assert!(most <= 300, "seed {seed}, round {round}: {most} of 1000");
+        }
+    }
+}
+
+#[test]
 fn a_hang_whose_callers_leave_trips_it() {
     let left = |after: f64| Outcome {
         waited: Some(Duration::from_secs_f64(after)),
