@@ -81,6 +81,9 @@ pub mod discover;
 pub(crate) mod distribute;
 pub mod endpoint;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod load;
 #[cfg(all(test, tower_mesh_loom))]
 mod loom_tests;

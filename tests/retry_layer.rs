@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, Request, Response};
+use http_body_util::BodyExt;
 use support::{Log, ms, s};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
@@ -18,7 +20,7 @@ use tower_mesh::policy::{
 };
 use tower_mesh::retry::{RetryLayer, RetryService, Ruling};
 use tower_mesh::verdict::{Sent, TransportError, TransportFailure};
-use tower_mesh::{BoxError, RequestOptions};
+use tower_mesh::{Body, BoxError, RequestOptions};
 
 type Head = Vec<(&'static str, &'static str)>;
 
@@ -258,7 +260,7 @@ async fn grpc_by_its_codes() {
         request
     };
     let policy = || {
-        let codes = Codes::of([Codes::UNAVAILABLE, Codes::INTERNAL]).unwrap();
+        let codes = [Codes::UNAVAILABLE, Codes::INTERNAL];
         Retry::never_on_status()
             .codes(codes)
             .limit(2)
@@ -542,4 +544,108 @@ async fn it_takes_what_services_are_around_it() {
         RetryLayer::new(Retry::never_on_status())
             .when(Result::is_err as fn(&Result<u8, Infallible>) -> bool)
             .layer(());
+}
+
+// === replaying ===
+
+/// Reads the bodies of requests whole, and answers by the script; what it read is remembered.
+#[derive(Clone)]
+struct Upload {
+    statuses: Arc<Vec<u16>>,
+    read: Arc<Mutex<Vec<Result<Bytes, String>>>>,
+    reads: bool,
+}
+
+impl Upload {
+    fn new(statuses: &[u16]) -> Self {
+        Self {
+            statuses: Arc::new(statuses.to_vec()),
+            read: Arc::default(),
+            reads: true,
+        }
+    }
+
+    fn service(
+        &self,
+    ) -> impl Service<Request<Body>, Response = Response<String>, Error = Infallible> + Clone + use<>
+    {
+        let upload = self.clone();
+        let calls = Arc::new(AtomicU32::new(0));
+        tower::service_fn(move |request: Request<Body>| {
+            let upload = upload.clone();
+            let n = calls.fetch_add(1, Ordering::Relaxed) as usize;
+            async move {
+                if upload.reads || n > 0 {
+                    let body = request.into_body().collect().await;
+                    let body = body.map(|body| body.to_bytes());
+                    let body = body.map_err(|error| error.to_string());
+                    upload.read.lock().unwrap().push(body);
+                }
+                let last = upload.statuses.len() - 1;
+                let response = Response::builder().status(upload.statuses[n.min(last)]);
+                Ok(response.body(format!("answer {n}")).unwrap())
+            }
+        })
+    }
+}
+
+fn stream(
+    parts: &'static [&'static str],
+) -> impl http_body::Body<Data = Bytes, Error = Infallible> {
+    let frames = parts
+        .iter()
+        .map(|part| Ok(http_body::Frame::data(Bytes::from_static(part.as_bytes()))));
+    http_body_util::StreamBody::new(tokio_stream::iter(frames))
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_are_replayed_up_to_the_limit() {
+    for (limit, reads, status, expected) in [
+        // Whole, twice.
+        (6, true, 200, vec!["abcdef", "abcdef"]),
+        // Before the first frame was read.
+        (6, false, 200, vec!["abcdef"]),
+        // Larger than the limit: sent once, and the answer stands.
+        (5, true, 503, vec!["abcdef"]),
+        (0, true, 503, vec!["abcdef"]),
+    ] {
+        let upload = Upload {
+            reads,
+            ..Upload::new(&[503, 200])
+        };
+        let layer = RetryLayer::new(Retry::on(500..=599)).replaying(limit);
+        let service = layer.layer(upload.service());
+        let request = Request::post("http://web/").body(stream(&["ab", "cd", "ef"]));
+        let response = service.oneshot(request.unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{limit}");
+        let read = upload.read.lock().unwrap().clone();
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|text| Ok(Bytes::from(text)))
+            .collect();
+        assert_eq!(read, expected, "{limit}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_of_other_types_are_replayed_too() {
+    let upload = Upload::new(&[503, 503, 200]);
+    let layer = RetryLayer::new(Retry::on(500..=599).limit(2))
+        .when(|result: &Result<Response<String>, Infallible>| {
+            result
+                .as_ref()
+                .is_ok_and(|response| response.status() == 503)
+        })
+        .replaying(1024);
+    let service = layer.layer(upload.service());
+    let request = Request::post("http://web/")
+        .body("text".to_owned())
+        .unwrap();
+    let Ok(response) = service.clone().oneshot(request).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(upload.read.lock().unwrap().len(), 3);
+    let empty = Request::get("http://web/").body(http_body_util::Empty::<Bytes>::new());
+    let Ok(response) = service.oneshot(empty.unwrap()).await;
+    assert_eq!(response.body(), "answer 3");
+    assert!(layer.budget().unwrap().withdrawals() == 2);
 }

@@ -169,7 +169,7 @@ impl RetryBuilder {
         self
     }
 
-    /// These gRPC codes too.
+    /// These gRPC codes too, in a response's headers or its trailers.
     pub fn and_on_codes(mut self, codes: impl IntoIterator<Item = u16>) -> Self {
         self.codes.extend(codes);
         self
@@ -258,7 +258,12 @@ impl RetryBuilder {
             max_retries: self.max_retries,
             max_request_bytes: self.max_request_bytes,
             status_ranges: StatusRanges(ranges.collect()),
-            codes: Codes::of(self.codes.into_iter().filter(|code| *code <= 16)).unwrap_or_default(),
+            codes: Codes::of(
+                self.codes
+                    .into_iter()
+                    .filter(|code| (1..=16).contains(code)),
+            )
+            .unwrap_or_default(),
             trailers: self.trailers,
             timeout: self.timeout,
             backoff: self.backoff,

@@ -268,6 +268,7 @@ where
     fn again(&mut self, again: Again) -> Result<Instant, NotRetried> {
         let now = Instant::now();
         let kept = self.kept.take();
+        let kept = kept.filter(|kept| self.shared.keep.is_whole(kept));
         let limit = self.max_retries();
         let number = self.number();
         let shared = &*self.shared;

@@ -153,6 +153,10 @@ impl<C: Clone, K: Clone> RetryLayer<C, K> {
     where
         F: Fn(&Req) -> Option<Req>,
     {
+        self.keep_by(keep)
+    }
+
+    pub(super) fn keep_by<L>(self, keep: L) -> RetryLayer<C, L> {
         let when = self.shared.when.clone();
         self.with(when, keep)
     }
@@ -223,6 +227,12 @@ impl<S, C, K> RetryService<S, C, K> {
     /// What pays for retries; none if the policy says that nothing needs to.
     pub fn budget(&self) -> Option<&RetryBudget> {
         self.shared.budget.as_ref()
+    }
+}
+
+impl<S, C, K> RetryService<S, C, K> {
+    pub(super) fn keep(&self) -> &K {
+        &self.shared.keep
     }
 }
 

@@ -79,6 +79,11 @@ pub struct ByPolicy;
 pub trait KeepRequest<Req> {
     /// A copy that can be sent.
     fn keep(&self, request: &Req) -> Option<Req>;
+
+    /// Whether what was kept still is all of it, now that the first was sent.
+    fn is_whole(&self, _kept: &Req) -> bool {
+        true
+    }
 }
 
 /// Requests are cloned.

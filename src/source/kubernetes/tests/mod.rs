@@ -1,5 +1,6 @@
 mod bad;
 mod diagnostics;
+mod explain;
 mod folder;
 mod fuzz;
 mod good;
