@@ -66,6 +66,8 @@
 //! * **`sim`**: what a policy does to traffic, in virtual time: a `World` of scripted endpoints and callers around the
 //!   real client, for `#[test]`s and scenario files. It turns tokio's `test-util` on, so it belongs among the
 //!   dev-dependencies.
+//! * **`tonic`**: endpoints over tonic's own channels, and errors that carry a `tonic::Status`. Generated clients run over a
+//!   [`Client`] without it, too: `hyper` is enough for `build_grpc`.
 //! * **`full`**: all of them.
 
 pub mod balance;

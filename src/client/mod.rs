@@ -6,10 +6,13 @@ mod builder;
 mod future;
 mod hold;
 mod options;
+mod origin;
 mod overrides;
 mod plan;
 mod ready;
 mod respond;
+#[cfg(feature = "tonic")]
+mod status;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,9 +32,11 @@ pub use self::respond::{AnswerErrors, AnswerErrorsLayer, AnswerFuture};
 
 pub(crate) use self::backends::BackendState;
 use self::backends::Backends;
+use self::origin::Origin;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::overrides::drive as fuzz_overrides;
 use self::plan::{Budgets, Plan};
+pub(crate) use self::respond::grpc_trailers;
 use crate::body::Body;
 use crate::core::BoxError;
 use crate::core::in_flight::InFlight;
@@ -94,6 +99,8 @@ pub(crate) struct Shared {
     plan_changed: Arc<Notify>,
     policy_driver: Option<Driver>,
     requests: AtomicU64,
+    // What requests are for that name no host, if the builder was told; or else the policy says it.
+    origin: Option<Origin>,
     counts: Counts,
     // Whether gRPC requests are answered with a status instead of an error.
     answer_grpc_errors: bool,

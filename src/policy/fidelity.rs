@@ -19,6 +19,7 @@ use std::fmt;
 /// | `grpc-codes` | PERMISSION_DENIED counts against the endpoint | PERMISSION_DENIED says nothing against the endpoint |
 /// | `grpc-missing-status` | a missing or unreadable status, a page that is not gRPC and a truncated stream are successes | they are failures; a stream that its caller drops before the end is neutral |
 /// | `grpc-timeout` | grpc-timeout is passed on and otherwise ignored | it is a deadline if it is shorter than the policy's, and what remains is written on each attempt |
+/// | `stream-deadline` | the policy's request timeout cuts a gRPC stream short, however long ago it began | it holds until a stream has begun; then only the caller's own deadline, the response timeout and the idle timeout do |
 /// | `held-trailers` | where responses are retried, each waits for its first frame, however long; trailers that are not there with it are not looked at | where gRPC codes are retried, a response is held back for its trailers as its method is, and for a few milliseconds where that is not known |
 /// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
 /// | `outage-probes` | each waits out its own backoff, however long it has grown | they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once |
@@ -68,6 +69,8 @@ pub enum Difference {
     GrpcMissingStatus,
     /// Whether a request's `grpc-timeout` is a deadline.
     GrpcTimeout,
+    /// Whether the policy's request timeout cuts a gRPC stream short that has begun.
+    StreamDeadline,
     /// How long a gRPC response is held back for the code in its trailers.
     HeldTrailers,
     /// Whether the idle timeout covers the wait for a response head.
@@ -94,7 +97,7 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
@@ -108,6 +111,7 @@ impl Difference {
         Self::GrpcCodes,
         Self::GrpcMissingStatus,
         Self::GrpcTimeout,
+        Self::StreamDeadline,
         Self::HeldTrailers,
         Self::IdleHead,
         Self::OutageProbes,
@@ -136,6 +140,7 @@ impl Difference {
             Self::GrpcCodes => "grpc-codes",
             Self::GrpcMissingStatus => "grpc-missing-status",
             Self::GrpcTimeout => "grpc-timeout",
+            Self::StreamDeadline => "stream-deadline",
             Self::HeldTrailers => "held-trailers",
             Self::IdleHead => "idle-head",
             Self::OutageProbes => "outage-probes",
@@ -173,6 +178,9 @@ impl Difference {
                 "a missing or unreadable status, a page that is not gRPC and a truncated stream are successes"
             }
             Self::GrpcTimeout => "grpc-timeout is passed on and otherwise ignored",
+            Self::StreamDeadline => {
+                "the policy's request timeout cuts a gRPC stream short, however long ago it began"
+            }
             Self::HeldTrailers => {
                 "where responses are retried, each waits for its first frame, however long; trailers that are not there with it are not looked at"
             }
@@ -217,6 +225,9 @@ impl Difference {
             }
             Self::GrpcTimeout => {
                 "it is a deadline if it is shorter than the policy's, and what remains is written on each attempt"
+            }
+            Self::StreamDeadline => {
+                "it holds until a stream has begun; then only the caller's own deadline, the response timeout and the idle timeout do"
             }
             Self::HeldTrailers => {
                 "where gRPC codes are retried, a response is held back for its trailers as its method is, and for a few milliseconds where that is not known"

@@ -17,7 +17,7 @@ use crate::core::observe::{Answer, Decision, NotRetried};
 use crate::core::time::after;
 use crate::deadline::{Limits, Progress, grpc_timeout};
 use crate::error::{Error, ErrorKind};
-use crate::policy::{Fidelity, Timeouts};
+use crate::policy::{Fidelity, MethodKind, Timeouts};
 use crate::retry::{Attempted, Judgement};
 use crate::route::Filtered;
 use crate::verdict::grpc::{GRPC_PREVIOUS_RPC_ATTEMPTS, GRPC_TIMEOUT};
@@ -115,7 +115,12 @@ impl Walk {
             following = Some(progress);
         }
         self.limits = limits;
-        if let Some(deadline) = self.deadline
+        // Who is told of a deadline keeps it: a stream is told only of one that holds for all of it.
+        let told = match self.options.method.unwrap_or(rule.kind) {
+            MethodKind::Unary => self.deadline,
+            _ => self.own_deadline,
+        };
+        if let Some(deadline) = told
             && self.grpc
             && plan.fidelity != Fidelity::Mesh
         {
