@@ -33,6 +33,8 @@ pub use self::respond::{AnswerErrors, AnswerErrorsLayer, AnswerFuture};
 pub(crate) use self::backends::BackendState;
 use self::backends::Backends;
 use self::origin::Origin;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::overrides::drive as fuzz_overrides;
 use self::plan::{Budgets, Plan};
 pub(crate) use self::respond::grpc_trailers;
 use crate::body::Body;
