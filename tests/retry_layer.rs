@@ -262,7 +262,7 @@ async fn grpc_by_its_codes() {
     let policy = || {
         let codes = [Codes::UNAVAILABLE, Codes::INTERNAL];
         Retry::never_on_status()
-            .codes(codes)
+            .and_on_codes(codes)
             .limit(2)
             .backoff(fixed(ms(10)))
     };
