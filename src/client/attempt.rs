@@ -228,6 +228,13 @@ impl Template {
         self.parts.as_mut()
     }
 
+    /// What its body has at hand is read before it is sent: a unary gRPC call's is all of it.
+    pub(super) fn read_ahead(&mut self) {
+        if let Outbound::Once(body) = &mut self.body {
+            *body = body.take().map(Body::at_hand);
+        }
+    }
+
     /// Gets ready to send it more than once, as long as its body has at most so many bytes. Larger ones are counted.
     pub(super) fn keep(&mut self, max_bytes: usize, too_large: &Arc<AtomicU64>) {
         if let Outbound::Once(body) = &mut self.body
