@@ -15,6 +15,7 @@ mod key;
 mod layer;
 #[cfg(all(test, tower_mesh_loom))]
 mod loom_tests;
+mod peers;
 mod registry;
 mod settings;
 mod shared;
@@ -36,6 +37,8 @@ pub use self::handle::{BreakerHandle, BreakerSnapshot, Forced};
 pub use self::key::{ByHost, Key};
 pub use self::layer::{BreakerLayer, BreakerService};
 pub use self::registry::{Breakers, BreakersService};
+
+pub(crate) use self::peers::{Peers, Totals};
 
 use self::window::Window;
 use crate::core::backoff;
