@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::breaker::Refusal;
 use crate::core::{BoxError, find_source};
 use crate::policy::Codes;
-use crate::verdict::grpc::code_of_status;
+use crate::verdict::grpc::{code_of_status, status_of_code};
 use crate::verdict::{TransportError, TransportFailure};
 
 /// Why a request got no answer.
@@ -64,6 +64,23 @@ pub enum ErrorKind {
         status: StatusCode,
         /// Why.
         message: String,
+    },
+    /// A filter of the policy answers with a gRPC status.
+    #[error("the policy fails the request on purpose: {message} ({})", Codes::name(*code))]
+    StatusInjected {
+        /// The code.
+        code: u16,
+        /// Why.
+        message: String,
+    },
+    /// The policy's target is not spoken to in requests and responses.
+    #[error(
+        "the policy says that the target speaks {protocol}, which this client does not carry: connect to it yourself, or give \
+         its port an appProtocol"
+    )]
+    NotCarried {
+        /// What it speaks.
+        protocol: &'static str,
     },
     /// A filter of the policy cannot be applied.
     #[error("a filter of the policy cannot be applied to the request: {0}")]
@@ -129,6 +146,12 @@ pub enum ErrorKind {
         /// The status of the answer.
         status: StatusCode,
     },
+    /// The endpoint's answer to a gRPC request ended without a status.
+    #[error(
+        "the endpoint ended its answer without a gRPC status: it was cut short, or its trailers were lost on the way; look at \
+         what lies between"
+    )]
+    Truncated,
     /// No connection could be made.
     #[error(
         "could not connect to the endpoint: check that it runs and that its address is right; the source says more"
@@ -315,6 +338,8 @@ impl ErrorKind {
                 | Self::NoRoute
                 | Self::Redirect { .. }
                 | Self::FailureInjected { .. }
+                | Self::StatusInjected { .. }
+                | Self::NotCarried { .. }
                 | Self::InvalidFilter(_)
                 | Self::NoBackend
                 | Self::FailFast { .. }
@@ -331,6 +356,8 @@ impl ErrorKind {
             | Self::NoRoute
             | Self::Redirect { .. }
             | Self::FailureInjected { .. }
+            | Self::StatusInjected { .. }
+            | Self::NotCarried { .. }
             | Self::InvalidFilter(_)
             | Self::NoBackend => Fault::Policy,
             Self::RequestBody | Self::InvalidRequest | Self::Closed => Fault::Caller,
@@ -342,6 +369,7 @@ impl ErrorKind {
             | Self::HeadersTimeout
             | Self::IdleTimeout
             | Self::NotGrpc { .. }
+            | Self::Truncated
             | Self::Connect
             | Self::ConnectTimeout
             | Self::Refused
@@ -357,16 +385,21 @@ impl ErrorKind {
     /// | `QueueFull` | 503 | RESOURCE_EXHAUSTED |
     /// | `NoRoute` | 404 | NOT_FOUND |
     /// | `Redirect` | as configured, with `location` | NOT_FOUND |
-    /// | `FailureInjected` | as configured | by the HTTP status, as the gRPC specification maps it |
+    /// | `FailureInjected` | as configured | by the HTTP status, as the gRPC specification maps it, but INTERNAL for its UNKNOWN |
+    /// | `StatusInjected` | by the code: 499 for 1; 400 for 3, 9, 11; 504 for 4; 404 for 5; 409 for 6, 10; 403 for 7; 429 for 8; 501 for 12; 503 for 14; 401 for 16; else 500 | as configured |
+    /// | `NotCarried` | 501 | UNIMPLEMENTED |
     /// | `InvalidFilter` | 500 | INTERNAL |
     /// | `RequestTimeout`, `ResponseTimeout`, `HeadersTimeout`, `IdleTimeout` | 504 | DEADLINE_EXCEEDED |
     /// | `ConnectTimeout` | 504 | UNAVAILABLE |
     /// | `Connect`, `Broken` | 502 | UNAVAILABLE |
     /// | `NotGrpc` | 502 | by the HTTP status, as the gRPC specification maps it |
+    /// | `Truncated` | 502 | INTERNAL |
     /// | `RequestBody` | 400 | CANCELLED |
     /// | `InvalidRequest` | 400 | INTERNAL |
     ///
-    /// The mesh's own mapping, but for these: it answers a fail-fast with 504, says INTERNAL of a deadline that passes in
+    /// A connection that broke by an HTTP/2 reset says more: see [`Error::grpc_code`].
+    ///
+    /// The mesh's own mapping, but for these: it says FAILED_PRECONDITION of any injected HTTP failure, answers a fail-fast with 504, says INTERNAL of a deadline that passes in
     /// a body, and DEADLINE_EXCEEDED where a connection took too long, although the request's own time is not up and it
     /// was never sent.
     pub fn status(&self) -> StatusCode {
@@ -379,6 +412,8 @@ impl ErrorKind {
             | Self::Closed
             | Self::Refused => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::StatusInjected { code, .. } => status_of_code(*code),
+            Self::NotCarried { .. } => StatusCode::NOT_IMPLEMENTED,
             Self::Redirect { status, .. } | Self::FailureInjected { status, .. } => *status,
             Self::InvalidFilter(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::RequestTimeout
@@ -386,7 +421,9 @@ impl ErrorKind {
             | Self::HeadersTimeout
             | Self::IdleTimeout
             | Self::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::Connect | Self::Broken | Self::NotGrpc { .. } => StatusCode::BAD_GATEWAY,
+            Self::Connect | Self::Broken | Self::NotGrpc { .. } | Self::Truncated => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::RequestBody | Self::InvalidRequest => StatusCode::BAD_REQUEST,
         }
     }
@@ -405,10 +442,15 @@ impl ErrorKind {
             | Self::Broken => Codes::UNAVAILABLE,
             Self::QueueFull { .. } => Codes::RESOURCE_EXHAUSTED,
             Self::NoRoute | Self::Redirect { .. } => Codes::NOT_FOUND,
-            Self::FailureInjected { status, .. } | Self::NotGrpc { status } => {
-                code_of_status(*status)
-            }
-            Self::InvalidFilter(_) | Self::InvalidRequest => Codes::INTERNAL,
+            Self::FailureInjected { status, .. } => match code_of_status(*status) {
+                // Who made it knows.
+                Codes::UNKNOWN => Codes::INTERNAL,
+                code => code,
+            },
+            Self::NotGrpc { status } => code_of_status(*status),
+            Self::StatusInjected { code, .. } => *code,
+            Self::NotCarried { .. } => Codes::UNIMPLEMENTED,
+            Self::InvalidFilter(_) | Self::InvalidRequest | Self::Truncated => Codes::INTERNAL,
             Self::RequestTimeout
             | Self::ResponseTimeout
             | Self::HeadersTimeout
@@ -424,6 +466,8 @@ impl ErrorKind {
             Self::NoRoute => "no_route",
             Self::Redirect { .. } => "redirect",
             Self::FailureInjected { .. } => "failure_injected",
+            Self::StatusInjected { .. } => "status_injected",
+            Self::NotCarried { .. } => "not_carried",
             Self::InvalidFilter(_) => "invalid_filter",
             Self::NoBackend => "no_backend",
             Self::FailFast { .. } => "fail_fast",
@@ -435,6 +479,7 @@ impl ErrorKind {
             Self::HeadersTimeout => "headers_timeout",
             Self::IdleTimeout => "idle_timeout",
             Self::NotGrpc { .. } => "not_grpc",
+            Self::Truncated => "truncated",
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
             Self::Refused => "refused",

@@ -844,6 +844,45 @@ async fn backends_by_weight_and_those_that_can_serve() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backend_with_nobody_behind_it_keeps_its_share() {
+    let mesh = Mesh::new(|_, _| ok());
+    let failing = |message: &str| Backend {
+        meta: Meta::service("shop", "gone", std::num::NonZeroU16::new(80))
+            .unwrap()
+            .into(),
+        queue: Queue::default(),
+        dispatcher: BackendDispatcher::Fail {
+            message: message.to_owned(),
+        },
+    };
+    let gone: RouteBackend = std::sync::Arc::new(failing("Service not found gone")).into();
+    let policy = policy_of(vec![rule(
+        RouteDistribution::random_available([(backend("v1", Load::default()), 3), (gone, 1)])
+            .unwrap(),
+    )]);
+    // Nobody is asked for its endpoints, and nobody waits for them.
+    let client = Client::builder(policy)
+        .endpoints_of("v1:80", [address(1)])
+        .seed(1)
+        .build(mesh.connect())
+        .unwrap();
+    client.ready(ms(1)).await.unwrap();
+    let mut failed = 0;
+    for _ in 0..400 {
+        if let Err(error) = client.request(get()).await {
+            failed += 1;
+            let said = error.to_string();
+            assert!(
+                said.contains("Service not found gone") && said.contains("500"),
+                "{said}"
+            );
+        }
+    }
+    assert!((70..130).contains(&failed), "{failed}");
+    assert_eq!(mesh.count(address(1)), 400 - failed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_first_backend_that_can_serve() {
     let mesh = Mesh::new(|at, _| {
         if at == address(1) {

@@ -17,6 +17,7 @@ mod layer;
 mod loom_tests;
 mod peers;
 mod registry;
+mod rules;
 mod settings;
 mod shared;
 mod table;
@@ -26,6 +27,7 @@ mod window;
 mod tests;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -40,51 +42,50 @@ pub use self::registry::{Breakers, BreakersService};
 
 pub(crate) use self::peers::{Peers, Totals};
 
+use self::rules::Rules;
 use self::window::Window;
 use crate::core::backoff;
-use crate::core::time::after;
-use crate::policy::{AccrualExtensions, ExponentialBackoff, FailureAccrual};
+use crate::core::time::{Epoch, FAR, nanos};
+use crate::policy::{ExponentialBackoff, FailureAccrual};
 use crate::verdict::{Outcome, Verdict};
 
 /// One endpoint's breaker.
+///
+/// It is small (see the test of its size): there may be thousands. Times are nanoseconds from its rules' origin.
 #[derive(Clone, Debug)]
 pub struct Breaker {
-    policy: Option<Policy>,
+    // None: it stays closed, and there is no time in it.
+    rules: Option<Arc<Rules>>,
+    window: Option<Box<Window>>,
     state: State,
     epoch: u64,
-    // Failures in a row, while closed.
-    failures: u32,
     // Ejections that are not forgotten: the place in the backoff.
     trips: u32,
-    // Since when it has been closed, if it was ever open.
-    closed_at: Option<Instant>,
-}
-
-#[derive(Clone, Debug)]
-struct Policy {
-    max_failures: u32,
-    backoff: ExponentialBackoff,
-    window: Option<Window>,
-    extensions: AccrualExtensions,
-    // A rate-limited probe has failed.
-    strict: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Closed,
+    Closed {
+        // In a row.
+        failures: u32,
+        // Since when, if it was ever open.
+        since: u64,
+    },
     Open {
-        until: Instant,
         // Probes in a row that have succeeded.
         passed: u32,
+        due: u64,
     },
     HalfOpen {
-        // When its probe was due, and until when it has time.
-        due: Instant,
-        until: Instant,
         passed: u32,
+        // When its probe was due, and when it counts as lost.
+        due: u64,
+        lost: u64,
     },
 }
+
+// `since` of one that was never open.
+const NEVER: u64 = u64::MAX;
 
 /// Whether a request may go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,42 +137,85 @@ pub enum Transition {
     ProbeReturned,
 }
 
+/// What successes change, as long as nothing else is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calm {
+    /// Nothing.
+    Nothing,
+    /// They count, and nothing more, until this moment, in nanoseconds.
+    CountUntil(u64),
+    /// They may decide something.
+    Matter,
+}
+
 // === impl Breaker ===
 
 impl Breaker {
     /// A closed breaker; without a policy it stays closed.
     pub fn new(policy: Option<&FailureAccrual>, now: Instant) -> Self {
-        Self {
-            policy: policy.map(|accrual| Policy::new(accrual, now)),
-            state: State::Closed,
+        let rules = policy.map(|accrual| Arc::new(Rules::new(accrual, Epoch::new(now))));
+        Self::with_rules(rules, now)
+    }
+
+    pub(crate) fn with_rules(rules: Option<Arc<Rules>>, now: Instant) -> Self {
+        let mut breaker = Self {
+            rules: None,
+            window: None,
+            state: State::Closed {
+                failures: 0,
+                since: NEVER,
+            },
             epoch: 0,
-            failures: 0,
             trips: 0,
-            closed_at: None,
-        }
+        };
+        breaker.set_rules(rules, now);
+        breaker
     }
 
     /// Another policy. What was learned stays, except that no policy closes the breaker, and that a success rate over
     /// another time starts anew.
     pub fn configure(&mut self, policy: Option<&FailureAccrual>, now: Instant) {
-        let mut policy = policy.map(|accrual| Policy::new(accrual, now));
-        if let (Some(new), Some(old)) = (&mut policy, self.policy.take())
-            && let (Some(new), Some(old)) = (&mut new.window, old.window)
-        {
-            new.inherit(old);
-        }
-        self.policy = policy;
-        if self.policy.is_none() && self.state != State::Closed {
-            self.close();
+        let origin = self
+            .rules
+            .as_ref()
+            .map_or(Epoch::new(now), |old| old.origin);
+        let rules = policy.map(|accrual| Arc::new(Rules::new(accrual, origin)));
+        self.set_rules(rules, now);
+    }
+
+    /// The same. The new rules count from the same moment as the old, if there are any.
+    pub(crate) fn set_rules(&mut self, rules: Option<Arc<Rules>>, now: Instant) {
+        let old = std::mem::replace(&mut self.rules, rules);
+        let Some(rules) = &self.rules else {
+            self.window = None;
+            match &mut self.state {
+                // Of no meaning without an origin.
+                State::Closed { since, .. } => *since = NEVER,
+                State::Open { .. } | State::HalfOpen { .. } => self.close(),
+            }
+            return;
+        };
+        let width = rules.rate.map(|rate| rate.width);
+        if width != old.and_then(|old| old.rate).map(|rate| rate.width) {
+            let now = rules.origin.nanos(now);
+            self.window = width.map(|width| Box::new(Window::new(now, width)));
         }
     }
 
     /// Whether a request may go through.
     pub fn gate(&self) -> Gate {
+        // Nothing opens without rules.
+        let Some(rules) = &self.rules else {
+            return Gate::Closed;
+        };
         match self.state {
-            State::Closed => Gate::Closed,
-            State::Open { until, .. } => Gate::Open { until },
-            State::HalfOpen { until, .. } => Gate::HalfOpen { until },
+            State::Closed { .. } => Gate::Closed,
+            State::Open { due, .. } => Gate::Open {
+                until: rules.origin.instant(due),
+            },
+            State::HalfOpen { lost, .. } => Gate::HalfOpen {
+                until: rules.origin.instant(lost),
+            },
         }
     }
 
@@ -182,40 +226,49 @@ impl Breaker {
 
     /// Failures in a row, while closed.
     pub fn failures(&self) -> u32 {
-        self.failures
+        match self.state {
+            State::Closed { failures, .. } => failures,
+            State::Open { .. } | State::HalfOpen { .. } => 0,
+        }
     }
 
     /// Lets a request through, as a probe if one is due.
     ///
     /// A probe that takes longer than the longest backoff is given up: its answer will decide nothing.
     pub fn admit(&mut self, now: Instant) -> Option<Admitted> {
-        match self.state {
-            State::Closed => Some(Admitted {
+        if let State::Closed { .. } = self.state {
+            return Some(Admitted {
                 epoch: self.epoch,
                 probe: false,
-            }),
-            State::Open { until: due, passed } if due <= now => Some(self.probe(now, due, passed)),
-            State::HalfOpen { due, until, passed } if until <= now => {
+            });
+        }
+        let now = self.nanos(now);
+        match self.state {
+            State::Open { due, passed } if due <= now => Some(self.probe(now, due, passed)),
+            State::HalfOpen { due, lost, passed } if lost <= now => {
                 Some(self.probe(now, due, passed))
             }
-            State::Open { .. } | State::HalfOpen { .. } => None,
+            _ => None,
         }
     }
 
     /// Lets a request through as a probe before one is due, unless one is out.
     pub fn admit_early(&mut self, now: Instant) -> Option<Admitted> {
         match self.state {
-            State::Open { until, passed } => Some(self.probe(now, until.min(now), passed)),
+            State::Open { due, passed } => {
+                let now = self.nanos(now);
+                Some(self.probe(now, due.min(now), passed))
+            }
             _ => self.admit(now),
         }
     }
 
-    fn probe(&mut self, now: Instant, due: Instant, passed: u32) -> Admitted {
+    fn probe(&mut self, now: u64, due: u64, passed: u32) -> Admitted {
         self.epoch += 1;
         let patience = self.backoff().max();
         self.state = State::HalfOpen {
             due,
-            until: after(now, patience),
+            lost: after(now, patience),
             passed,
         };
         Admitted {
@@ -224,127 +277,145 @@ impl Breaker {
         }
     }
 
-    /// Records a result. `word` is a random word for the wait; `may_eject` is asked before an ejection.
+    /// Records a result. Before an ejection, `may_eject` is asked; after one, `word` for a random word for the wait.
     pub fn record(
         &mut self,
         now: Instant,
         admitted: Admitted,
         outcome: &Outcome,
-        word: u64,
+        word: impl FnOnce() -> u64,
         may_eject: impl FnOnce() -> bool,
     ) -> Option<Transition> {
         if admitted.epoch != self.epoch {
             return None;
         }
-        let extensions = self.policy.as_ref().map(|policy| &policy.extensions);
-        let slow = extensions.and_then(|extensions| extensions.slow_call);
-        let outcome = &judge_slowness(*outcome, slow);
-        match self.state {
-            State::Closed => self.record_closed(now, outcome, word, may_eject),
+        let rules = self.rules.as_deref()?;
+        let verdict = rules.verdict(outcome);
+        match &mut self.state {
+            State::Closed { failures, .. } => {
+                match verdict {
+                    Verdict::Neutral => return None,
+                    Verdict::Success => *failures = 0,
+                    Verdict::Failure => *failures = failures.saturating_add(1),
+                }
+                let failures = *failures;
+                let mut low = None;
+                if let (Some(window), Some(rate)) = (self.window.as_deref_mut(), &rules.rate) {
+                    let bad = verdict == Verdict::Failure || outcome.rate_limited;
+                    window.record(rules.origin.nanos(now), rate.width, bad);
+                    let (total, bad) = window.sums();
+                    low = rate.is_low(total, bad).then_some((rate, total, bad));
+                }
+                // First to trip is named.
+                let why: Cow<'static, str> =
+                    if rules.max_failures > 0 && failures >= rules.max_failures {
+                        format!("{failures} failures in a row").into()
+                    } else {
+                        let (rate, total, bad) = low?;
+                        rate.words(total, bad).into()
+                    };
+                self.eject(now, why, outcome, word, may_eject)
+            }
             State::HalfOpen { due, passed, .. } if admitted.probe => {
-                Some(self.record_probe(now, due, passed, outcome, word))
+                let (origin, now) = (rules.origin, rules.origin.nanos(now));
+                let (due, passed, strict) = (*due, *passed, rules.strict);
+                let why = match verdict {
+                    Verdict::Failure => "the probe failed",
+                    Verdict::Success if strict && outcome.rate_limited => {
+                        "the probe was rate-limited"
+                    }
+                    _ => return Some(self.end_probe(now, due, passed, verdict)),
+                };
+                let due = self.open(now, outcome, word);
+                Some(opened(why.into(), origin.instant(due)))
             }
             _ => None,
         }
     }
 
-    fn record_closed(
-        &mut self,
-        now: Instant,
-        outcome: &Outcome,
-        word: u64,
-        may_eject: impl FnOnce() -> bool,
-    ) -> Option<Transition> {
-        let policy = self.policy.as_mut()?;
-        match outcome.verdict {
-            Verdict::Neutral => return None,
-            Verdict::Success => self.failures = 0,
-            Verdict::Failure => self.failures = self.failures.saturating_add(1),
+    /// Whether a result is one that counts, of a closed breaker, and if so whether it is bad: a failure or, where the
+    /// policy says so, rate-limited.
+    pub(crate) fn bad(&self, admitted: Admitted, outcome: &Outcome) -> Option<bool> {
+        let rules = self.rules.as_deref()?;
+        let closed = matches!(self.state, State::Closed { .. });
+        if !closed || admitted.epoch != self.epoch {
+            return None;
         }
-        if let Some(window) = &mut policy.window {
-            window.record(now, outcome.is_failure() || outcome.rate_limited);
-        }
-        let failures = self.failures;
-        let why: Cow<'static, str> = if policy.max_failures > 0 && failures >= policy.max_failures {
-            format!("{failures} failures in a row").into()
-        } else {
-            policy.window.as_ref()?.verdict()?.into()
-        };
-        if !may_eject() {
-            return Some(Transition::Refused { why });
-        }
-        self.forgive(now);
-        Some(self.open(now, why, outcome, word))
-    }
-
-    fn record_probe(
-        &mut self,
-        now: Instant,
-        due: Instant,
-        passed: u32,
-        outcome: &Outcome,
-        word: u64,
-    ) -> Transition {
-        let strict = self.policy.as_ref().is_some_and(|policy| policy.strict);
-        match outcome.verdict {
-            Verdict::Success if strict && outcome.rate_limited => {
-                self.open(now, "the probe was rate-limited".into(), outcome, word)
-            }
-            Verdict::Success if passed + 1 < self.probes() => {
-                self.epoch += 1;
-                self.state = State::Open {
-                    until: due,
-                    passed: passed + 1,
-                };
-                Transition::ProbePassed
-            }
-            Verdict::Success => {
-                self.close();
-                self.closed_at = Some(now);
-                Transition::Closed
-            }
-            Verdict::Failure => self.open(now, "the probe failed".into(), outcome, word),
-            Verdict::Neutral => {
-                self.epoch += 1;
-                self.state = State::Open { until: due, passed };
-                Transition::ProbeReturned
-            }
+        match rules.verdict(outcome) {
+            Verdict::Neutral => None,
+            Verdict::Success => Some(rules.strict && outcome.rate_limited),
+            Verdict::Failure => Some(true),
         }
     }
 
-    fn open(
+    /// Opens a closed breaker, for a reason of its own or one that was found elsewhere.
+    pub(crate) fn eject(
         &mut self,
         now: Instant,
         why: Cow<'static, str>,
         outcome: &Outcome,
-        word: u64,
-    ) -> Transition {
+        word: impl FnOnce() -> u64,
+        may_eject: impl FnOnce() -> bool,
+    ) -> Option<Transition> {
+        let origin = self.rules.as_deref()?.origin;
+        if !may_eject() {
+            return Some(Transition::Refused { why });
+        }
+        let now = origin.nanos(now);
+        self.forgive(now);
+        let due = self.open(now, outcome, word);
+        Some(opened(why, origin.instant(due)))
+    }
+
+    // Of a probe that did not fail.
+    fn end_probe(&mut self, now: u64, due: u64, passed: u32, verdict: Verdict) -> Transition {
+        let probes = self.rules.as_ref().map_or(1, |rules| rules.probes);
+        if verdict == Verdict::Success && passed + 1 >= probes {
+            self.close();
+            self.state = State::Closed {
+                failures: 0,
+                since: now,
+            };
+            return Transition::Closed;
+        }
+        self.epoch += 1;
+        let (passed, transition) = match verdict {
+            Verdict::Success => (passed + 1, Transition::ProbePassed),
+            _ => (passed, Transition::ProbeReturned),
+        };
+        self.state = State::Open { due, passed };
+        transition
+    }
+
+    // Returns when its probe is due.
+    fn open(&mut self, now: u64, outcome: &Outcome, word: impl FnOnce() -> u64) -> u64 {
         let backoff = self.backoff();
-        let mut wait = backoff::delay(&backoff, self.trips, word);
-        let respects = |policy: &Policy| policy.extensions.respect_retry_after;
+        let mut wait = backoff::delay(&backoff, self.trips, word());
+        let respects = |rules: &Arc<Rules>| rules.respect_retry_after;
         if let Some(hint) = outcome.retry_after
-            && self.policy.as_ref().is_some_and(respects)
+            && self.rules.as_ref().is_some_and(respects)
         {
             wait = wait.max(hint.clamp(backoff.min(), backoff.max()));
         }
-        let until = after(now, wait);
         self.trips = self.trips.saturating_add(1);
         self.epoch += 1;
-        self.failures = 0;
-        self.state = State::Open { until, passed: 0 };
-        Transition::Opened { why, until }
+        let due = after(now, wait);
+        self.state = State::Open { due, passed: 0 };
+        due
     }
 
     // What was ejected before counts less after a time in service, or not at all without a memory.
-    fn forgive(&mut self, now: Instant) {
-        let memory = self.policy.as_ref();
-        let memory = memory.and_then(|policy| policy.extensions.memory);
-        let (Some(memory), Some(since)) = (memory, self.closed_at) else {
+    fn forgive(&mut self, now: u64) {
+        let memory = self.rules.as_ref().and_then(|rules| rules.memory);
+        let (Some(memory), State::Closed { since, .. }) = (memory, self.state) else {
             self.trips = 0;
             return;
         };
-        let healthy = now.saturating_duration_since(since).as_nanos();
-        let forgiven = healthy / memory.as_nanos().max(1);
+        if since == NEVER {
+            self.trips = 0;
+            return;
+        }
+        let forgiven = now.saturating_sub(since) / memory;
         let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
         self.trips = self.trips.saturating_sub(forgiven);
     }
@@ -355,17 +426,37 @@ impl Breaker {
         self.trips = 0;
     }
 
+    // A closed one without rules has nothing to forget.
     fn close(&mut self) {
         self.epoch += 1;
-        self.failures = 0;
-        self.closed_at = None;
-        self.state = State::Closed;
-        if let Some(Policy {
-            window: Some(window),
-            ..
-        }) = &mut self.policy
-        {
+        self.state = State::Closed {
+            failures: 0,
+            since: NEVER,
+        };
+        if let Some(window) = &mut self.window {
             window.clear();
+        }
+    }
+
+    /// What successes change as long as nothing else is recorded.
+    pub(crate) fn calm(&self) -> Calm {
+        match (self.state, &self.rules) {
+            (State::Closed { .. }, None) => Calm::Nothing,
+            (State::Closed { failures: 0, .. }, Some(rules)) => match (&self.window, &rules.rate) {
+                (Some(window), Some(rate)) if window.is_calm(rate) => {
+                    Calm::CountUntil(window.end())
+                }
+                (Some(_), Some(_)) => Calm::Matter,
+                _ => Calm::Nothing,
+            },
+            _ => Calm::Matter,
+        }
+    }
+
+    /// Records so many successes at once. See [`calm`](Self::calm).
+    pub(crate) fn credit(&mut self, successes: u32) {
+        if let Some(window) = &mut self.window {
+            window.credit(successes);
         }
     }
 
@@ -374,47 +465,24 @@ impl Breaker {
         backoff::delay(&self.backoff(), 0, word)
     }
 
-    fn probes(&self) -> u32 {
-        let policy = self.policy.as_ref();
-        policy.map_or(1, |policy| policy.extensions.probes.max(1))
-    }
-
     // Without a policy nothing opens; the default only spares an unwrap.
     fn backoff(&self) -> ExponentialBackoff {
-        let policy = self.policy.as_ref();
-        policy.map_or(ExponentialBackoff::ACCRUAL, |policy| policy.backoff)
+        let rules = self.rules.as_ref();
+        rules.map_or(ExponentialBackoff::ACCRUAL, |rules| rules.backoff)
+    }
+
+    // There are rules where there is a time.
+    fn nanos(&self, now: Instant) -> u64 {
+        let rules = self.rules.as_ref();
+        rules.map_or(0, |rules| rules.origin.nanos(now))
     }
 }
 
-// A success that took too long is a failure, and so is a caller that left after that long.
-fn judge_slowness(mut outcome: Outcome, slow: Option<Duration>) -> Outcome {
-    let time = match outcome.verdict {
-        Verdict::Success => outcome.took,
-        Verdict::Neutral => outcome.waited,
-        Verdict::Failure => None,
-    };
-    if let (Some(slow), Some(time)) = (slow, time)
-        && time > slow
-    {
-        outcome.verdict = Verdict::Failure;
-    }
-    outcome
+fn opened(why: Cow<'static, str>, until: Instant) -> Transition {
+    Transition::Opened { why, until }
 }
 
-// === impl Policy ===
-
-impl Policy {
-    fn new(accrual: &FailureAccrual, now: Instant) -> Self {
-        let unified = match accrual {
-            FailureAccrual::Unified(unified) => Some(unified),
-            FailureAccrual::Consecutive(_) => None,
-        };
-        Self {
-            max_failures: accrual.max_consecutive_failures(),
-            backoff: accrual.probe_backoff(),
-            window: unified.and_then(|unified| Window::new(unified, now)),
-            extensions: accrual.extensions().clone(),
-            strict: unified.is_some(),
-        }
-    }
+// The moment `wait` after `now`, in nanoseconds.
+fn after(now: u64, wait: Duration) -> u64 {
+    now.saturating_add(nanos(wait.min(FAR)))
 }

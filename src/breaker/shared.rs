@@ -165,7 +165,9 @@ impl Shared {
         let word = state.word;
         let was_closed = state.breaker.gate() == Gate::Closed;
         // There is one service behind it: a floor under a pool means nothing here.
-        let transition = state.breaker.record(now, admitted, outcome, word, || true);
+        let transition = state
+            .breaker
+            .record(now, admitted, outcome, || word, || true);
         if let Some(Transition::Opened { why, .. }) = &transition {
             state.draws = state.draws.wrapping_add(1);
             state.word = draw(self.settings.seed, state.draws, Purpose::ProbeBackoff, 0);

@@ -55,7 +55,7 @@ impl Bench {
 
     fn record(&mut self, admitted: Admitted, outcome: Outcome) -> Option<Transition> {
         self.breaker
-            .record(self.now, admitted, &outcome, 0, || true)
+            .record(self.now, admitted, &outcome, || 0, || true)
     }
 
     fn call(&mut self, outcome: Outcome) -> Option<Transition> {
@@ -173,7 +173,7 @@ fn the_floor_refuses_an_ejection_and_keeps_counting() {
     let admitted = b.admit().unwrap();
     let refused = b
         .breaker
-        .record(b.now, admitted, &Outcome::FAILURE, 0, || false);
+        .record(b.now, admitted, &Outcome::FAILURE, || 0, || false);
     assert!(matches!(refused, Some(Transition::Refused { .. })));
     assert_eq!(b.breaker.gate(), Gate::Closed);
     assert!(matches!(
@@ -196,7 +196,7 @@ fn a_low_success_rate_opens_it() {
     assert_eq!(b.call(Outcome::SUCCESS), None, "exactly the threshold");
     let opened = b.call(Outcome::FAILURE);
     assert!(
-        matches!(&opened, Some(Transition::Opened { why, .. }) if why == "4 of 6 succeeded in 10s, below 0.8"),
+        matches!(&opened, Some(Transition::Opened { why, .. }) if why == "success rate 0.66 of 6 in 10 s, threshold 0.80"),
         "{opened:?}"
     );
 }
@@ -514,4 +514,12 @@ proptest! {
             prop_assert!(agrees, "{:?} {:?}", b.breaker.gate(), model.state);
         }
     }
+}
+
+#[test]
+fn it_is_small() {
+    use std::mem::size_of;
+    assert!(size_of::<Breaker>() <= 64, "{}", size_of::<Breaker>());
+    let window = size_of::<Breaker>() + size_of::<super::window::Window>();
+    assert!(window <= 192, "{window}");
 }

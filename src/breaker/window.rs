@@ -1,22 +1,18 @@
-use std::time::Duration;
+use super::rules::Rate;
 
-use tokio::time::Instant;
+/// A window has so many buckets.
+pub(super) const BUCKETS: u64 = 10;
 
-use crate::core::time::{Epoch, nanos};
-use crate::policy::{Ratio, Unified};
-
-const BUCKETS: u64 = 10;
-
-/// A success rate over a sliding time, in ten buckets. Recording is O(1) whatever it holds.
+/// Results over a sliding time, in ten buckets, with their sums. Recording is O(1) whatever it holds.
+///
+/// How wide the buckets are is the rule's. Times are nanoseconds.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
-    threshold: Ratio,
-    min_requests: u32,
-    // In nanoseconds.
-    width: u64,
-    start: Epoch,
-    // The number of the newest bucket, counted from `start`.
-    newest: u64,
+    // When the newest bucket ends.
+    end: u64,
+    newest: usize,
+    total: u64,
+    bad: u64,
     buckets: [Bucket; BUCKETS as usize],
 }
 
@@ -29,60 +25,79 @@ struct Bucket {
 // === impl Window ===
 
 impl Window {
-    /// None if the threshold is zero, which turns it off.
-    pub(super) fn new(policy: &Unified, now: Instant) -> Option<Self> {
-        (policy.threshold() > Ratio::ZERO).then(|| Self {
-            threshold: policy.threshold(),
-            min_requests: policy.min_requests().max(1),
-            width: (nanos(policy.window().max(Unified::MIN_WINDOW)) / BUCKETS).max(1),
-            start: Epoch::new(now),
+    /// Its first bucket begins at `now`.
+    pub(super) fn new(now: u64, width: u64) -> Self {
+        Self {
+            end: now.saturating_add(width),
             newest: 0,
+            total: 0,
+            bad: 0,
             buckets: Default::default(),
-        })
-    }
-
-    /// Takes over what was counted over as long a time.
-    pub(super) fn inherit(&mut self, old: Self) {
-        if old.width == self.width {
-            self.start = old.start;
-            self.newest = old.newest;
-            self.buckets = old.buckets;
         }
     }
 
-    pub(super) fn record(&mut self, now: Instant, bad: bool) {
-        let bucket = self.start.nanos(now) / self.width;
-        let passed = bucket.saturating_sub(self.newest).min(BUCKETS);
+    /// When the newest bucket ends.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// All results in the window, and the bad ones among them, as of the last one.
+    pub(super) fn sums(&self) -> (u64, u64) {
+        (self.total, self.bad)
+    }
+
+    pub(super) fn record(&mut self, now: u64, width: u64, bad: bool) {
         // A late result belongs to the newest bucket: time does not go back.
-        self.newest = self.newest.max(bucket);
-        for back in 0..passed {
-            self.buckets[((self.newest - back) % BUCKETS) as usize] = Bucket::default();
+        if now >= self.end {
+            self.slide(now, width);
         }
-        let newest = &mut self.buckets[(self.newest % BUCKETS) as usize];
-        newest.total = newest.total.saturating_add(1);
-        newest.bad = newest.bad.saturating_add(u32::from(bad));
+        self.add(1, u32::from(bad));
     }
 
-    /// Why to eject, if there is a reason. Only right after a result was recorded.
-    pub(super) fn verdict(&self) -> Option<String> {
-        let (mut total, mut bad) = (0u64, 0u64);
-        for bucket in &self.buckets {
-            total += u64::from(bucket.total);
-            bad += u64::from(bucket.bad);
+    /// Adds successes from before the newest bucket's end.
+    pub(super) fn credit(&mut self, successes: u32) {
+        self.add(successes, 0);
+    }
+
+    // A bucket that is full counts no more, so that the sums are those of the buckets for ever.
+    fn add(&mut self, total: u32, bad: u32) {
+        let bucket = &mut self.buckets[self.newest];
+        let total = total.min(u32::MAX - bucket.total);
+        let bad = bad.min(total);
+        bucket.total += total;
+        bucket.bad += bad;
+        self.total += u64::from(total);
+        self.bad += u64::from(bad);
+    }
+
+    #[cold]
+    fn slide(&mut self, now: u64, width: u64) {
+        let passed = now - self.end;
+        // Most often the next bucket follows, and a division is slow.
+        let steps = if passed < width {
+            1
+        } else {
+            passed / width + 1
+        };
+        for _ in 0..steps.min(BUCKETS) {
+            self.newest = (self.newest + 1) % BUCKETS as usize;
+            let gone = std::mem::take(&mut self.buckets[self.newest]);
+            self.total -= u64::from(gone.total);
+            self.bad -= u64::from(gone.bad);
         }
-        let good = total - bad;
-        // good / total < threshold, in whole numbers.
-        let low = good * u64::from(Ratio::ONE.ppm()) < total * u64::from(self.threshold.ppm());
-        (total >= u64::from(self.min_requests) && low).then(|| {
-            let window = Duration::from_nanos(self.width * BUCKETS);
-            format!(
-                "{good} of {total} succeeded in {window:?}, below {}",
-                self.threshold
-            )
-        })
+        self.end = self.end.saturating_add(steps.saturating_mul(width));
+    }
+
+    /// Whether successes change nothing but the sums, until the newest bucket ends: the rate is not too low, and there
+    /// are enough results, or only good ones.
+    pub(super) fn is_calm(&self, rate: &Rate) -> bool {
+        let enough = self.total >= u64::from(rate.min_requests);
+        self.bad == 0 || (enough && !rate.is_low(self.total, self.bad))
     }
 
     pub(super) fn clear(&mut self) {
         self.buckets = Default::default();
+        self.total = 0;
+        self.bad = 0;
     }
 }

@@ -136,6 +136,7 @@ impl Backends {
                 Some(Source::Fixed(Ok(vec![Endpoint::new(address)])))
             }
             BackendDispatcher::BalanceP2c(..) => self.sources.find(backend),
+            BackendDispatcher::Fail { .. } => None,
         };
         let sourced = source.is_some();
         if let Some(Source::Fixed(Ok(endpoints))) = &source {
@@ -185,13 +186,14 @@ fn key(backend: &Backend) -> String {
         BackendDispatcher::BalanceP2c(_, EndpointDiscovery::DestinationGet { path }) => {
             format!("{} {path}", backend.meta)
         }
+        BackendDispatcher::Fail { .. } => format!("{} fails", backend.meta),
     }
 }
 
 // Only what has a port is an address: a policy written in Rust may be called anything, and is `http` by default.
 fn host_of(backend: &Backend) -> Option<Arc<str>> {
     match &backend.dispatcher {
-        BackendDispatcher::Forward(_) => None,
+        BackendDispatcher::Forward(_) | BackendDispatcher::Fail { .. } => None,
         BackendDispatcher::BalanceP2c(_, EndpointDiscovery::DestinationGet { path }) => {
             path.rsplit_once(':').map(|(host, _)| Arc::from(host))
         }

@@ -67,6 +67,17 @@ pub enum BuildError {
         /// The backends that there are.
         backends: Vec<String>,
     },
+    /// A policy whose target is not spoken to in requests and responses.
+    #[error(
+        "the policy of {parent} says that the target speaks {protocol}, which a client does not carry: connect to it \
+         yourself, or give its port an appProtocol"
+    )]
+    NotCarried {
+        /// Whose policy it is.
+        parent: String,
+        /// What it speaks.
+        protocol: &'static str,
+    },
     /// One stream of endpoints for several backends.
     #[error(
         "a stream of endpoints can serve one backend, and the policy has several: give each its own with `endpoints_of`"
@@ -141,7 +152,8 @@ impl ClientBuilder {
     /// The client, over leaves that `connector` makes.
     ///
     /// # Errors
-    /// An endpoint that is none; a backend that nobody knows the endpoints of.
+    /// An endpoint that is none; a backend that nobody knows the endpoints of; a policy of opaque TCP or TLS. (One that
+    /// comes later, by a watch, refuses every request with [`ErrorKind::NotCarried`](crate::ErrorKind::NotCarried).)
     pub fn build(self, connector: impl Connect) -> Result<Client, BuildError> {
         let first = self.policy.first();
         self.check(first.as_ref())?;
@@ -194,6 +206,12 @@ impl ClientBuilder {
         let Some(policy) = policy else {
             return Ok(());
         };
+        if !policy.protocol.is_http() {
+            return Err(BuildError::NotCarried {
+                parent: policy.parent.to_string(),
+                protocol: policy.protocol.name(),
+            });
+        }
         let backends = policy.backends();
         let known_as = |name: &String| backends.iter().any(|b| backend_names(b).contains(name));
         if let Some(name) = named.keys().find(|name| !known_as(name))
@@ -207,8 +225,8 @@ impl ClientBuilder {
         let mut by_default = 0;
         for backend in &backends {
             let names = backend_names(backend);
-            let forward = matches!(backend.dispatcher, BackendDispatcher::Forward(_));
-            if forward || names.iter().any(|name| named.contains_key(name)) {
+            let needs_none = !matches!(backend.dispatcher, BackendDispatcher::BalanceP2c(..));
+            if needs_none || names.iter().any(|name| named.contains_key(name)) {
                 continue;
             }
             match (resolver, default) {

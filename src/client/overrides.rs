@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::plan::RetryPlan;
 use crate::budget::RetryBudget;
-use crate::policy::{Retry, RetryBuilder, StatusRanges, Timeouts};
+use crate::policy::{Codes, Retry, RetryBuilder, StatusRanges, Timeouts};
 
 /// What a request's headers say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,8 +20,7 @@ pub(super) struct Overrides {
     limit: Option<u16>,
     try_timeout: Option<Duration>,
     statuses: Option<StatusRanges>,
-    // `l5d-retry-grpc` asks for retries, too; by which codes is for when codes are retried.
-    grpc: bool,
+    codes: Option<Codes>,
 }
 
 // === impl Overrides ===
@@ -38,7 +37,7 @@ impl Overrides {
             limit: take("l5d-retry-limit").as_ref().and_then(limit),
             try_timeout: take("l5d-retry-timeout").as_ref().and_then(duration),
             statuses: take("l5d-retry-http").as_ref().and_then(statuses),
-            grpc: take("l5d-retry-grpc").is_some(),
+            codes: take("l5d-retry-grpc").as_ref().and_then(codes),
         }
     }
 
@@ -59,7 +58,7 @@ impl Overrides {
         let asked = self.limit.is_some()
             || self.try_timeout.is_some()
             || self.statuses.is_some()
-            || self.grpc;
+            || self.codes.is_some();
         if !asked {
             return policy;
         }
@@ -75,6 +74,9 @@ impl Overrides {
         }
         if let Some(statuses) = &self.statuses {
             retry = retry.statuses(statuses);
+        }
+        if let Some(codes) = self.codes {
+            retry = retry.codes(codes);
         }
         match retry.build() {
             Ok(retry) => Some(Arc::new(RetryPlan { retry, budget })),
@@ -128,6 +130,23 @@ fn statuses(value: &HeaderValue) -> Option<StatusRanges> {
     StatusRanges::try_new(ranges).ok()
 }
 
+// Those that the mesh knows.
+fn codes(value: &HeaderValue) -> Option<Codes> {
+    let codes = value
+        .to_str()
+        .ok()?
+        .split(',')
+        .filter_map(|part| match part {
+            "cancelled" => Some(Codes::CANCELLED),
+            "deadline-exceeded" => Some(Codes::DEADLINE_EXCEEDED),
+            "internal" => Some(Codes::INTERNAL),
+            "resource-exhausted" => Some(Codes::RESOURCE_EXHAUSTED),
+            "unavailable" => Some(Codes::UNAVAILABLE),
+            _ => None,
+        });
+    Codes::of(codes).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +168,10 @@ mod tests {
             ("l5d-retry-limit", "99999"),
             ("l5d-retry-timeout", "1d"),
             ("l5d-retry-http", "gateway-error,nonsense,429, 500,599-500"),
-            ("l5d-retry-grpc", "unavailable"),
+            (
+                "l5d-retry-grpc",
+                "unavailable,not-found, internal,cancelled",
+            ),
             ("x-other", "1"),
         ]);
         assert_eq!(overrides.request, Some(Duration::from_millis(250)));
@@ -162,6 +184,8 @@ mod tests {
             [502..=504, 429..=429],
             "not trimmed, unknown skipped"
         );
+        let codes = overrides.codes.unwrap().to_string();
+        assert_eq!(codes, "CANCELLED, UNAVAILABLE", "not trimmed either");
         assert_eq!(rest.len(), 1);
     }
 
@@ -189,6 +213,9 @@ mod tests {
         let plan = overrides.retry(None, None).unwrap();
         assert_eq!(plan.retry.max_retries(), 1);
         assert!(plan.retry.status_ranges().is_empty());
+        let (overrides, _) = take(&[("l5d-retry-grpc", "garbage")]);
+        let plan = overrides.retry(None, None).unwrap();
+        assert!(plan.retry.codes().is_empty());
         assert!(Overrides::default().retry(None, None).is_none());
         let policy = Arc::new(RetryPlan {
             retry: Retry::on(500..=500).limit(3).build().unwrap(),

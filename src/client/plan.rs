@@ -12,9 +12,10 @@ use crate::core::sync::{Mutex, lock};
 use crate::distribute::Weighted;
 use crate::policy::{
     BackendDispatcher, Budget, ClientPolicy, FailureAccrual, Failures, Fidelity, Filter,
-    HttpPolicy, Load, Meta, PeakEwma, Protocol, Queue, Retry, RoutePolicy, Spread, Timeouts,
+    GrpcFilter, Load, Meta, MethodKind, PeakEwma, Protocol, Queue, Retry, Route, RoutePolicy,
+    Spread, Timeouts,
 };
-use crate::route::{self, PathMatched};
+use crate::route::{Filtered, PathMatched, filter_request, filter_response, find};
 use crate::verdict::{GrpcClassifier, HttpClassifier};
 
 /// A policy, compiled: immutable, with the state that outlives it.
@@ -32,7 +33,9 @@ pub(crate) struct Plan {
 /// What to do with the requests of one rule.
 pub(crate) struct RulePlan {
     pub(crate) name: Arc<str>,
-    pub(crate) filters: Vec<Filter>,
+    pub(crate) filters: Filters,
+    #[allow(dead_code, reason = "read once streams are bounded by it")]
+    pub(crate) kind: MethodKind,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<Arc<RetryPlan>>,
     /// Whether a request's `l5d-*` headers may override timeouts and retries.
@@ -49,9 +52,25 @@ pub(crate) struct RetryPlan {
 
 pub(crate) struct BackendPlan {
     pub(crate) state: Arc<BackendState>,
-    pub(crate) filters: Vec<Filter>,
+    pub(crate) filters: Filters,
     pub(crate) load: Load,
+    /// Why there is nobody behind it, where the policy says so.
+    pub(crate) fails: Option<String>,
     weight: u32,
+}
+
+/// A rule's filters, of its protocol.
+pub(crate) enum Filters {
+    Http(Vec<Filter>),
+    Grpc(Vec<GrpcFilter>),
+}
+
+/// What a rule is compiled with.
+struct Compiler<'a> {
+    policy: &'a ClientPolicy,
+    backends: &'a Backends,
+    budgets: &'a Budgets,
+    now: Instant,
 }
 
 /// Which rule of a plan a request matched.
@@ -79,21 +98,29 @@ impl Plan {
         budgets: &Budgets,
         now: Instant,
     ) -> Self {
-        let compile = |http: &HttpPolicy| -> Vec<Vec<RulePlan>> {
-            let rules = |route: &crate::policy::Route| {
-                let rules = route.rules.iter();
-                rules
-                    .map(|rule| {
-                        RulePlan::compile(&rule.policy, http, &policy, backends, budgets, now)
-                    })
-                    .collect()
-            };
-            http.routes.iter().map(rules).collect()
+        let compiler = Compiler {
+            policy: &policy,
+            backends,
+            budgets,
+            now,
         };
         let routes = match &policy.protocol {
-            Protocol::Http1(http) | Protocol::Http2(http) => [compile(http), Vec::new()],
-            Protocol::Detect { http1, http2, .. } if http1 == http2 => [compile(http1), Vec::new()],
-            Protocol::Detect { http1, http2, .. } => [compile(http1), compile(http2)],
+            Protocol::Http1(http) | Protocol::Http2(http) => [
+                compiler.routes(&http.routes, &http.failure_accrual),
+                Vec::new(),
+            ],
+            Protocol::Detect { http1, http2, .. } => {
+                let first = compiler.routes(&http1.routes, &http1.failure_accrual);
+                let second = (http1 != http2)
+                    .then(|| compiler.routes(&http2.routes, &http2.failure_accrual));
+                [first, second.unwrap_or_default()]
+            }
+            Protocol::Grpc(grpc) => [
+                compiler.routes(&grpc.routes, &grpc.failure_accrual),
+                Vec::new(),
+            ],
+            // Not carried: every request is told so.
+            Protocol::Opaque(_) | Protocol::Tls(_) => [Vec::new(), Vec::new()],
         };
         let failures = policy.failures.clone();
         let failures = failures.unwrap_or_else(|| Failures::by(policy.fidelity));
@@ -116,25 +143,40 @@ impl Plan {
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Option<Matched> {
+        let matched = |version, route, rule, path| Matched {
+            version,
+            route,
+            rule,
+            path,
+        };
+        if let Protocol::Grpc(grpc) = &self.policy.protocol {
+            let found = find(&grpc.routes, method, uri, headers)?;
+            return Some(matched(0, found.route_index, found.rule_index, found.path));
+        }
         let policy = self.policy.for_version(version);
-        let found = route::find(&policy.routes, method, uri, headers)?;
+        let found = find(&policy.routes, method, uri, headers)?;
         let second = version == Version::HTTP_2 && !self.routes[1].is_empty();
-        Some(Matched {
-            version: usize::from(second),
-            route: found.route_index,
-            rule: found.rule_index,
-            path: found.path,
-        })
+        let (route, rule) = (found.route_index, found.rule_index);
+        Some(matched(usize::from(second), route, rule, found.path))
+    }
+
+    /// What the policy's target speaks, if that cannot be carried.
+    pub(crate) fn not_carried(&self) -> Option<&'static str> {
+        let protocol = &self.policy.protocol;
+        (!protocol.is_http()).then(|| protocol.name())
     }
 
     pub(crate) fn rule(&self, matched: &Matched) -> &RulePlan {
         &self.routes[matched.version][matched.route][matched.rule]
     }
 
-    /// Every backend, once for each mention.
+    /// Every backend that can have endpoints, once for each mention.
     pub(crate) fn backends(&self) -> impl Iterator<Item = &Arc<BackendState>> {
         let rules = self.routes.iter().flatten().flatten();
-        rules.flat_map(|rule| rule.backends.iter().map(|backend| &backend.state))
+        let backends = rules.flat_map(|rule| &rule.backends);
+        backends
+            .filter(|backend| backend.fails.is_none())
+            .map(|backend| &backend.state)
     }
 
     /// Every budget, once for each mention.
@@ -144,17 +186,34 @@ impl Plan {
     }
 }
 
-// === impl RulePlan ===
+// === impl Compiler ===
 
-impl RulePlan {
-    fn compile(
-        policy: &RoutePolicy,
-        http: &HttpPolicy,
-        client: &ClientPolicy,
-        backends: &Backends,
-        budgets: &Budgets,
-        now: Instant,
-    ) -> Self {
+impl Compiler<'_> {
+    fn routes<M, F: Clone>(
+        &self,
+        routes: &[Route<M, F>],
+        accrual: &Option<FailureAccrual>,
+    ) -> Vec<Vec<RulePlan>>
+    where
+        Filters: From<Vec<F>>,
+    {
+        let rules = |route: &Route<M, F>| {
+            let rules = route.rules.iter();
+            rules.map(|rule| self.rule(&rule.policy, accrual)).collect()
+        };
+        routes.iter().map(rules).collect()
+    }
+
+    fn rule<F: Clone>(&self, policy: &RoutePolicy<F>, accrual: &Option<FailureAccrual>) -> RulePlan
+    where
+        Filters: From<Vec<F>>,
+    {
+        let Self {
+            policy: client,
+            backends,
+            budgets,
+            now,
+        } = *self;
         let mesh = client.fidelity == Fidelity::Mesh;
         let retry = policy.params.retry.as_ref();
         let retry = retry.map(|retry| {
@@ -170,9 +229,15 @@ impl RulePlan {
             let forward = matches!(backend.dispatcher, BackendDispatcher::Forward(_));
             let load = match &backend.dispatcher {
                 BackendDispatcher::BalanceP2c(load, _) => *load,
-                BackendDispatcher::Forward(_) => Load::PeakEwma(PeakEwma::DEFAULT),
+                BackendDispatcher::Forward(_) | BackendDispatcher::Fail { .. } => {
+                    Load::PeakEwma(PeakEwma::DEFAULT)
+                }
             };
-            let accrual = http.failure_accrual.clone();
+            let fails = match &backend.dispatcher {
+                BackendDispatcher::Fail { message } => Some(message.clone()),
+                BackendDispatcher::Forward(_) | BackendDispatcher::BalanceP2c(..) => None,
+            };
+            let accrual = accrual.clone();
             let settings = Settings {
                 // Difference::EjectionFloor and Difference::ForwardBreaker.
                 accrual: match accrual {
@@ -188,20 +253,58 @@ impl RulePlan {
             };
             BackendPlan {
                 state: backends.get(backend, &settings, now),
-                filters: used.filters.clone(),
+                filters: used.filters.clone().into(),
                 load,
+                fails,
                 weight,
             }
         });
-        Self {
+        RulePlan {
             name: policy.meta.to_string().into(),
-            filters: policy.filters.clone(),
+            filters: policy.filters.clone().into(),
+            kind: policy.params.kind,
             timeouts: policy.params.timeouts,
             retry,
             allow_overrides: policy.params.allow_l5d_request_headers,
             in_order: matches!(policy.distribution.spread(), Spread::FirstAvailable(_)),
             backends: used.collect(),
         }
+    }
+}
+
+// === impl Filters ===
+
+impl Filters {
+    pub(crate) fn request(
+        &self,
+        uri: &Uri,
+        headers: &mut HeaderMap,
+        path: PathMatched,
+        word: impl FnMut() -> u64,
+    ) -> Result<(), Filtered> {
+        match self {
+            Self::Http(filters) => filter_request(filters, uri, headers, path, word),
+            Self::Grpc(filters) => filter_request(filters, uri, headers, path, word),
+        }
+    }
+
+    pub(crate) fn response(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::Http(filters) => filter_response(filters, headers),
+            Self::Grpc(filters) => filter_response(filters, headers),
+        }
+    }
+}
+
+impl From<Vec<Filter>> for Filters {
+    fn from(filters: Vec<Filter>) -> Self {
+        Self::Http(filters)
+    }
+}
+
+impl From<Vec<GrpcFilter>> for Filters {
+    fn from(filters: Vec<GrpcFilter>) -> Self {
+        Self::Grpc(filters)
     }
 }
 

@@ -14,7 +14,9 @@ pub fn after(now: Instant, wait: Duration) -> Instant {
 
 /// Whole nanoseconds, at most some 584 years of them.
 pub fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    let seconds = duration.as_secs().checked_mul(1_000_000_000);
+    let nanos = u64::from(duration.subsec_nanos());
+    seconds.map_or(u64::MAX, |seconds| seconds.saturating_add(nanos))
 }
 
 /// A moment that others are counted from, so that they fit in an atomic word.
@@ -36,6 +38,7 @@ impl Epoch {
 
     /// The moment so many nanoseconds after the start.
     pub fn instant(&self, nanos: u64) -> Instant {
-        after(self.0, Duration::from_nanos(nanos))
+        let at = self.0.checked_add(Duration::from_nanos(nanos));
+        at.unwrap_or_else(|| after(self.0, FAR))
     }
 }

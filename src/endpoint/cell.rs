@@ -326,7 +326,7 @@ impl Cell {
             epoch: note.epoch,
             probe: note.probe,
         };
-        let word = draw(self.pool.seed, note.request, Purpose::ProbeBackoff, 0);
+        let word = || draw(self.pool.seed, note.request, Purpose::ProbeBackoff, 0);
         let floor = state.floor;
         let counted = state.counted;
         let mut ejected = false;

@@ -23,6 +23,13 @@ pub enum BackendDispatcher {
     Forward(SocketAddr),
     /// Two choices by load over discovered endpoints.
     BalanceP2c(Load, EndpointDiscovery),
+    /// None: what the policy names does not exist, or cannot be a backend. It keeps its weight, and requests that fall to
+    /// it fail, as in the mesh: by the filters of its [`RouteBackend`](crate::policy::RouteBackend), else with this
+    /// message.
+    Fail {
+        /// Why.
+        message: String,
+    },
 }
 
 /// Where a balanced backend's endpoints come from.

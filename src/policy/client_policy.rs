@@ -2,9 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Backend, BackendDispatcher, EndpointDiscovery, FailureAccrual, Failures, Fidelity,
-    InvalidPolicy, Load, Meta, Queue, RetryBuilder, Route, RouteBackend, RouteDistribution,
-    RouteParams, RoutePolicy, Rule, Timeouts,
+    Backend, FailureAccrual, Failures, Fidelity, GrpcPolicy, Meta, OpaquePolicy, Route,
+    RouteDistribution, TlsPolicy,
 };
 
 /// Everything a client needs to know to call one target.
@@ -22,9 +21,15 @@ pub struct ClientPolicy {
 
 /// How a target is spoken to.
 ///
-/// Which version of HTTP goes over the wire is the connector's choice; the policy says which routes apply to it.
+/// Which version of HTTP goes over the wire is the connector's choice; the policy says which routes apply to it. A
+/// [`Client`](crate::Client) carries HTTP and gRPC; [`Opaque`](Self::Opaque) and [`Tls`](Self::Tls) are for others to read,
+/// and it refuses to be built with them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for each policy, and its parts are matched on"
+)]
 pub enum Protocol {
     /// The mesh looks at what the caller sends.
     #[non_exhaustive]
@@ -35,12 +40,25 @@ pub enum Protocol {
         http1: HttpPolicy,
         /// For HTTP/2 requests.
         http2: HttpPolicy,
+        /// For what is not HTTP, which no client in process sends.
+        opaque: OpaquePolicy,
     },
     /// HTTP/1, by the Service's `appProtocol`.
     Http1(HttpPolicy),
     /// HTTP/2, by the Service's `appProtocol`.
     Http2(HttpPolicy),
+    /// gRPC: the target has routes for it.
+    Grpc(GrpcPolicy),
+    /// Bytes.
+    Opaque(OpaquePolicy),
+    /// TLS that the mesh does not terminate.
+    Tls(TlsPolicy),
 }
+
+static NO_HTTP: HttpPolicy = HttpPolicy {
+    routes: Vec::new(),
+    failure_accrual: None,
+};
 
 /// Routes and failure accrual for one version of HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -51,37 +69,9 @@ pub struct HttpPolicy {
     pub failure_accrual: Option<FailureAccrual>,
 }
 
-/// Writes a policy with one route for everything and one backend; see [`ClientPolicy::http`].
-#[derive(Clone, Debug)]
-#[must_use = "a builder does nothing until it is built"]
-pub struct ClientPolicyBuilder {
-    name: String,
-    timeouts: Timeouts,
-    retry: Option<RetryBuilder>,
-    failure_accrual: Option<FailureAccrual>,
-    load: Load,
-    queue: Queue,
-    fidelity: Fidelity,
-    failures: Option<Failures>,
-}
-
 // === impl ClientPolicy ===
 
 impl ClientPolicy {
-    /// A policy without YAML: one route, one backend, nothing switched on.
-    pub fn http() -> ClientPolicyBuilder {
-        ClientPolicyBuilder {
-            name: "http".to_owned(),
-            timeouts: Timeouts::default(),
-            retry: None,
-            failure_accrual: None,
-            load: Load::default(),
-            queue: Queue::default(),
-            fidelity: Fidelity::default(),
-            failures: None,
-        }
-    }
-
     /// The same policy, decided as `fidelity` says.
     #[must_use]
     pub fn with_fidelity(mut self, fidelity: Fidelity) -> Self {
@@ -89,7 +79,8 @@ impl ClientPolicy {
         self
     }
 
-    /// The policy for requests of this version.
+    /// The HTTP policy for requests of this version; one without routes, if the target is not spoken to in HTTP (then
+    /// see [`protocol`](Self::protocol)).
     pub fn for_version(&self, version: http::Version) -> &HttpPolicy {
         match &self.protocol {
             Protocol::Http1(policy) | Protocol::Http2(policy) => policy,
@@ -100,25 +91,49 @@ impl ClientPolicy {
                     http1
                 }
             }
+            Protocol::Grpc(_) | Protocol::Opaque(_) | Protocol::Tls(_) => &NO_HTTP,
         }
     }
 
-    /// Every backend that a route names, each once, in the order of first mention.
+    /// Every backend that a route names, each once, in the order of first mention. The opaque route of
+    /// [`Protocol::Detect`] is left out: nothing is sent there.
     pub fn backends(&self) -> Vec<Arc<Backend>> {
-        let policies: [Option<&HttpPolicy>; 2] = match &self.protocol {
-            Protocol::Http1(policy) | Protocol::Http2(policy) => [Some(policy), None],
-            Protocol::Detect { http1, http2, .. } => [Some(http1), Some(http2)],
-        };
-        let mut backends: Vec<Arc<Backend>> = Vec::new();
-        for policy in policies.into_iter().flatten() {
-            let rules = policy.routes.iter().flat_map(|route| &route.rules);
-            for (used, _) in rules.flat_map(|rule| rule.policy.distribution.backends()) {
-                if !backends.contains(&used.backend) {
-                    backends.push(Arc::clone(&used.backend));
+        let mut backends = Vec::new();
+        match &self.protocol {
+            Protocol::Http1(policy) | Protocol::Http2(policy) => {
+                named(&policy.routes, &mut backends)
+            }
+            Protocol::Detect { http1, http2, .. } => {
+                named(&http1.routes, &mut backends);
+                named(&http2.routes, &mut backends);
+            }
+            Protocol::Grpc(policy) => named(&policy.routes, &mut backends),
+            Protocol::Opaque(policy) => {
+                if let Some(route) = &policy.route {
+                    used(&route.distribution, &mut backends);
+                }
+            }
+            Protocol::Tls(policy) => {
+                for route in &policy.routes {
+                    used(&route.route.distribution, &mut backends);
                 }
             }
         }
         backends
+    }
+}
+
+fn named<M, F>(routes: &[Route<M, F>], backends: &mut Vec<Arc<Backend>>) {
+    for rule in routes.iter().flat_map(|route| &route.rules) {
+        used(&rule.policy.distribution, backends);
+    }
+}
+
+fn used<F>(distribution: &RouteDistribution<F>, backends: &mut Vec<Arc<Backend>>) {
+    for (used, _) in distribution.backends() {
+        if !backends.contains(&used.backend) {
+            backends.push(Arc::clone(&used.backend));
+        }
     }
 }
 
@@ -131,92 +146,24 @@ impl Protocol {
             timeout: Duration::from_secs(10),
             http1: policy.clone(),
             http2: policy,
+            opaque: OpaquePolicy::default(),
         }
     }
-}
 
-// === impl ClientPolicyBuilder ===
-
-impl ClientPolicyBuilder {
-    /// What the target and its backend are called in messages. Default: `http`.
-    pub fn named(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
+    /// In words, for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Detect { .. } => "HTTP",
+            Self::Http1(_) => "HTTP/1",
+            Self::Http2(_) => "HTTP/2",
+            Self::Grpc(_) => "gRPC",
+            Self::Opaque(_) => "opaque TCP",
+            Self::Tls(_) => "TLS that passes through",
+        }
     }
 
-    /// How long things may take.
-    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
-        self.timeouts = timeouts;
-        self
-    }
-
-    /// What is tried again: `Retry::on(502..=504)`.
-    pub fn retry(mut self, retry: impl Into<RetryBuilder>) -> Self {
-        self.retry = Some(retry.into());
-        self
-    }
-
-    /// When an endpoint is ejected.
-    pub fn failure_accrual(mut self, failure_accrual: impl Into<FailureAccrual>) -> Self {
-        self.failure_accrual = Some(failure_accrual.into());
-        self
-    }
-
-    /// What load is.
-    pub fn load(mut self, load: Load) -> Self {
-        self.load = load;
-        self
-    }
-
-    /// The line for requests that find no endpoint able to serve.
-    pub fn queue(mut self, queue: Queue) -> Self {
-        self.queue = queue;
-        self
-    }
-
-    /// Whether to decide as the mesh does, or better.
-    pub fn fidelity(mut self, fidelity: Fidelity) -> Self {
-        self.fidelity = fidelity;
-        self
-    }
-
-    /// Which answers are failures of the endpoint. Default: [by fidelity](Failures::by).
-    pub fn failures(mut self, failures: Failures) -> Self {
-        self.failures = Some(failures);
-        self
-    }
-
-    /// # Errors
-    /// The first part that is not valid.
-    pub fn build(self) -> Result<ClientPolicy, InvalidPolicy> {
-        let meta = Arc::new(Meta::default_named(self.name.as_str()));
-        let backend = Arc::new(Backend {
-            meta: Arc::clone(&meta),
-            queue: self.queue,
-            dispatcher: BackendDispatcher::BalanceP2c(
-                self.load,
-                EndpointDiscovery::DestinationGet { path: self.name },
-            ),
-        });
-        let distribution = RouteDistribution::first_available([RouteBackend::from(backend)])?;
-        let mut policy = RoutePolicy::new(Arc::clone(&meta), distribution);
-        policy.params = RouteParams {
-            timeouts: self.timeouts,
-            retry: self.retry.map(RetryBuilder::build).transpose()?,
-            allow_l5d_request_headers: false,
-        };
-        let route = Route {
-            hosts: Vec::new(),
-            rules: vec![Rule::any(policy)],
-        };
-        Ok(ClientPolicy {
-            parent: meta,
-            protocol: Protocol::detect(HttpPolicy {
-                routes: vec![route],
-                failure_accrual: self.failure_accrual,
-            }),
-            fidelity: self.fidelity,
-            failures: self.failures,
-        })
+    /// Whether it is spoken in requests and responses, so that a [`Client`](crate::Client) can carry it.
+    pub fn is_http(&self) -> bool {
+        !matches!(self, Self::Opaque(_) | Self::Tls(_))
     }
 }

@@ -69,14 +69,24 @@ impl Codes {
     pub const CANCELLED: u16 = 1;
     /// 2.
     pub const UNKNOWN: u16 = 2;
+    /// 3.
+    pub const INVALID_ARGUMENT: u16 = 3;
     /// 4.
     pub const DEADLINE_EXCEEDED: u16 = 4;
     /// 5.
     pub const NOT_FOUND: u16 = 5;
+    /// 6.
+    pub const ALREADY_EXISTS: u16 = 6;
     /// 7.
     pub const PERMISSION_DENIED: u16 = 7;
     /// 8.
     pub const RESOURCE_EXHAUSTED: u16 = 8;
+    /// 9.
+    pub const FAILED_PRECONDITION: u16 = 9;
+    /// 10.
+    pub const ABORTED: u16 = 10;
+    /// 11.
+    pub const OUT_OF_RANGE: u16 = 11;
     /// 12.
     pub const UNIMPLEMENTED: u16 = 12;
     /// 13.
@@ -106,6 +116,11 @@ impl Codes {
                 "a gRPC status code from 1 to 16",
             )),
         })
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0 == 0
     }
 
     /// Whether this code is among them. One beyond 16 counts as UNKNOWN.

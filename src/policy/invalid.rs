@@ -26,6 +26,12 @@ impl InvalidPolicy {
         }
     }
 
+    /// The same, found in another field.
+    pub(crate) fn in_field(mut self, field: &'static str) -> Self {
+        self.field = field.into();
+        self
+    }
+
     /// The field, as a dotted path such as `retry.status_ranges`.
     pub fn field(&self) -> &str {
         &self.field

@@ -21,10 +21,13 @@
 mod accrual;
 mod backend;
 mod backoff;
+mod builder;
 mod client_policy;
+mod connection;
 mod failures;
 mod fidelity;
 mod filter;
+mod grpc;
 mod invalid;
 mod matches;
 mod meta;
@@ -41,10 +44,16 @@ pub use self::backend::{
     Backend, BackendDispatcher, EndpointDiscovery, Load, PeakEwma, PenaltyPeakEwma, Queue,
 };
 pub use self::backoff::ExponentialBackoff;
-pub use self::client_policy::{ClientPolicy, ClientPolicyBuilder, HttpPolicy, Protocol};
+pub use self::builder::{ClientPolicyBuilder, Method, Methods};
+pub use self::client_policy::{ClientPolicy, HttpPolicy, Protocol};
+pub use self::connection::{ConnectionFilter, ConnectionRoute, OpaquePolicy, TlsPolicy, TlsRoute};
 pub use self::failures::{Codes, Failures};
 pub use self::fidelity::{Difference, Fidelity};
 pub use self::filter::{Filter, InjectFailure, ModifyHeader, ModifyPath, RedirectRequest};
+pub use self::grpc::{
+    GrpcBackend, GrpcDistribution, GrpcFilter, GrpcPolicy, GrpcRoute, GrpcRoutePolicy, GrpcRule,
+    InjectGrpcFailure, MatchRpc, MethodKind,
+};
 pub use self::invalid::InvalidPolicy;
 pub use self::matches::{
     MatchHeader, MatchHeaderValue, MatchHost, MatchPath, MatchQueryParam, MatchQueryValue,

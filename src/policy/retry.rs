@@ -1,7 +1,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{ExponentialBackoff, InvalidPolicy, Ratio};
+use super::{Codes, ExponentialBackoff, InvalidPolicy, Ratio};
 
 /// Which answers are worth another try, how often, and at whose expense.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -9,6 +9,7 @@ pub struct Retry {
     max_retries: u16,
     max_request_bytes: usize,
     status_ranges: StatusRanges,
+    codes: Codes,
     timeout: Option<Duration>,
     backoff: Option<ExponentialBackoff>,
     budget: Option<Budget>,
@@ -19,6 +20,7 @@ pub struct Retry {
 #[must_use = "a builder does nothing until it is built"]
 pub struct RetryBuilder {
     ranges: Vec<RangeInclusive<u16>>,
+    codes: Vec<u16>,
     max_retries: u16,
     max_request_bytes: usize,
     timeout: Option<Duration>,
@@ -54,11 +56,19 @@ impl Retry {
         Self::never_on_status().and_on(statuses)
     }
 
+    /// Retries gRPC answers with these codes, once, with the mesh's backoff: `Retry::on_codes([Codes::UNAVAILABLE])`.
+    ///
+    /// The mesh knows CANCELLED, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED and UNAVAILABLE.
+    pub fn on_codes(codes: impl IntoIterator<Item = u16>) -> RetryBuilder {
+        Self::never_on_status().and_on_codes(codes)
+    }
+
     /// Retries only what is always worth it: a try that timed out, a connection refused, a request refused
     /// unprocessed.
     pub fn never_on_status() -> RetryBuilder {
         RetryBuilder {
             ranges: Vec::new(),
+            codes: Vec::new(),
             max_retries: 1,
             max_request_bytes: Self::MAX_REQUEST_BYTES,
             timeout: None,
@@ -80,6 +90,11 @@ impl Retry {
     /// The statuses that are retried.
     pub fn status_ranges(&self) -> &StatusRanges {
         &self.status_ranges
+    }
+
+    /// The gRPC codes that are retried.
+    pub fn codes(&self) -> Codes {
+        self.codes
     }
 
     /// How long an attempt may take to answer before it counts as failed, unless it is the last.
@@ -110,6 +125,18 @@ impl RetryBuilder {
     /// These statuses and no others.
     pub fn statuses(mut self, statuses: &StatusRanges) -> Self {
         self.ranges = statuses.iter().collect();
+        self
+    }
+
+    /// These gRPC codes too.
+    pub fn and_on_codes(mut self, codes: impl IntoIterator<Item = u16>) -> Self {
+        self.codes.extend(codes);
+        self
+    }
+
+    /// These gRPC codes and no others.
+    pub fn codes(mut self, codes: Codes) -> Self {
+        self.codes = codes.iter().collect();
         self
     }
 
@@ -150,12 +177,13 @@ impl RetryBuilder {
     }
 
     /// # Errors
-    /// A status range that is empty or leaves 1 to 599.
+    /// A status range that is empty or leaves 1 to 599; a gRPC code that is OK or none.
     pub fn build(self) -> Result<Retry, InvalidPolicy> {
         Ok(Retry {
             max_retries: self.max_retries,
             max_request_bytes: self.max_request_bytes,
             status_ranges: StatusRanges::try_new(self.ranges)?,
+            codes: Codes::of(self.codes).map_err(|code| code.in_field("retry.codes"))?,
             timeout: self.timeout,
             backoff: self.backoff,
             budget: self.budget,
@@ -167,6 +195,7 @@ impl From<Retry> for RetryBuilder {
     fn from(retry: Retry) -> Self {
         Self {
             ranges: retry.status_ranges.iter().collect(),
+            codes: retry.codes.iter().collect(),
             max_retries: retry.max_retries,
             max_request_bytes: retry.max_request_bytes,
             timeout: retry.timeout,

@@ -1,35 +1,35 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Backend, Filter, InvalidPolicy, MatchHost, MatchRequest, Meta, Retry};
+use super::{Backend, Filter, InvalidPolicy, MatchHost, MatchRequest, Meta, MethodKind, Retry};
 
-/// A set of rules for some hosts.
+/// A set of rules for some hosts: of HTTP, or with other matches `M` and filters `F` of [gRPC](super::GrpcRoute).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Route {
+pub struct Route<M = MatchRequest, F = Filter> {
     /// The hosts it is for; none means every host.
     pub hosts: Vec<MatchHost>,
     /// Its rules. Over all routes the most specific match wins, the first among equals.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<Rule<M, F>>,
 }
 
 /// What a request looks like, and what to do with it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Rule {
+pub struct Rule<M = MatchRequest, F = Filter> {
     /// Any of these; none means every request.
-    pub matches: Vec<MatchRequest>,
+    pub matches: Vec<M>,
     /// What to do.
-    pub policy: RoutePolicy,
+    pub policy: RoutePolicy<F>,
 }
 
 /// What to do with a request that matched.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RoutePolicy {
+pub struct RoutePolicy<F = Filter> {
     /// Where this comes from.
     pub meta: Arc<Meta>,
     /// Applied in order before a backend is chosen.
-    pub filters: Vec<Filter>,
+    pub filters: Vec<F>,
     /// Where to.
-    pub distribution: RouteDistribution,
+    pub distribution: RouteDistribution<F>,
     /// Timeouts and retries.
     pub params: RouteParams,
 }
@@ -43,6 +43,8 @@ pub struct RouteParams {
     pub retry: Option<Retry>,
     /// Whether a request's `l5d-*` headers may override timeouts and retries.
     pub allow_l5d_request_headers: bool,
+    /// What kind of gRPC methods it is for. The mesh has no word for it.
+    pub kind: MethodKind,
 }
 
 /// How long things may take. Default: as long as they like.
@@ -62,29 +64,29 @@ pub struct Timeouts {
 /// Made by [`first_available`](Self::first_available) and [`random_available`](Self::random_available), so a list is
 /// never empty and its weights are never all zero.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RouteDistribution(Spread);
+pub struct RouteDistribution<F = Filter>(Spread<F>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Spread {
+pub(crate) enum Spread<F> {
     Empty,
-    FirstAvailable(Vec<RouteBackend>),
-    RandomAvailable(Vec<(RouteBackend, u32)>),
+    FirstAvailable(Vec<RouteBackend<F>>),
+    RandomAvailable(Vec<(RouteBackend<F>, u32)>),
 }
 
 /// A backend as one route uses it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RouteBackend {
+pub struct RouteBackend<F = Filter> {
     /// Applied in order after it was chosen.
-    pub filters: Vec<Filter>,
+    pub filters: Vec<F>,
     /// The backend.
     pub backend: Arc<Backend>,
 }
 
 // === impl Rule ===
 
-impl Rule {
+impl<M, F> Rule<M, F> {
     /// For every request.
-    pub fn any(policy: RoutePolicy) -> Self {
+    pub fn any(policy: RoutePolicy<F>) -> Self {
         Self {
             matches: Vec::new(),
             policy,
@@ -94,9 +96,9 @@ impl Rule {
 
 // === impl RoutePolicy ===
 
-impl RoutePolicy {
+impl<F> RoutePolicy<F> {
     /// Everything to one distribution, without filters, timeouts and retries.
-    pub fn new(meta: impl Into<Arc<Meta>>, distribution: RouteDistribution) -> Self {
+    pub fn new(meta: impl Into<Arc<Meta>>, distribution: RouteDistribution<F>) -> Self {
         Self {
             meta: meta.into(),
             filters: Vec::new(),
@@ -121,7 +123,7 @@ impl Timeouts {
 
 // === impl RouteDistribution ===
 
-impl RouteDistribution {
+impl<F> RouteDistribution<F> {
     /// Nowhere: every request is refused.
     pub const fn empty() -> Self {
         Self(Spread::Empty)
@@ -132,7 +134,7 @@ impl RouteDistribution {
     /// # Errors
     /// No backends.
     pub fn first_available(
-        backends: impl IntoIterator<Item = RouteBackend>,
+        backends: impl IntoIterator<Item = RouteBackend<F>>,
     ) -> Result<Self, InvalidPolicy> {
         let backends: Vec<_> = backends.into_iter().collect();
         if backends.is_empty() {
@@ -150,7 +152,7 @@ impl RouteDistribution {
     /// # Errors
     /// No backends, or not one with a weight above zero.
     pub fn random_available(
-        backends: impl IntoIterator<Item = (RouteBackend, u32)>,
+        backends: impl IntoIterator<Item = (RouteBackend<F>, u32)>,
     ) -> Result<Self, InvalidPolicy> {
         let backends: Vec<_> = backends.into_iter().collect();
         if backends.iter().all(|(_, weight)| *weight == 0) {
@@ -168,11 +170,11 @@ impl RouteDistribution {
     }
 
     /// The backends with their weights; one each where weights do not apply.
-    pub fn backends(&self) -> impl Iterator<Item = (&RouteBackend, u32)> + '_ {
-        let (first, random): (&[RouteBackend], &[(RouteBackend, u32)]) = match &self.0 {
-            Spread::Empty => (&[], &[]),
-            Spread::FirstAvailable(backends) => (backends, &[]),
-            Spread::RandomAvailable(backends) => (&[], backends),
+    pub fn backends(&self) -> impl Iterator<Item = (&RouteBackend<F>, u32)> + '_ {
+        let (first, random) = match &self.0 {
+            Spread::Empty => (&[][..], &[][..]),
+            Spread::FirstAvailable(backends) => (&backends[..], &[][..]),
+            Spread::RandomAvailable(backends) => (&[][..], &backends[..]),
         };
         first
             .iter()
@@ -180,14 +182,14 @@ impl RouteDistribution {
             .chain(random.iter().map(|(backend, weight)| (backend, *weight)))
     }
 
-    pub(crate) fn spread(&self) -> &Spread {
+    pub(crate) fn spread(&self) -> &Spread<F> {
         &self.0
     }
 }
 
 // === impl RouteBackend ===
 
-impl From<Arc<Backend>> for RouteBackend {
+impl<F> From<Arc<Backend>> for RouteBackend<F> {
     fn from(backend: Arc<Backend>) -> Self {
         Self {
             filters: Vec::new(),

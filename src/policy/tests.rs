@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 
 mod client_policy;
+mod grpc;
 mod matches;
 mod ratio;
 mod validity;

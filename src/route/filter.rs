@@ -2,7 +2,7 @@ use http::header::MaxSizeReached;
 use http::{HeaderMap, StatusCode, Uri};
 
 use super::{PathMatched, redirect};
-use crate::policy::{Filter, ModifyHeader, Ratio};
+use crate::policy::{Filter, GrpcFilter, ModifyHeader, Ratio};
 
 /// What a filter answers in place of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,14 @@ pub enum Filtered {
     Fail {
         /// The status that the policy gives.
         status: StatusCode,
+        /// The policy's message.
+        message: String,
+    },
+    /// A gRPC status made on purpose.
+    #[non_exhaustive]
+    FailGrpc {
+        /// The code that the policy gives.
+        code: u16,
         /// The policy's message.
         message: String,
     },
@@ -68,61 +76,123 @@ impl From<MaxSizeReached> for InvalidFilter {
 
 // === filter ===
 
+/// A filter that can be applied: a [`Filter`] of HTTP, or a [`GrpcFilter`]. There are no others.
+pub trait Applies: sealed::Sealed {
+    /// To a request.
+    #[doc(hidden)]
+    fn request(
+        &self,
+        uri: &Uri,
+        headers: &mut HeaderMap,
+        path: PathMatched,
+        word: &mut dyn FnMut() -> u64,
+    ) -> Result<(), Filtered>;
+
+    /// To a response: its header changes, if it has any.
+    #[doc(hidden)]
+    fn response(&self) -> Option<&ModifyHeader>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for crate::policy::Filter {}
+    impl Sealed for crate::policy::GrpcFilter {}
+}
+
 /// Applies the filters that concern a request, in order.
 ///
-/// `path` is how the request [matched](super::Found::path). `word` is asked for one random word by each
-/// [`Filter::InjectFailure`] that is reached, whatever its share.
+/// `path` is how the request [matched](super::Found::path). `word` is asked for one random word by each injected failure
+/// that is reached, whatever its share.
 ///
 /// # Errors
 /// The answer that a filter gives in place of a backend. What earlier filters did to the headers stays done.
-pub fn filter_request(
-    filters: &[Filter],
+pub fn filter_request<F: Applies>(
+    filters: &[F],
     uri: &Uri,
     headers: &mut HeaderMap,
     path: PathMatched,
     mut word: impl FnMut() -> u64,
 ) -> Result<(), Filtered> {
-    for filter in filters {
-        match filter {
-            Filter::InjectFailure(failure) => {
-                if hit(failure.ratio(), word()) {
-                    return Err(Filtered::Fail {
-                        status: failure.status(),
-                        message: failure.message().to_owned(),
-                    });
-                }
-            }
-            Filter::Redirect(wanted) => {
-                let location =
-                    redirect::location(wanted, uri, headers, path).map_err(Filtered::Invalid)?;
-                if let Some(location) = location {
-                    return Err(Filtered::Redirect {
-                        status: wanted.status(),
-                        location,
-                    });
-                }
-            }
-            Filter::RequestHeaders(change) => {
-                modify(change, headers).map_err(|full| Filtered::Invalid(full.into()))?;
-            }
-            Filter::ResponseHeaders(_) => {}
-        }
-    }
-    Ok(())
+    filters
+        .iter()
+        .try_for_each(|filter| filter.request(uri, headers, path, &mut word))
 }
 
 /// Applies the filters that concern a response, in order.
 ///
 /// A header for which there is no room (beyond some 30 000 of them) is left out: the response is worth more.
-pub fn filter_response(filters: &[Filter], headers: &mut HeaderMap) {
-    for filter in filters {
-        match filter {
-            Filter::ResponseHeaders(change) => {
-                let _ = modify(change, headers);
+pub fn filter_response<F: Applies>(filters: &[F], headers: &mut HeaderMap) {
+    for change in filters.iter().filter_map(Applies::response) {
+        let _ = modify(change, headers);
+    }
+}
+
+impl Applies for Filter {
+    fn request(
+        &self,
+        uri: &Uri,
+        headers: &mut HeaderMap,
+        path: PathMatched,
+        word: &mut dyn FnMut() -> u64,
+    ) -> Result<(), Filtered> {
+        match self {
+            Self::InjectFailure(failure) if hit(failure.ratio(), word()) => Err(Filtered::Fail {
+                status: failure.status(),
+                message: failure.message().to_owned(),
+            }),
+            Self::Redirect(wanted) => {
+                let location =
+                    redirect::location(wanted, uri, headers, path).map_err(Filtered::Invalid)?;
+                location.map_or(Ok(()), |location| {
+                    Err(Filtered::Redirect {
+                        status: wanted.status(),
+                        location,
+                    })
+                })
             }
-            Filter::InjectFailure(_) | Filter::Redirect(_) | Filter::RequestHeaders(_) => {}
+            Self::RequestHeaders(change) => modify_request(change, headers),
+            Self::InjectFailure(_) | Self::ResponseHeaders(_) => Ok(()),
         }
     }
+
+    fn response(&self) -> Option<&ModifyHeader> {
+        match self {
+            Self::ResponseHeaders(change) => Some(change),
+            Self::InjectFailure(_) | Self::Redirect(_) | Self::RequestHeaders(_) => None,
+        }
+    }
+}
+
+impl Applies for GrpcFilter {
+    fn request(
+        &self,
+        _: &Uri,
+        headers: &mut HeaderMap,
+        _: PathMatched,
+        word: &mut dyn FnMut() -> u64,
+    ) -> Result<(), Filtered> {
+        match self {
+            Self::InjectFailure(failure) if hit(failure.ratio(), word()) => {
+                Err(Filtered::FailGrpc {
+                    code: failure.code(),
+                    message: failure.message().to_owned(),
+                })
+            }
+            Self::RequestHeaders(change) => modify_request(change, headers),
+            Self::InjectFailure(_) | Self::ResponseHeaders(_) => Ok(()),
+        }
+    }
+
+    fn response(&self) -> Option<&ModifyHeader> {
+        match self {
+            Self::ResponseHeaders(change) => Some(change),
+            Self::InjectFailure(_) | Self::RequestHeaders(_) => None,
+        }
+    }
+}
+
+fn modify_request(change: &ModifyHeader, headers: &mut HeaderMap) -> Result<(), Filtered> {
+    modify(change, headers).map_err(|full| Filtered::Invalid(full.into()))
 }
 
 /// Whether this word is among the share: the words are cut into a million equal parts (but for one word in 2^44).

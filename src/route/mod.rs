@@ -26,6 +26,8 @@
 //! 4. the number of query parameters;
 //! 5. whether there is a method.
 //!
+//! Of gRPC calls (POST only) the host, then the length of the service's name, of the method's, and the number of headers.
+//!
 //! This is the mesh's order. Gateway API's differs in two places: there an exact path beats a prefix of the same length,
 //! and the method comes right after the path.
 //!
@@ -43,6 +45,6 @@ mod redirect;
 #[cfg(test)]
 mod tests;
 
-pub use self::filter::{Filtered, InvalidFilter, filter_request, filter_response};
+pub use self::filter::{Applies, Filtered, InvalidFilter, filter_request, filter_response};
 pub use self::find::{Found, find};
-pub use self::matching::PathMatched;
+pub use self::matching::{Match, PathMatched};

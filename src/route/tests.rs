@@ -7,6 +7,7 @@ use crate::policy::{
 };
 
 mod filters;
+mod grpc;
 mod matching;
 mod precedence;
 mod properties;

@@ -85,6 +85,27 @@ pub fn code_of_status(status: StatusCode) -> u16 {
     }
 }
 
+/// The HTTP status that says what a code says, to those who do not speak gRPC.
+pub fn status_of_code(code: u16) -> StatusCode {
+    match code {
+        Codes::OK => StatusCode::OK,
+        // CLIENT CLOSED REQUEST: by custom, not by a standard.
+        Codes::CANCELLED => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        Codes::INVALID_ARGUMENT | Codes::FAILED_PRECONDITION | Codes::OUT_OF_RANGE => {
+            StatusCode::BAD_REQUEST
+        }
+        Codes::DEADLINE_EXCEEDED => StatusCode::GATEWAY_TIMEOUT,
+        Codes::NOT_FOUND => StatusCode::NOT_FOUND,
+        Codes::ALREADY_EXISTS | Codes::ABORTED => StatusCode::CONFLICT,
+        Codes::PERMISSION_DENIED => StatusCode::FORBIDDEN,
+        Codes::RESOURCE_EXHAUSTED => StatusCode::TOO_MANY_REQUESTS,
+        Codes::UNIMPLEMENTED => StatusCode::NOT_IMPLEMENTED,
+        Codes::UNAVAILABLE => StatusCode::SERVICE_UNAVAILABLE,
+        Codes::UNAUTHENTICATED => StatusCode::UNAUTHORIZED,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
 /// The code that an HTTP/2 RST_STREAM with this error code means.
 pub fn code_of_reset(reason: u32) -> u16 {
     match reason {

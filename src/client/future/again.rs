@@ -21,7 +21,6 @@ use crate::core::time::after;
 use crate::error::{Error, ErrorKind};
 use crate::policy::Fidelity;
 use crate::retry::{self, Attempted, Judgement};
-use crate::route::filter_response;
 use crate::verdict::grpc::{GRPC_STATUS, is_grpc};
 
 // === impl Walk ===
@@ -145,8 +144,8 @@ impl Walk {
             verdict,
         } = answered;
         let backend = &rule.backends[backend];
-        filter_response(&backend.filters, response.headers_mut());
-        filter_response(&rule.filters, response.headers_mut());
+        backend.filters.response(response.headers_mut());
+        rule.filters.response(response.headers_mut());
         response.extensions_mut().insert(Served {
             endpoint,
             backend: Arc::clone(&backend.state.balance.pool.name),

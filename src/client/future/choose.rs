@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
@@ -22,7 +23,7 @@ use crate::deadline::{earlier, grpc_timeout};
 use crate::distribute::by_weight;
 use crate::error::{Error, ErrorKind};
 use crate::policy::Fidelity;
-use crate::route::filter_request;
+use crate::route::PathMatched;
 use crate::verdict::grpc::GRPC_TIMEOUT;
 
 /// How long a request waits for the first policy.
@@ -34,6 +35,8 @@ pub(super) struct Asked {
     few: u64,
     many: Vec<usize>,
     first: Option<usize>,
+    // One that has nobody behind it was the choice.
+    fails: Option<usize>,
 }
 
 // === impl Walk ===
@@ -76,6 +79,9 @@ impl Walk {
         let Some(parts) = self.template.parts_mut() else {
             return self.fail(ErrorKind::InvalidRequest);
         };
+        if let Some(protocol) = plan.not_carried() {
+            return self.fail(ErrorKind::NotCarried { protocol });
+        }
         let found = plan.find(self.version, &parts.method, &parts.uri, &parts.headers);
         let Some(matched) = found else {
             return self.fail(ErrorKind::NoRoute);
@@ -88,8 +94,9 @@ impl Walk {
             draw(seed, number, Purpose::Inject, drawn)
         };
         let headers = &mut parts.headers;
-        if let Err(filtered) =
-            filter_request(&rule.filters, &parts.uri, headers, matched.path, word)
+        if let Err(filtered) = rule
+            .filters
+            .request(&parts.uri, headers, matched.path, word)
         {
             return self.fail(filtered.into());
         }
@@ -136,6 +143,9 @@ impl Walk {
         };
         let rule = plan.rule(&matched);
         let (found, asked) = self.ask(rule, now);
+        if let Some(backend) = asked.fails {
+            return self.nobody_behind(rule, backend, matched.path);
+        }
         if let Some((backend, first)) = found {
             return self.go(Step::Ready {
                 backend,
@@ -179,11 +189,33 @@ impl Walk {
         let mut asked = Asked::default();
         while let Some(backend) = self.next_backend(rule, &asked) {
             asked.add(backend);
+            // Always able to serve, in its way: its share of the requests is not given to others.
+            if rule.backends[backend].fails.is_some() {
+                asked.fails = Some(backend);
+                return (None, asked);
+            }
             if let Some(attempt) = self.pick(rule, backend, now, None) {
                 return (Some((backend, attempt)), asked);
             }
         }
         (None, asked)
+    }
+
+    // The answer of a backend that the policy names and that does not exist.
+    fn nobody_behind(&mut self, rule: &RulePlan, backend: usize, path: PathMatched) -> Next {
+        let backend = &rule.backends[backend];
+        let Some(parts) = self.template.parts_mut() else {
+            return self.fail(ErrorKind::InvalidRequest);
+        };
+        let (headers, word) = (&mut parts.headers, || 0);
+        let filtered = backend.filters.request(&parts.uri, headers, path, word);
+        self.fail(match filtered {
+            Err(filtered) => filtered.into(),
+            Ok(()) => ErrorKind::FailureInjected {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                message: backend.fails.clone().unwrap_or_default(),
+            },
+        })
     }
 
     // In order, or by weight of those that were not asked yet.
@@ -248,6 +280,10 @@ impl Walk {
             return self.fail(ErrorKind::RequestTimeout);
         }
         let (found, asked) = self.ask(rule, now);
+        if let Some(backend) = asked.fails {
+            drop(place);
+            return self.nobody_behind(rule, backend, matched.path);
+        }
         if let Some((backend, first)) = found {
             drop(place);
             self.waited += now.saturating_duration_since(since);

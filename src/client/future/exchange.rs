@@ -19,7 +19,7 @@ use crate::deadline::{Limits, Progress, grpc_timeout};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Fidelity, Timeouts};
 use crate::retry::{Attempted, Judgement};
-use crate::route::{Filtered, filter_request};
+use crate::route::Filtered;
 use crate::verdict::grpc::GRPC_TIMEOUT;
 use crate::verdict::{
     Classified, ClassifyResponse, Outcome, Sent, TransportError, TransportFailure, Verdict,
@@ -80,20 +80,17 @@ impl Walk {
             return self.fail(ErrorKind::InvalidRequest);
         };
         let (mut parts, body) = request.into_parts();
+        let (seed, number) = (self.shared.backends.seed, self.number);
+        let mut drawn = u64::from(self.attempts) << 32;
+        let word = || {
+            drawn += 1;
+            draw(seed, number, Purpose::Inject, drawn)
+        };
         let filters = &rule.backends[backend].filters;
-        if !filters.is_empty() {
-            let (seed, number) = (self.shared.backends.seed, self.number);
-            let mut drawn = u64::from(self.attempts) << 32;
-            let word = || {
-                drawn += 1;
-                draw(seed, number, Purpose::Inject, drawn)
-            };
-            let headers = &mut parts.headers;
-            let filtered = filter_request(filters, &parts.uri, headers, matched.path, word);
-            if let Err(filtered) = filtered {
-                self.attempts -= 1;
-                return self.fail(filtered.into());
-            }
+        let filtered = filters.request(&parts.uri, &mut parts.headers, matched.path, word);
+        if let Err(filtered) = filtered {
+            self.attempts -= 1;
+            return self.fail(filtered.into());
         }
         self.committed(&attempt, now);
         let try_until = retry
@@ -290,6 +287,7 @@ impl From<Filtered> for ErrorKind {
             Filtered::Fail {
                 status, message, ..
             } => Self::FailureInjected { status, message },
+            Filtered::FailGrpc { code, message, .. } => Self::StatusInjected { code, message },
             Filtered::Invalid(invalid) => Self::InvalidFilter(invalid.to_string()),
         }
     }

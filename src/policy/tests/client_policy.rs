@@ -151,6 +151,7 @@ fn backends_each_once_in_order() {
         timeout: 10 * S,
         http1: two.clone(),
         http2: one.clone(),
+        opaque: OpaquePolicy::default(),
     };
     let both = policy(protocol);
     assert_eq!(both.backends(), ["d", "a", "b", "c"].map(backend));

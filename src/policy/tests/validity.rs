@@ -268,11 +268,11 @@ fn redirects() {
 
 #[test]
 fn distributions() {
-    let used = |name| RouteBackend::from(backend(name));
-    assert_eq!(RouteDistribution::empty().backends().count(), 0);
+    let used = |name| <RouteBackend>::from(backend(name));
+    assert_eq!(<RouteDistribution>::empty().backends().count(), 0);
 
     check(
-        RouteDistribution::first_available([]),
+        <RouteDistribution>::first_available([]),
         Some("distribution.first_available"),
     );
     let first = RouteDistribution::first_available([used("a"), used("b"), used("a")]).unwrap();

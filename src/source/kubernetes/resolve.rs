@@ -190,6 +190,7 @@ fn build(
         retry: settings.retry.clone(),
         // Never on default routes.
         allow_l5d_request_headers: false,
+        ..RouteParams::default()
     };
     let any = MatchRequest {
         path: Some(MatchPath::prefix("/")?),

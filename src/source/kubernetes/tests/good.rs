@@ -50,7 +50,7 @@ fn with(
                     params: RouteParams {
                         timeouts,
                         retry,
-                        allow_l5d_request_headers: false,
+                        ..RouteParams::default()
                     },
                 },
             }],
