@@ -178,7 +178,8 @@ impl Peers {
         let hourly = u128::from(self.traffic / COUNT) * u128::from(HOUR) / u128::from(time);
         let hourly = u64::try_from(hourly).unwrap_or(u64::MAX).max(MIN_TRAFFIC);
         let tests = self.tests.len() as u64;
-        ln(hourly.saturating_mul(tests) / CAUTION) + ln(Ratio::ONE.ppm().into()) - ln(self.allowed.max(1))
+        ln(hourly.saturating_mul(tests) / CAUTION) + ln(Ratio::ONE.ppm().into())
+            - ln(self.allowed.max(1))
     }
 }
 

@@ -68,13 +68,17 @@ pub fn explore() {
                     let mut delays: Vec<_> = (0..40)
                         .map(|seed| {
                             let mut pool = Pool::new(endpoints, rate, HOURLY, seed);
-                            pool.run((60.0f64).max(300.0/rate / endpoints as f64) as u64, |_| ambient);
+                            pool.run(
+                                (60.0f64).max(300.0 / rate / endpoints as f64) as u64,
+                                |_| ambient,
+                            );
                             pool.endpoints.iter_mut().for_each(|e| e.forget());
                             let start = pool.at;
                             let (mut n, mut bad) = (0, 0);
                             let _ = bad;
                             loop {
-                                let (which, why) = pool.step(|i| if i == 0 { failing } else { ambient });
+                                let (which, why) =
+                                    pool.step(|i| if i == 0 { failing } else { ambient });
                                 n += u64::from(which == 0);
                                 if which == 0 && why.is_some() || n > 100_000 {
                                     break;
