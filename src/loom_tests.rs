@@ -11,8 +11,8 @@ use crate::breaker::Gate;
 use crate::budget::{RetryBudget, START};
 use crate::core::observe::Observers;
 use crate::core::time::Epoch;
-use crate::endpoint::{Cell, Endpoint, Pool};
-use crate::policy::{Budget, ExponentialBackoff, FailureAccrual, Load, Queue, Ratio};
+use crate::endpoint::{Cell, Endpoint, Pool, Terms};
+use crate::policy::{Budget, ExponentialBackoff, FailureAccrual, PeakEwma, Queue, Ratio};
 use crate::verdict::{Outcome, Settle, Ticket};
 
 fn check(test: impl Fn() + Sync + Send + 'static) {
@@ -115,15 +115,14 @@ fn a_line_holds_no_more_than_it_may_and_forgets_nobody() {
 
 fn cell(policy: FailureAccrual, pool: &Arc<Pool>, last: u8, now: Instant) -> Arc<Cell> {
     let endpoint = Endpoint::new(([10, 0, 0, last], 80).into());
-    let load = Load::default();
     let cell = Arc::new(Cell::new(
-        endpoint.clone(),
+        endpoint.address(),
         Arc::clone(pool),
-        Some(&policy),
-        load,
+        &Terms::new(Some(&policy), pool.epoch),
+        PeakEwma::DEFAULT,
         now,
     ));
-    cell.join(endpoint);
+    cell.join(&endpoint, now);
     cell
 }
 

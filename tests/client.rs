@@ -425,8 +425,12 @@ async fn a_failing_endpoint_is_ejected_and_comes_back() {
         }
     });
     let log = Log::default();
+    // One that sees failures would leave the breaker little to do.
+    let mut load = Load::default();
+    load.extensions_mut().failures = false;
     let policy = ClientPolicy::http()
         .failure_accrual(FailureAccrual::consecutive(3))
+        .load(load)
         .build()
         .unwrap();
     let client = Client::builder(policy)

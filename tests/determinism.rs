@@ -8,7 +8,7 @@ use std::process::Command;
 use support::{Log, Mesh, Reply, addresses, get, ms, s};
 use tokio::time::Instant;
 use tower_mesh::Client;
-use tower_mesh::policy::{ClientPolicy, FailureAccrual, Queue, Retry, Timeouts};
+use tower_mesh::policy::{ClientPolicy, FailureAccrual, Load, Queue, Retry, Timeouts};
 use tower_mesh::verdict::{Sent, TransportFailure};
 
 const REQUESTS: u32 = 2_000;
@@ -37,7 +37,11 @@ fn run(seed: u64) -> Vec<String> {
         .build()
         .unwrap();
     runtime.block_on(async {
+        // One that sees failures would leave the breaker little to do.
+        let mut load = Load::default();
+        load.extensions_mut().failures = false;
         let policy = ClientPolicy::http()
+            .load(load)
             .timeouts(Timeouts::request(s(1)))
             .retry(Retry::on(500..=599).limit(2).timeout(ms(200)))
             .failure_accrual(FailureAccrual::consecutive(3))

@@ -3,10 +3,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Balance;
+use super::{Member, Members, Set};
 use crate::core::draw::{Purpose, below, draw};
-use crate::endpoint::{Availability, Cell};
-use crate::policy::Load;
+use crate::core::sync::{AtomicU64, Ordering, lock};
+use crate::endpoint::{Availability, Cell, Site};
+use crate::load::{Kind, Rules, tolerance};
 use crate::verdict::Ticket;
 
 /// Pairs drawn before all endpoints are looked at.
@@ -25,76 +26,94 @@ pub(crate) struct Want<'a> {
     pub(crate) except: Option<SocketAddr>,
     /// Only this one.
     pub(crate) only: Option<SocketAddr>,
-    /// By what the two are compared.
-    pub(crate) load: &'a Load,
-}
-
-/// What was found.
-pub(crate) enum Pick {
-    Found(Arc<Cell>, Ticket),
-    /// None can serve.
-    None,
 }
 
 // Up to two candidates.
-#[derive(Default)]
-struct Pair<'a>([Option<&'a Arc<Cell>>; 2]);
+struct Pair<'a, L>([Option<&'a Member<L>>; 2]);
 
-// === impl Balance ===
+// What a choice is made from.
+struct Choice<'a, L> {
+    members: &'a Members<L>,
+    want: &'a Want<'a>,
+    rules: Rules,
+    now: u64,
+    seed: u64,
+}
 
-impl Balance {
-    /// An endpoint able to serve: of two random ones the less loaded, or one whose probe is due.
-    pub(crate) fn pick(&self, want: Want<'_>) -> Pick {
+// === impl Set ===
+
+impl<L> Set<L> {
+    /// An endpoint able to serve, and a ticket for it: of two random ones the less loaded, or one whose probe is due.
+    /// None if none can.
+    pub(crate) fn pick<R>(
+        &self,
+        want: &Want<'_>,
+        with: impl FnOnce(&Site<L>, Ticket) -> R,
+    ) -> Option<R> {
         let members = self.members.load();
         let now = self.pool.epoch.nanos(want.now);
         if want.only.is_none()
             && let Some(turn) = self.pool.turn()
         {
-            return self.pick_in_turn(&members, &want, now, turn);
+            return self.pick_in_turn(&members, want, now, turn, with);
         }
+        let choice = Choice {
+            members: &members,
+            want,
+            rules: self.pool.load.rules(),
+            now,
+            seed: self.pool.seed,
+        };
         // A choice can be lost to another thread between the look and the ticket: a probe is given out once.
         for attempt in 0..DRAWS {
-            let choice = match want.only {
-                Some(only) => members
-                    .iter()
-                    .find(|cell| cell.address() == only && cell.is_able(now)),
-                None => choose(&members, now, &want, self.pool.seed, attempt),
+            let chosen = match want.only {
+                Some(only) => {
+                    let place = lock(&self.known).place_of(only);
+                    let member = place.and_then(|place| members.get(place));
+                    // The snapshot may be older than the place.
+                    member
+                        .filter(|member| member.cell.address() == only && member.cell.is_able(now))
+                }
+                None if choice.rules.kind == Kind::RoundRobin => choice.in_turn(&self.turns),
+                None => choice.of_two(attempt),
             };
-            let Some(cell) = choice else {
-                break;
-            };
-            if let Some(ticket) = cell.admit(want.now, want.request) {
+            let member = chosen?;
+            if let Some(ticket) = member.cell.admit(want.now, want.request) {
                 // A probe is a hope, no more: the clock of fail-fast runs on.
                 if !ticket.note().probe {
                     self.line.ready();
                 }
-                return Pick::Found(Arc::clone(cell), ticket);
+                return Some(with(&member.site, ticket));
             }
         }
-        Pick::None
+        None
     }
 
     // Everything is ejected: the one whose turn it is, once it is due, and nothing else.
-    fn pick_in_turn(&self, members: &[Arc<Cell>], want: &Want<'_>, now: u64, turn: u64) -> Pick {
+    fn pick_in_turn<R>(
+        &self,
+        members: &Members<L>,
+        want: &Want<'_>,
+        now: u64,
+        turn: u64,
+        with: impl FnOnce(&Site<L>, Ticket) -> R,
+    ) -> Option<R> {
         if now < turn {
-            return Pick::None;
+            return None;
         }
-        let able = |cell: &&Arc<Cell>| {
-            want.except != Some(cell.address())
-                && !matches!(cell.availability(now), Availability::Probing(_))
+        let able = |member: &&Member<L>| {
+            want.except != Some(member.cell.address())
+                && !matches!(member.cell.availability(now), Availability::Probing(_))
         };
         // The one that was left alone the longest; among equals the first by address.
-        let Some(cell) = members.iter().filter(able).min_by_key(|cell| cell.opened()) else {
-            return Pick::None;
-        };
-        let next = now.saturating_add(cell.turn_wait(want.request));
+        let longest = |member: &&Member<L>| (member.cell.opened(), member.cell.address());
+        let member = members.iter().filter(able).min_by_key(longest)?;
+        let next = now.saturating_add(member.cell.turn_wait(want.request));
         if !self.pool.take_turn(turn, next) {
-            return Pick::None;
+            return None;
         }
-        match cell.admit_early(want.now, want.request) {
-            Some(ticket) => Pick::Found(Arc::clone(cell), ticket),
-            None => Pick::None,
-        }
+        let ticket = member.cell.admit_early(want.now, want.request)?;
+        Some(with(&member.site, ticket))
     }
 
     /// The earliest moment at which something can be picked, as far as it is known: of all endpoints, or of `only` one.
@@ -103,12 +122,14 @@ impl Balance {
         let members = self.members.load();
         let due = members
             .iter()
+            .map(|member| &member.cell)
             .filter(|cell| only.is_none_or(|only| only == cell.address()))
             .map(|cell| match cell.availability(at) {
                 Availability::Ejected(until) | Availability::Probing(until) => until,
                 Availability::Open | Availability::ProbeDue => at,
             });
-        let probing = |cell: &Arc<Cell>| matches!(cell.availability(at), Availability::Probing(_));
+        let probing =
+            |member: &Member<L>| matches!(member.cell.availability(at), Availability::Probing(_));
         let due = match self.pool.turn() {
             // In turn, whatever each one's own time is; unless a probe of every one of them is out.
             Some(turn) if only.is_none() && !members.iter().all(probing) => Some(turn),
@@ -120,101 +141,152 @@ impl Balance {
     /// When the next probe is due, if nothing can change before that: every endpoint is ejected, and no probe is out.
     pub(crate) fn hopeless_until(&self, now: Instant) -> Option<Instant> {
         let at = self.pool.epoch.nanos(now);
-        let ejected = |cell: &Arc<Cell>| matches!(cell.availability(at), Availability::Ejected(_));
+        let ejected =
+            |member: &Member<L>| matches!(member.cell.availability(at), Availability::Ejected(_));
         let members = self.members.load();
         let hopeless = !members.is_empty() && members.iter().all(ejected);
         hopeless.then(|| self.next_probe(now, None)).flatten()
     }
 }
 
-fn choose<'a>(
-    members: &'a [Arc<Cell>],
-    now: u64,
-    want: &Want<'_>,
-    seed: u64,
-    attempt: u64,
-) -> Option<&'a Arc<Cell>> {
-    let count = members.len() as u64;
-    if count == 0 {
-        return None;
+// === impl Choice ===
+
+impl<'a, L> Choice<'a, L> {
+    fn able(&self, cell: &Cell) -> bool {
+        self.want.except != Some(cell.address()) && cell.is_able(self.now)
     }
-    let mut pair = Pair::default();
-    let suits = |cell: &Cell| {
-        want.except != Some(cell.address())
-            && !want.avoid.contains(&cell.address())
-            && cell.is_able(now)
-    };
-    let numbers = (want.round * DRAWS + attempt) * DRAWS;
-    let word = |number| draw(seed, want.request, Purpose::Pick, number);
-    for n in 0..DRAWS {
-        let word = word(numbers + n);
+
+    fn suits(&self, cell: &Cell) -> bool {
+        self.able(cell) && !self.want.avoid.contains(&cell.address())
+    }
+
+    // Of two random ones the less loaded.
+    fn of_two(&self, attempt: u64) -> Option<&'a Member<L>> {
+        let count = self.members.count() as u64;
+        let numbers = (self.want.round * DRAWS + attempt) * DRAWS;
+        let word = |number| draw(self.seed, self.want.request, Purpose::Pick, number);
+        let mut pair = Pair([None, None]);
+        for n in 0..DRAWS {
+            let word = word(numbers + n);
+            let first = below(word, count);
+            // Another one: the second half of the word, counted on from the first.
+            let more = below(word.rotate_left(32), count.saturating_sub(1));
+            let second = (first + 1 + more) % count.max(1);
+            // Both are fetched before either is looked at: of many, neither is in a cache.
+            let both = [first, second].map(|index| self.members.get(index as usize));
+            for member in both.into_iter().flatten() {
+                if self.suits(&member.cell) && pair.add(member) {
+                    return self.better(&pair, word);
+                }
+            }
+        }
+        self.of_all(word(!numbers))
+    }
+
+    // Few can serve, or one: looks at all of them. Another word than before: those are known to lead to the others.
+    fn of_all(&self, word: u64) -> Option<&'a Member<L>> {
+        let pair = self.two_of(word, |cell| self.suits(cell));
+        if pair.0[0].is_some() {
+            return self.better(&pair, word);
+        }
+        self.better(&self.two_of(word, |cell| self.able(cell)), word)
+    }
+
+    // Two random ones of those that suit, or the only one.
+    fn two_of(&self, word: u64, suits: impl Fn(&Cell) -> bool) -> Pair<'a, L> {
+        let suiting = || self.members.iter().filter(|member| suits(&member.cell));
+        let count = suiting().count() as u64;
         let first = below(word, count);
-        // Another one: the second half of the word, counted on from the first.
-        let second = (first + 1 + below(word.rotate_left(32), count.saturating_sub(1))) % count;
+        let more = below(word.rotate_left(32), count.saturating_sub(1));
+        let second = (first + 1 + more) % count.max(1);
+        // Fewer than were counted, if one was lost to another thread in between.
+        let mut pair = Pair([None, None]);
         for index in [first, second] {
-            let cell = &members[index as usize];
-            if suits(cell) && pair.add(cell) {
-                return pair.better(now, want.load);
+            if let Some(member) = suiting().nth(index as usize) {
+                pair.add(member);
             }
         }
-    }
-    // Few can serve: look at all of them. Another word: those above are known to lead to the others.
-    let word = word(!numbers);
-    let pair = two_of(members, word, suits);
-    if pair.0[0].is_some() {
-        return pair.better(now, want.load);
-    }
-    let able = |cell: &Cell| want.except != Some(cell.address()) && cell.is_able(now);
-    two_of(members, word, able).better(now, want.load)
-}
-
-// Two random ones of those that suit, or the only one.
-fn two_of<'a>(members: &'a [Arc<Cell>], word: u64, suits: impl Fn(&Cell) -> bool) -> Pair<'a> {
-    let suiting = || members.iter().filter(|cell| suits(cell));
-    let count = suiting().count() as u64;
-    let first = below(word, count);
-    let more = below(word.rotate_left(32), count.saturating_sub(1));
-    let second = (first + 1 + more) % count.max(1);
-    // Fewer than were counted, if one was lost to another thread in between.
-    let mut pair = Pair::default();
-    for index in [first, second] {
-        if let Some(cell) = suiting().nth(index as usize) {
-            pair.add(cell);
-        }
-    }
-    pair
-}
-
-// === impl Pair ===
-
-impl<'a> Pair<'a> {
-    // Whether it is complete.
-    fn add(&mut self, cell: &'a Arc<Cell>) -> bool {
-        match self.0 {
-            [None, _] => {
-                self.0[0] = Some(cell);
-                false
-            }
-            [Some(first), None] if !Arc::ptr_eq(first, cell) => {
-                self.0[1] = Some(cell);
-                true
-            }
-            _ => self.0[1].is_some(),
-        }
+        pair
     }
 
-    fn better(&self, now: u64, load: &Load) -> Option<&'a Arc<Cell>> {
-        let [first, second] = self.0;
+    fn better(&self, pair: &Pair<'a, L>, word: u64) -> Option<&'a Member<L>> {
+        let [first, second] = pair.0;
         let (Some(a), Some(b)) = (first, second) else {
             return first;
         };
         // A probe is not delayed by what its endpoint cost before it was ejected.
-        let due = |cell: &Cell| cell.availability(now) == Availability::ProbeDue;
-        match (due(a), due(b)) {
-            (true, false) => Some(a),
-            (false, true) => Some(b),
-            _ if b.cost(now, load) < a.cost(now, load) => Some(b),
-            _ => Some(a),
+        let due = |cell: &Cell| cell.availability(self.now) == Availability::ProbeDue;
+        match (due(&a.cell), due(&b.cell)) {
+            (true, false) => return Some(a),
+            (false, true) => return Some(b),
+            _ => {}
+        }
+        let uneven = self.members.uneven();
+        let tolerance = tolerance(word);
+        let cost = |cell: &Cell| cell.cost(self.now, &self.rules, uneven, tolerance);
+        let (costs_a, costs_b) = (cost(&a.cell), cost(&b.cell));
+        let (best, worst, allowed) = if costs_b < costs_a {
+            (b, a, costs_a.is_as_reliable_as(&costs_b))
+        } else {
+            (a, b, costs_b.is_as_reliable_as(&costs_a))
+        };
+        // One that nobody has chosen for long gets its turn, once, lest it be judged for ever by what it was.
+        if allowed && worst.cell.wants_a_turn(self.now, &self.rules) {
+            return Some(worst);
+        }
+        Some(best)
+    }
+
+    // One after the other, each as often as it weighs: it is passed over in as many rounds as it lacks of the heaviest.
+    fn in_turn(&self, turns: &AtomicU64) -> Option<&'a Member<L>> {
+        let count = self.members.count() as u64;
+        if count == 0 {
+            return None;
+        }
+        let heaviest = u128::from(self.members.heaviest());
+        let mut avoided = None;
+        // Enough for the lightest that is likely, and then whatever can serve.
+        for _ in 0..count.saturating_mul(DRAWS) {
+            let turn = turns.fetch_add(1, Ordering::Relaxed);
+            let (index, round) = (turn % count, turn / count);
+            let Some(member) = self.members.get(index as usize) else {
+                continue;
+            };
+            let weight = u128::from(member.cell.weight(self.now, &self.rules));
+            // Of the rounds, as many as it weighs, spread evenly; each endpoint begins somewhere else.
+            let place = (u128::from(round) + u128::from(index)) * weight;
+            if self.members.uneven() || self.rules.slow_start > 0 {
+                let passed = place % heaviest.max(1);
+                if passed >= weight {
+                    continue;
+                }
+            }
+            if self.suits(&member.cell) {
+                return Some(member);
+            }
+            if self.able(&member.cell) {
+                avoided = avoided.or(Some(member));
+            }
+        }
+        avoided.or_else(|| self.of_all(draw(self.seed, self.want.request, Purpose::Pick, 0)))
+    }
+}
+
+// === impl Pair ===
+
+impl<'a, L> Pair<'a, L> {
+    // Whether it is complete.
+    fn add(&mut self, member: &'a Member<L>) -> bool {
+        match self.0 {
+            [None, _] => {
+                self.0[0] = Some(member);
+                false
+            }
+            [Some(first), None] if !Arc::ptr_eq(&first.cell, &member.cell) => {
+                self.0[1] = Some(member);
+                true
+            }
+            _ => self.0[1].is_some(),
         }
     }
 }

@@ -1,1 +1,116 @@
+use std::sync::Arc;
+use std::time::Duration;
 
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::*;
+use crate::core::observe::Observers;
+use crate::core::time::Epoch;
+use crate::endpoint::Endpoint;
+use crate::policy::{FailureAccrual, Load, Queue};
+use crate::verdict::{Outcome, Settle, Ticket};
+
+mod churn;
+
+pub(super) fn set(accrual: Option<FailureAccrual>, load: Load) -> Set<()> {
+    let pool = Pool::new(
+        "test".into(),
+        1,
+        Epoch::new(Instant::now()),
+        Observers::default(),
+        Arc::default(),
+    );
+    let settings = Settings {
+        accrual,
+        load,
+        queue: Queue::default(),
+        probes_in_turn: true,
+    };
+    Set::new(pool, settings, None)
+}
+
+pub(super) fn endpoint(n: u32) -> Endpoint {
+    let [a, b, c, d] = (0x0a00_0000 + n).to_be_bytes();
+    Endpoint::new(([a, b, c, d], 80).into())
+}
+
+pub(super) fn want(request: u64) -> Want<'static> {
+    Want {
+        now: Instant::now(),
+        request,
+        round: 0,
+        avoid: &[],
+        except: None,
+        only: None,
+    }
+}
+
+fn pick(set: &Set<()>, request: u64) -> Option<(Endpoint, Ticket)> {
+    set.pick(&want(request), |site, ticket| {
+        (site.endpoint().clone(), ticket)
+    })
+}
+
+fn fill(set: &Set<()>, count: u32) {
+    let all = (0..count).map(endpoint).collect();
+    set.update(Update::Reset(all), Instant::now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_left_keeps_no_leaf_and_what_returns_is_remembered() {
+    let set = set(None, Load::default());
+    fill(&set, 2);
+    let (chosen, mut ticket) = pick(&set, 0).unwrap();
+    ticket.sent(Instant::now());
+    tokio::time::advance(Duration::from_millis(77)).await;
+    ticket.settle(&Outcome::SUCCESS);
+    let members = set.members();
+    let known = members
+        .iter()
+        .find(|member| *member.site.endpoint() == chosen);
+    let (cell, site) = known
+        .map(|member| (Arc::clone(&member.cell), Arc::downgrade(&member.site)))
+        .unwrap();
+    drop(members);
+    let at = |now| set.pool.epoch.nanos(now);
+    let before = cell.latency_now(at(Instant::now()));
+    assert_eq!(before, Duration::from_millis(77));
+    set.update(Update::Remove(vec![chosen.address()]), Instant::now());
+    assert!(site.upgrade().is_none(), "its leaf went with it");
+    set.update(Update::Add(vec![chosen.clone()]), Instant::now());
+    let members = set.members();
+    let back = members
+        .iter()
+        .find(|member| *member.site.endpoint() == chosen);
+    assert!(Arc::ptr_eq(&back.unwrap().cell, &cell));
+    // Not for ever.
+    set.update(Update::Remove(vec![chosen.address()]), Instant::now());
+    tokio::time::advance(REMEMBERED).await;
+    set.update(Update::Add(vec![chosen.clone()]), Instant::now());
+    let members = set.members();
+    let back = members
+        .iter()
+        .find(|member| *member.site.endpoint() == chosen);
+    assert!(!Arc::ptr_eq(&back.unwrap().cell, &cell));
+}
+
+#[tokio::test(start_paused = true)]
+async fn round_robin_follows_the_weights() {
+    let set = set(None, Load::weighted_round_robin());
+    let weights = [1.0, 0.5, 2.0, 0.25];
+    let endpoints = (0..4u32)
+        .zip(weights)
+        .map(|(n, w)| endpoint(n).with_weight(w));
+    set.update(Update::Reset(endpoints.collect()), Instant::now());
+    let mut counts = [0u32; 4];
+    for n in 0..3750 {
+        let (chosen, ticket) = pick(&set, n).unwrap();
+        drop(ticket);
+        let index = (0..4).position(|n| endpoint(n).address() == chosen.address());
+        counts[index.unwrap()] += 1;
+    }
+    for (count, weight) in counts.into_iter().zip(weights) {
+        assert!((count as f64 - 1000.0 * weight).abs() <= 4.0, "{counts:?}");
+    }
+}

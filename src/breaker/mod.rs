@@ -41,8 +41,8 @@ pub use self::layer::{BreakerLayer, BreakerService};
 pub use self::registry::{Breakers, BreakersService};
 
 pub(crate) use self::peers::{Peers, Totals};
+pub(crate) use self::rules::Rules;
 
-use self::rules::Rules;
 use self::window::Window;
 use crate::core::backoff;
 use crate::core::time::{Epoch, FAR, nanos};

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Request, Response};
+use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::deadline::{Limits, Progress};
-use crate::endpoint::{Cell, ErasedConnect, LeafCall};
+use crate::endpoint::{ErasedConnect, Leaf, LeafCall, Site};
 use crate::error::Error;
 use crate::verdict::{Outcome, Settle, Ticket, Verdict};
 
@@ -16,7 +17,7 @@ use crate::verdict::{Outcome, Settle, Ticket, Verdict};
 /// Dropped before the request was sent it gives its ticket back as if nothing had been; dropped after that it settles: as a
 /// wait in vain, unless the endpoint was waiting for the rest of the request.
 pub(super) struct Attempt {
-    pub(super) cell: Arc<Cell>,
+    endpoint: SocketAddr,
     pub(super) call: Pin<Box<dyn LeafCall>>,
     // How far its request's body is, if it is a stream.
     progress: Option<Arc<Progress>>,
@@ -53,11 +54,14 @@ pub(super) struct Answered {
 // === impl Attempt ===
 
 impl Attempt {
-    pub(super) fn new(cell: Arc<Cell>, ticket: Ticket, connector: &dyn ErasedConnect) -> Self {
-        let call = cell.start(connector);
+    pub(super) fn new(
+        site: &Site<Box<dyn Leaf>>,
+        ticket: Ticket,
+        connector: &dyn ErasedConnect,
+    ) -> Self {
         Self {
-            cell,
-            call,
+            endpoint: site.endpoint().address(),
+            call: site.start(connector),
             progress: None,
             ticket: Some(ticket),
             sent: false,
@@ -65,7 +69,7 @@ impl Attempt {
     }
 
     pub(super) fn endpoint(&self) -> SocketAddr {
-        self.cell.address()
+        self.endpoint
     }
 
     pub(super) fn is_probe(&self) -> bool {
@@ -74,8 +78,16 @@ impl Attempt {
             .is_some_and(|ticket| ticket.note().probe)
     }
 
-    pub(super) fn send(&mut self, request: Request<Body>, progress: Option<Arc<Progress>>) {
+    pub(super) fn send(
+        &mut self,
+        request: Request<Body>,
+        progress: Option<Arc<Progress>>,
+        now: Instant,
+    ) {
         self.sent = true;
+        if let Some(ticket) = &mut self.ticket {
+            ticket.sent(now);
+        }
         self.progress = progress;
         self.call.as_mut().call(request);
     }

@@ -5,12 +5,12 @@ use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::balance::{Balance, REMEMBERED, Settings};
+use crate::balance::{REMEMBERED, Set, Settings};
 use crate::core::observe::{Decision, Observers};
 use crate::core::sync::{Mutex, lock};
 use crate::core::time::{Epoch, after};
 use crate::discover::{Driver, Endpoints, Resolve, Source, Update, backend_names};
-use crate::endpoint::{Endpoint, Pool};
+use crate::endpoint::{Endpoint, Leaf, Pool};
 use crate::policy::{Backend, BackendDispatcher, EndpointDiscovery};
 
 /// The backends of the plans so far: what is known about them outlives the plans, for a while.
@@ -45,7 +45,7 @@ pub(crate) struct Sources {
 
 /// One backend's state, and the task that keeps it up to date.
 pub(crate) struct BackendState {
-    pub(crate) balance: Arc<Balance>,
+    pub(crate) balance: Arc<Set<Box<dyn Leaf>>>,
     driver: Option<Driver>,
     /// Whether anybody was named who knows its endpoints.
     pub(crate) sourced: bool,
@@ -130,7 +130,7 @@ impl Backends {
             Arc::clone(&self.changed),
         );
         let server_name = self.server_name.clone().or_else(|| host_of(backend));
-        let balance = Arc::new(Balance::new(pool, settings.clone(), server_name));
+        let balance = Arc::new(Set::new(pool, settings.clone(), server_name));
         let source = match backend.dispatcher {
             BackendDispatcher::Forward(address) => {
                 Some(Source::Fixed(Ok(vec![Endpoint::new(address)])))
@@ -156,7 +156,7 @@ impl Backends {
 
 // A task must not keep alive what it keeps up to date.
 fn applier(
-    balance: Weak<Balance>,
+    balance: Weak<Set<Box<dyn Leaf>>>,
 ) -> impl Fn(Result<Update, crate::BoxError>) -> bool + Clone + Send + Sync + 'static {
     move |update| {
         let Some(balance) = balance.upgrade() else {
@@ -228,12 +228,12 @@ impl BackendState {
         let members = self.balance.members();
         let count = match only {
             Some(only) => {
-                if members.iter().all(|cell| cell.address() != only) {
+                if !self.balance.has(only) {
                     return format!("the request asks for {only}, which is none of its endpoints");
                 }
                 1
             }
-            None => members.len(),
+            None => members.count(),
         };
         if count == 0 {
             return if !self.sourced {

@@ -53,7 +53,6 @@ pub(crate) struct RetryPlan {
 pub(crate) struct BackendPlan {
     pub(crate) state: Arc<BackendState>,
     pub(crate) filters: Filters,
-    pub(crate) load: Load,
     /// Why there is nobody behind it, where the policy says so.
     pub(crate) fails: Option<String>,
     weight: u32,
@@ -245,7 +244,8 @@ impl Compiler<'_> {
                     accrual if mesh => accrual.map(FailureAccrual::into_the_meshs),
                     accrual => accrual,
                 },
-                load,
+                // Difference::LoadExtensions.
+                load: if mesh { load.into_the_meshs() } else { load },
                 // Difference::OutageProbes.
                 probes_in_turn: !mesh,
                 // Difference::BackendQueue.
@@ -254,7 +254,6 @@ impl Compiler<'_> {
             BackendPlan {
                 state: backends.get(backend, &settings, now),
                 filters: used.filters.clone().into(),
-                load,
                 fails,
                 weight,
             }

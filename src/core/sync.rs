@@ -1,12 +1,12 @@
 //! The one place that our own atomics and locks come from, so that loom can stand in for them.
 
 #[cfg(not(tower_mesh_loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 #[cfg(not(tower_mesh_loom))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
 #[cfg(tower_mesh_loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 #[cfg(tower_mesh_loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 

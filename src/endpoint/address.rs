@@ -3,6 +3,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::load::MOST_WEIGHT;
+
 /// Where one endpoint is, and what is known about it.
 ///
 /// Two endpoints are the same endpoint if their addresses are equal: what was learned about one survives a change of its
@@ -13,6 +15,8 @@ pub struct Endpoint {
     name: Option<Arc<str>>,
     server_name: Option<Arc<str>>,
     labels: BTreeMap<String, String>,
+    // In 2^-16ths.
+    weight: u32,
 }
 
 // === impl Endpoint ===
@@ -25,6 +29,7 @@ impl Endpoint {
             name: None,
             server_name: None,
             labels: BTreeMap::new(),
+            weight: 1 << 16,
         }
     }
 
@@ -47,6 +52,29 @@ impl Endpoint {
     pub fn with_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(key.into(), value.into());
         self
+    }
+
+    /// With its share of the traffic, as a multiple of an ordinary endpoint's. Default: 1. It is kept in steps of 1/65536,
+    /// between that and 64; what is not a number is 1.
+    #[must_use]
+    pub fn with_weight(mut self, weight: f64) -> Self {
+        self.weight = if weight.is_nan() {
+            1 << 16
+        } else {
+            // Within bounds, so that nothing is cut off but the fraction of a step.
+            (weight.clamp(0.0, 64.0) * 65536.0) as u32
+        };
+        self.weight = self.weight.clamp(1, MOST_WEIGHT);
+        self
+    }
+
+    /// Its share of the traffic, as a multiple of an ordinary endpoint's.
+    pub fn weight(&self) -> f64 {
+        f64::from(self.weight) / 65536.0
+    }
+
+    pub(crate) fn weight_word(&self) -> u32 {
+        self.weight
     }
 
     /// Where to connect to.

@@ -1,57 +1,50 @@
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use super::leaf::Leaf;
-use super::{Endpoint, ErasedConnect, LeafCall, Pool};
-use crate::breaker::{Admitted, Breaker, Gate, Transition};
+use super::loaded::{Aside, Loaded};
+use super::{Endpoint, Pool};
+use crate::breaker::{self, Admitted, Breaker, Gate, Transition};
 use crate::core::draw::{Purpose, draw};
 use crate::core::observe::Decision;
-use crate::core::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
-use crate::core::time::nanos;
-use crate::load::{self, Estimate};
-use crate::policy::{FailureAccrual, Load, PeakEwma};
+use crate::core::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::core::time::{Epoch, nanos};
+use crate::load::{Cost, Estimate, Rules};
+use crate::policy::{FailureAccrual, PeakEwma};
 use crate::verdict::{Issuer, Note, Outcome, Ticket, Verdict};
 
-/// What is known about one endpoint of one backend: requests in flight, latency, breaker.
+/// What is known about one endpoint of one backend: requests in flight, latency, failures, breaker.
 ///
-/// Picks read its atomics; what a verdict changes is changed under its lock and then published.
+/// Picks read its atomics, the first of which share a cache line; what a verdict changes is changed under its lock and
+/// then published. It never moves: snapshots of the set, and tickets, share it.
+#[repr(C)]
 pub(crate) struct Cell {
-    address: SocketAddr,
-    site: ArcSwap<Site>,
-    pool: Arc<Pool>,
-    pending: AtomicUsize,
-    // Zero is closed; else when a probe is due, with the highest bit set while one is out.
+    loaded: Loaded,
+    // Closed: the breaker's epoch. Else when a probe is due, with the highest bit set, and the next while one is out.
     gate: AtomicU64,
+    aside: Aside,
     // When it was last ejected, or a probe of it failed, in nanoseconds.
     opened: AtomicU64,
-    // The breaker's epoch, for requests that pass a closed gate without the lock.
-    epoch: AtomicU64,
-    latency: [AtomicU64; 2],
-    penalty: [AtomicU64; 2],
     state: Mutex<State>,
+    pool: Arc<Pool>,
+    address: SocketAddr,
+}
+
+/// What the breakers of a set have in common.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    rules: Option<Arc<breaker::Rules>>,
+    floor: u32,
 }
 
 struct State {
     breaker: Breaker,
-    latency: Estimate,
-    penalty: Estimate,
-    load: Load,
     floor: u32,
     // Whether it is in the set, and whether it is counted as in service.
     member: bool,
     counted: bool,
-}
-
-/// The part that changes with the endpoint's metadata.
-struct Site {
-    endpoint: Endpoint,
-    // None once it has left: what it is still asked then is not worth keeping connections for.
-    leaf: Option<OnceLock<Box<dyn Leaf>>>,
 }
 
 /// Whether a cell can take a request.
@@ -65,50 +58,50 @@ pub(crate) enum Availability {
     Probing(u64),
 }
 
-const CLOSED: u64 = 0;
-const HALF_OPEN: u64 = 1 << 63;
+const SHUT: u64 = 1 << 63;
+const HALF_OPEN: u64 = 1 << 62;
+const PAYLOAD: u64 = HALF_OPEN - 1;
+
+// === impl Terms ===
+
+impl Terms {
+    pub(crate) fn new(accrual: Option<&FailureAccrual>, epoch: Epoch) -> Self {
+        Self {
+            rules: accrual.map(|accrual| Arc::new(breaker::Rules::new(accrual, epoch))),
+            floor: floor(accrual),
+        }
+    }
+}
 
 // === impl Cell ===
 
 impl Cell {
     pub(crate) fn new(
-        endpoint: Endpoint,
+        address: SocketAddr,
         pool: Arc<Pool>,
-        accrual: Option<&FailureAccrual>,
-        load: Load,
+        terms: &Terms,
+        ewma: PeakEwma,
         now: Instant,
     ) -> Self {
-        let latency = Estimate::since(load.ewma(), pool.epoch.nanos(now));
-        let penalty = Estimate::from_words((0, u64::MAX));
-        let words = |(value, stamp)| [AtomicU64::new(value), AtomicU64::new(stamp)];
+        let at = pool.epoch.nanos(now);
         Self {
-            address: endpoint.address(),
-            site: ArcSwap::from_pointee(Site::new(endpoint)),
-            pool,
-            pending: AtomicUsize::new(0),
-            gate: AtomicU64::new(CLOSED),
+            loaded: Loaded::new(Estimate::since(ewma, at), at),
+            gate: AtomicU64::new(0),
+            aside: Aside::new(at),
             opened: AtomicU64::new(0),
-            epoch: AtomicU64::new(0),
-            latency: words(latency.words()),
-            penalty: words(penalty.words()),
             state: Mutex::new(State {
-                breaker: Breaker::new(accrual, now),
-                latency,
-                penalty,
-                load,
-                floor: floor(accrual),
+                breaker: Breaker::with_rules(terms.rules.clone(), now),
+                floor: terms.floor,
                 member: false,
                 counted: false,
             }),
+            pool,
+            address,
         }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    pub(crate) fn endpoint(&self) -> Endpoint {
-        self.site.load().endpoint.clone()
     }
 
     #[cfg(test)]
@@ -117,42 +110,48 @@ impl Cell {
     }
 
     pub(crate) fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
+        self.loaded.pending() as usize
     }
 
     pub(crate) fn gate(&self) -> Gate {
         lock(&self.state).breaker.gate()
     }
 
-    /// The latency estimate, by its own policy.
+    /// The latency estimate.
     pub(crate) fn latency_now(&self, now: u64) -> Duration {
-        let ewma = lock(&self.state).load.ewma();
-        Duration::from_nanos(self.latency(now, ewma))
+        let decay = self.pool.load.rules().decay;
+        Duration::from_nanos(self.loaded.latency().get(now, decay))
     }
 
-    /// The latency estimate in nanoseconds.
-    fn latency(&self, now: u64, ewma: PeakEwma) -> u64 {
-        read(&self.latency).get(now, ewma.decay())
+    /// What one more request would cost here. `uneven` if weights matter.
+    pub(crate) fn cost(&self, now: u64, rules: &Rules, uneven: bool, tolerance: u32) -> Cost {
+        let reading = self.loaded.read(now, rules, &self.aside, uneven);
+        Cost::of(&reading, rules, tolerance)
     }
 
-    pub(crate) fn cost(&self, now: u64, load: &Load) -> u128 {
-        let mut estimate = self.latency(now, load.ewma());
-        if let Load::PenaltyPeakEwma(penalty) = load
-            // One that fades in no time is over.
-            && !penalty.penalty_decay.is_zero()
-        {
-            estimate = estimate.max(read(&self.penalty).get(now, penalty.penalty_decay));
-        }
-        load::cost(estimate, self.pending())
+    #[cfg(test)]
+    pub(crate) fn reading(&self) -> crate::load::Reading {
+        let rules = self.pool.load.rules();
+        self.loaded.read(self.now(), &rules, &self.aside, true)
+    }
+
+    /// Its share of the traffic, in 2^-16ths of an ordinary endpoint's.
+    pub(crate) fn weight(&self, now: u64, rules: &Rules) -> u32 {
+        self.aside.weight(now, rules)
+    }
+
+    /// Whether it was not chosen for so long that it should be; true for one caller only.
+    pub(crate) fn wants_a_turn(&self, now: u64, rules: &Rules) -> bool {
+        self.loaded.wants_a_turn(now, rules)
     }
 
     /// Whether it can take a request at `now`, in nanoseconds.
     pub(crate) fn availability(&self, now: u64) -> Availability {
         let gate = self.gate.load(Ordering::Acquire);
-        if gate == CLOSED {
+        if gate & SHUT == 0 {
             return Availability::Open;
         }
-        let due = gate & !HALF_OPEN;
+        let due = gate & PAYLOAD;
         if due <= now {
             Availability::ProbeDue
         } else if gate & HALF_OPEN != 0 {
@@ -195,16 +194,15 @@ impl Cell {
     }
 
     fn admit_as(self: &Arc<Self>, now: Instant, request: u64, early: bool) -> Option<Ticket> {
-        // The epoch first: should the gate change in between, the ticket is from before and decides nothing.
-        let epoch = self.epoch.load(Ordering::Acquire);
-        let admitted = if self.gate.load(Ordering::Acquire) == CLOSED {
+        let at = self.pool.epoch.nanos(now);
+        let gate = self.gate.load(Ordering::Acquire);
+        let admitted = if gate & SHUT == 0 {
             Admitted {
-                epoch,
+                epoch: gate,
                 probe: false,
             }
         } else {
             let mut state = lock(&self.state);
-            let at = self.pool.epoch.nanos(now);
             let admitted = if early || self.availability(at) == Availability::ProbeDue {
                 state.breaker.admit_early(now)?
             } else {
@@ -213,9 +211,10 @@ impl Cell {
             self.publish(&state);
             admitted
         };
-        self.pending.fetch_add(1, Ordering::Relaxed);
+        self.loaded.choose(at);
         // Before anybody else is called: should they panic, it returns.
-        let note = Note::new(now, request, admitted.epoch, admitted.probe);
+        let mut note = Note::new(now, request, admitted.epoch, admitted.probe);
+        note.pending_until = self.pool.load.pending_until();
         let ticket = Ticket::new(Arc::clone(self) as _, note);
         if admitted.probe {
             self.pool.observers.tell(now, || Decision::Probing {
@@ -226,35 +225,19 @@ impl Cell {
         Some(ticket)
     }
 
-    /// A fresh call of its leaf, which is made if there is none yet.
-    pub(crate) fn start(&self, connector: &dyn ErasedConnect) -> Pin<Box<dyn LeafCall>> {
-        let site = self.site.load();
-        let connect = || connector.connect_erased(&site.endpoint);
-        match &site.leaf {
-            Some(leaf) => leaf.get_or_init(connect).start(),
-            None => connect().start(),
-        }
-    }
-
     /// It joined the set, or its metadata may have changed. What was learned stays.
-    pub(crate) fn join(&self, endpoint: Endpoint) {
-        let site = self.site.load();
-        if site.leaf.is_none() || site.endpoint != endpoint {
-            self.site.store(Arc::new(Site::new(endpoint)));
-        }
+    pub(crate) fn join(&self, endpoint: &Endpoint, now: Instant) {
+        self.aside.set_weight(endpoint.weight_word());
         let mut state = lock(&self.state);
         if !std::mem::replace(&mut state.member, true) {
+            self.aside.start(self.pool.epoch.nanos(now));
             self.pool.members.fetch_add(1, Ordering::AcqRel);
         }
         self.recount(&mut state);
     }
 
-    /// It left the set. Its connections are let go when the requests on them have ended; what was learned stays.
+    /// It left the set. What was learned stays.
     pub(crate) fn leave(&self) {
-        self.site.store(Arc::new(Site {
-            endpoint: self.endpoint(),
-            leaf: None,
-        }));
         let mut state = lock(&self.state);
         if std::mem::replace(&mut state.member, false) {
             self.pool.members.fetch_sub(1, Ordering::AcqRel);
@@ -263,11 +246,10 @@ impl Cell {
     }
 
     /// Another policy. What was learned stays.
-    pub(crate) fn configure(&self, accrual: Option<&FailureAccrual>, load: Load, now: Instant) {
+    pub(crate) fn configure(&self, terms: &Terms, now: Instant) {
         let mut state = lock(&self.state);
-        state.breaker.configure(accrual, now);
-        state.load = load;
-        state.floor = floor(accrual);
+        state.breaker.set_rules(terms.rules.clone(), now);
+        state.floor = terms.floor;
         self.recount(&mut state);
         self.publish(&state);
     }
@@ -283,44 +265,35 @@ impl Cell {
     }
 
     fn publish(&self, state: &State) {
-        self.epoch.store(state.breaker.epoch(), Ordering::Release);
         let gate = match state.breaker.gate() {
-            Gate::Closed => CLOSED,
-            Gate::Open { until } => self.due(until),
-            Gate::HalfOpen { until } => self.due(until) | HALF_OPEN,
+            Gate::Closed => state.breaker.epoch() & PAYLOAD,
+            Gate::Open { until } => self.due(until) | SHUT,
+            Gate::HalfOpen { until } => self.due(until) | SHUT | HALF_OPEN,
         };
         self.gate.store(gate, Ordering::Release);
-        write(&self.latency, state.latency);
-        write(&self.penalty, state.penalty);
     }
 
-    // Neither closed nor half-open as a word.
     fn due(&self, until: Instant) -> u64 {
-        let due = self.pool.epoch.nanos(until);
-        due.clamp(CLOSED + 1, HALF_OPEN - 1)
+        self.pool.epoch.nanos(until).min(PAYLOAD)
     }
 
-    fn record(&self, note: &Note, outcome: &Outcome, sample: Sample) {
-        let now = Instant::now();
+    fn record(&self, note: &Note, outcome: &Outcome, sample: Sample, now: Instant) {
+        let rules = self.pool.load.rules();
         let mut state = lock(&self.state);
         let at = self.pool.epoch.nanos(now);
         // Whoever left did not wait any longer than it says, however late it is told.
         let elapsed = outcome
             .waited
             .unwrap_or_else(|| now.saturating_duration_since(note.issued));
-        let elapsed = nanos(elapsed);
-        let tau = state.load.ewma().decay();
-        match sample {
-            Sample::Answer => state.latency.observe(at, elapsed, tau),
-            Sample::AtLeast => state.latency.raise(at, elapsed, tau),
-            Sample::None => {}
+        self.sample(at, nanos(elapsed), sample, &rules);
+        if outcome.verdict != Verdict::Neutral {
+            let failed = outcome.is_failure();
+            self.loaded.record(at, failed, &self.aside);
         }
-        if let Load::PenaltyPeakEwma(policy) = state.load
-            && (outcome.is_failure() || outcome.rate_limited)
-        {
-            let hint = outcome.retry_after.unwrap_or_default();
-            let weight = policy.penalty.max(hint.min(policy.max_retry_after));
-            state.penalty.raise(at, nanos(weight), policy.penalty_decay);
+        if rules.penalty_decay > 0 && (outcome.is_failure() || outcome.rate_limited) {
+            let hint = outcome.retry_after.map_or(0, nanos);
+            let weight = rules.penalty.max(hint.min(rules.max_retry_after));
+            self.aside.penalize(at, weight, &rules);
         }
         let admitted = Admitted {
             epoch: note.epoch,
@@ -335,18 +308,28 @@ impl Cell {
             ejected = counted && self.pool.may_eject(floor);
             ejected || !counted
         });
+        let Some(transition) = transition else {
+            return;
+        };
         if ejected {
             state.counted = false;
         }
         self.recount(&mut state);
-        if let Some(transition) = &transition {
-            self.note_outage(&state, transition, at, note.request);
-        }
+        self.note_outage(&state, &transition, at, note.request);
         self.publish(&state);
         drop(state);
-        if let Some(transition) = transition {
-            self.tell(transition, now);
+        self.tell(transition, now);
+    }
+
+    // Only under the lock.
+    fn sample(&self, at: u64, elapsed: u64, sample: Sample, rules: &Rules) {
+        let mut latency = self.loaded.latency();
+        match sample {
+            Sample::Answer => latency.observe(at, elapsed, rules.decay),
+            Sample::AtLeast => latency.raise(at, elapsed, rules.decay),
+            Sample::None => return,
         }
+        self.loaded.set_latency(latency);
     }
 
     // What a transition means for the pool as a whole.
@@ -365,6 +348,7 @@ impl Cell {
             // Its place is free again, or has to be filled once more.
             Transition::ProbeReturned | Transition::ProbePassed => pool.next_turn(at),
             Transition::Closed => {
+                self.aside.start(at);
                 if pool.in_service.load(Ordering::Acquire) == 1 {
                     // The first that is back: the others are probed promptly, lest all traffic lands on it alone.
                     pool.end_outage(at);
@@ -399,25 +383,45 @@ impl Cell {
 }
 
 impl Issuer for Cell {
+    fn sent(&self, _: &Note, now: Instant) {
+        self.loaded.ask(self.pool.epoch.nanos(now));
+    }
+
+    fn head(&self, note: &Note, now: Instant) {
+        if note.sent {
+            self.loaded.answer(self.pool.epoch.nanos(now));
+        }
+    }
+
     fn answered(&self, note: &Note) {
         let now = Instant::now();
-        self.pending.fetch_sub(1, Ordering::Relaxed);
-        let mut state = lock(&self.state);
+        self.loaded.done();
+        let rules = self.pool.load.rules();
+        let _state = lock(&self.state);
         let at = self.pool.epoch.nanos(now);
         let elapsed = nanos(now.saturating_duration_since(note.issued));
-        let tau = state.load.ewma().decay();
-        state.latency.observe(at, elapsed, tau);
-        write(&self.latency, state.latency);
+        self.sample(at, elapsed, Sample::Answer, &rules);
     }
 
     fn unused(&self, note: &Note) {
-        self.pending.fetch_sub(1, Ordering::Relaxed);
-        self.record(note, &Outcome::NEUTRAL, Sample::None);
+        self.loaded.done();
+        self.record(note, &Outcome::NEUTRAL, Sample::None, Instant::now());
     }
 
     fn settled(&self, note: &Note, outcome: &Outcome, answered: bool) {
+        let now = Instant::now();
         if !answered {
-            self.pending.fetch_sub(1, Ordering::Relaxed);
+            self.loaded.done();
+        }
+        // Without a head: silence, or an answer that was an error.
+        if note.sent && outcome.took.is_none() {
+            match outcome.verdict {
+                _ if outcome.waited.is_some() => self.loaded.leave(),
+                Verdict::Neutral => self.loaded.excuse(),
+                Verdict::Success | Verdict::Failure => {
+                    self.loaded.answer(self.pool.epoch.nanos(now));
+                }
+            }
         }
         let sample = match outcome.verdict {
             // The latency was taken at the first frame.
@@ -428,11 +432,12 @@ impl Issuer for Cell {
             Verdict::Neutral if outcome.waited.is_some() => Sample::AtLeast,
             Verdict::Neutral => Sample::None,
         };
-        self.record(note, outcome, sample);
+        self.record(note, outcome, sample, now);
     }
 }
 
 // What an exchange says about latency.
+#[derive(Clone, Copy)]
 enum Sample {
     Answer,
     AtLeast,
@@ -443,30 +448,4 @@ fn floor(accrual: Option<&FailureAccrual>) -> u32 {
     accrual
         .and_then(|accrual| accrual.extensions().ejection)
         .map_or(0, |ejection| ejection.min_ready_endpoints)
-}
-
-// Two words that are read without the lock. A reader that falls between the two writes sees a new value with an old
-// time, once, which is a slightly wrong estimate and nothing worse.
-fn read(words: &[AtomicU64; 2]) -> Estimate {
-    Estimate::from_words((
-        words[0].load(Ordering::Relaxed),
-        words[1].load(Ordering::Relaxed),
-    ))
-}
-
-fn write(words: &[AtomicU64; 2], estimate: Estimate) {
-    let (value, stamp) = estimate.words();
-    words[0].store(value, Ordering::Relaxed);
-    words[1].store(stamp, Ordering::Relaxed);
-}
-
-// === impl Site ===
-
-impl Site {
-    fn new(endpoint: Endpoint) -> Self {
-        Self {
-            endpoint,
-            leaf: Some(OnceLock::new()),
-        }
-    }
 }

@@ -3,12 +3,15 @@
 mod address;
 mod cell;
 mod leaf;
+mod loaded;
 mod pool;
+mod site;
 #[cfg(test)]
 mod tests;
 
 pub use self::address::Endpoint;
-pub(crate) use self::cell::{Availability, Cell};
+pub(crate) use self::cell::{Availability, Cell, Terms};
 pub use self::leaf::Connect;
-pub(crate) use self::leaf::{ErasedConnect, LeafCall};
+pub(crate) use self::leaf::{ErasedConnect, Leaf, LeafCall};
 pub(crate) use self::pool::Pool;
+pub(crate) use self::site::Site;

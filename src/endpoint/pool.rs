@@ -5,6 +5,8 @@ use tokio::sync::Notify;
 use crate::core::observe::Observers;
 use crate::core::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::core::time::Epoch;
+use crate::load::{Dials, Rules};
+use crate::policy::Load;
 
 /// What the cells of one backend share.
 pub(crate) struct Pool {
@@ -14,6 +16,8 @@ pub(crate) struct Pool {
     pub(crate) observers: Observers,
     /// Told when an endpoint may have become able to serve: this backend's, or another's of the same client.
     pub(crate) changed: Arc<Notify>,
+    /// By what endpoints are compared.
+    pub(crate) load: Dials,
     pub(super) in_service: AtomicUsize,
     pub(super) members: AtomicUsize,
     outage: Outage,
@@ -46,15 +50,23 @@ impl Pool {
             epoch,
             observers,
             changed,
+            load: Dials::new(&Rules::of(&Load::default())),
             in_service: AtomicUsize::new(0),
             members: AtomicUsize::new(0),
             outage: Outage::default(),
         }
     }
 
-    pub(crate) fn configure(&self, probes_in_turn: bool) {
+    pub(crate) fn configure(&self, probes_in_turn: bool, load: &Load) {
+        self.load.set(&Rules::of(load));
         let flag = &self.outage.probes_in_turn;
         flag.store(probes_in_turn, Ordering::Relaxed);
+    }
+
+    /// How many members are not ejected.
+    #[cfg(test)]
+    pub(crate) fn in_service(&self) -> usize {
+        self.in_service.load(Ordering::Acquire)
     }
 
     /// When the next probe is due, in nanoseconds, if every endpoint is ejected and they are probed in turn.

@@ -23,15 +23,17 @@ fn cell(accrual: Option<FailureAccrual>, load: Load) -> Arc<Cell> {
         Observers::default(),
         Arc::default(),
     );
+    pool.configure(true, &load);
     let endpoint = Endpoint::new(([10, 0, 0, 1], 80).into());
+    let terms = Terms::new(accrual.as_ref(), pool.epoch);
     let cell = Arc::new(Cell::new(
-        endpoint.clone(),
+        endpoint.address(),
         pool.into(),
-        accrual.as_ref(),
-        load,
+        &terms,
+        load.ewma(),
         now,
     ));
-    cell.join(endpoint);
+    cell.join(&endpoint, now);
     cell
 }
 
@@ -125,50 +127,28 @@ async fn pending_until_the_first_frame() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_has_left_keeps_no_leaf() {
-    let alive = Arc::new(());
-    let connector = {
-        let alive = Arc::clone(&alive);
-        move |_: &Endpoint| {
-            let alive = Arc::clone(&alive);
-            tower::service_fn(move |_: http::Request<crate::Body>| {
-                let _alive = &alive;
-                async { Ok::<_, crate::BoxError>(http::Response::new(crate::Body::empty())) }
-            })
-        }
-    };
-    let cell = cell(None, Load::default());
-    let kept = |call| {
-        drop(call);
-        Arc::strong_count(&alive) - 2
-    };
-    assert_eq!(kept(cell.start(&connector)), 1);
-    cell.leave();
-    assert_eq!(Arc::strong_count(&alive), 2);
-    // It was chosen just before.
-    assert_eq!(kept(cell.start(&connector)), 0);
-    cell.join(cell.endpoint());
-    assert_eq!(kept(cell.start(&connector)), 1);
-}
-
-#[tokio::test(start_paused = true)]
 async fn failures_cost_their_penalty_while_it_fades() {
     let policy = PenaltyPeakEwma::new(PeakEwma::DEFAULT);
     let load = Load::PenaltyPeakEwma(policy);
     let cell = cell(None, load);
     answered(&cell, ms(10), Outcome::SUCCESS).await;
-    let cost = |cell: &Cell| Duration::from_nanos(cell.cost(cell.now(), &load) as u64);
-    assert_eq!(cost(&cell), ms(10));
+    let penalty = |cell: &Cell| Duration::from_nanos(cell.reading().penalty);
+    assert_eq!(penalty(&cell), ms(0));
     answered(&cell, ms(0), Outcome::FAILURE).await;
-    assert_eq!(cost(&cell), policy.penalty);
+    assert_eq!(penalty(&cell), policy.penalty);
     assert_eq!(latency(&cell), ms(10), "which is not latency");
     tokio::time::sleep(policy.penalty_decay).await;
-    let faded = cost(&cell).as_secs_f64();
+    let faded = penalty(&cell).as_secs_f64();
     assert!((1.83..1.85).contains(&faded), "{faded}");
     // The endpoint's own hint weighs more, up to a limit.
     let mut limited = Outcome::SUCCESS;
     limited.rate_limited = true;
     limited.retry_after = Some(Duration::from_secs(1000));
     answered(&cell, ms(0), limited).await;
-    assert_eq!(cost(&cell), policy.max_retry_after);
+    assert_eq!(penalty(&cell), policy.max_retry_after);
+}
+
+#[test]
+fn a_cell_is_small() {
+    assert!(size_of::<Cell>() <= 240, "{}", size_of::<Cell>());
 }

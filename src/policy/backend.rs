@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{InvalidPolicy, Meta};
+use super::{Load, Meta};
 
 /// Somewhere requests can go: a set of endpoints behind one queue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,35 +55,6 @@ pub struct Queue {
     pub failfast_timeout: Duration,
 }
 
-/// What an endpoint's load is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Load {
-    /// Latency, peak-sensitive and decaying, times requests in flight.
-    PeakEwma(PeakEwma),
-    /// The same, with a penalty for answers that are failures.
-    PenaltyPeakEwma(PenaltyPeakEwma),
-}
-
-/// Peak EWMA: a slower answer raises the estimate at once, faster ones lower it over `decay`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PeakEwma {
-    decay: Duration,
-    default_rtt: Duration,
-}
-
-/// Peak EWMA in which a failed answer weighs at least `penalty`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PenaltyPeakEwma {
-    ewma: PeakEwma,
-    /// What a failure weighs at least.
-    pub penalty: Duration,
-    /// The time over which a penalty fades. (The mesh reads it and then ignores it.)
-    pub penalty_decay: Duration,
-    /// The most that an endpoint's own `Retry-After` may weigh.
-    pub max_retry_after: Duration,
-}
-
 // === impl Queue ===
 
 impl Default for Queue {
@@ -93,86 +64,5 @@ impl Default for Queue {
             capacity: 100,
             failfast_timeout: Duration::from_secs(3),
         }
-    }
-}
-
-// === impl Load ===
-
-impl Load {
-    /// The latency estimate, which both kinds have.
-    pub const fn ewma(&self) -> PeakEwma {
-        match self {
-            Self::PeakEwma(ewma) => *ewma,
-            Self::PenaltyPeakEwma(penalty) => penalty.ewma,
-        }
-    }
-}
-
-impl Default for Load {
-    fn default() -> Self {
-        Self::PeakEwma(PeakEwma::DEFAULT)
-    }
-}
-
-// === impl PeakEwma ===
-
-impl PeakEwma {
-    /// What the mesh's control plane sends: 30 ms fading over 10 s.
-    pub const DEFAULT: Self = Self {
-        decay: Duration::from_secs(10),
-        default_rtt: Duration::from_millis(30),
-    };
-
-    /// A `default_rtt` below 1 ms is taken as 1 ms, as in the mesh.
-    ///
-    /// # Errors
-    /// A `decay` of zero.
-    pub fn try_new(decay: Duration, default_rtt: Duration) -> Result<Self, InvalidPolicy> {
-        if decay.is_zero() {
-            return Err(InvalidPolicy::new(
-                "load.decay",
-                "0s",
-                "a duration above zero",
-            ));
-        }
-        Ok(Self {
-            decay,
-            default_rtt: default_rtt.max(Duration::from_millis(1)),
-        })
-    }
-
-    /// The time in which an estimate falls to 37 % (1/e) of its distance from the samples.
-    pub const fn decay(&self) -> Duration {
-        self.decay
-    }
-
-    /// The estimate before the first sample.
-    pub const fn default_rtt(&self) -> Duration {
-        self.default_rtt
-    }
-}
-
-impl Default for PeakEwma {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
-
-// === impl PenaltyPeakEwma ===
-
-impl PenaltyPeakEwma {
-    /// The mesh's defaults for the penalty: 5 s fading over 10 s, at most 300 s by `Retry-After`.
-    pub const fn new(ewma: PeakEwma) -> Self {
-        Self {
-            ewma,
-            penalty: Duration::from_secs(5),
-            penalty_decay: Duration::from_secs(10),
-            max_retry_after: Duration::from_secs(300),
-        }
-    }
-
-    /// The latency estimate underneath.
-    pub const fn ewma(&self) -> PeakEwma {
-        self.ewma
     }
 }

@@ -21,6 +21,7 @@ use std::fmt;
 /// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
 /// | `outage-probes` | each waits out its own backoff, however long it has grown | they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once |
 /// | `early-refusal` | a request waits until fail-fast, whenever the next probe is due | a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next |
+/// | `load-extensions` | load is latency and requests in flight alone | failures and silence raise it, one that was not chosen for long is tried, and an unknown one gets one request at first |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Fidelity {
     /// As Linkerd's control plane and proxy decide.
@@ -64,6 +65,8 @@ pub enum Difference {
     OutageProbes,
     /// How long a request waits that cannot be served in time.
     EarlyRefusal,
+    /// What an endpoint's load is made of.
+    LoadExtensions,
 }
 
 // === impl Difference ===
@@ -86,6 +89,7 @@ impl Difference {
         Self::IdleHead,
         Self::OutageProbes,
         Self::EarlyRefusal,
+        Self::LoadExtensions,
     ];
 
     /// A stable name.
@@ -106,6 +110,7 @@ impl Difference {
             Self::IdleHead => "idle-head",
             Self::OutageProbes => "outage-probes",
             Self::EarlyRefusal => "early-refusal",
+            Self::LoadExtensions => "load-extensions",
         }
     }
 
@@ -137,6 +142,7 @@ impl Difference {
             }
             Self::OutageProbes => "each waits out its own backoff, however long it has grown",
             Self::EarlyRefusal => "a request waits until fail-fast, whenever the next probe is due",
+            Self::LoadExtensions => "load is latency and requests in flight alone",
         }
     }
 
@@ -171,6 +177,9 @@ impl Difference {
             }
             Self::EarlyRefusal => {
                 "a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next"
+            }
+            Self::LoadExtensions => {
+                "failures and silence raise it, one that was not chosen for long is tried, and an unknown one gets one request at first"
             }
         }
     }

@@ -29,6 +29,7 @@ mod fidelity;
 mod filter;
 mod grpc;
 mod invalid;
+mod load;
 mod matches;
 mod meta;
 mod ratio;
@@ -40,9 +41,7 @@ mod tests;
 pub use self::accrual::{
     AccrualExtensions, ConsecutiveFailures, Ejection, FailureAccrual, Unified,
 };
-pub use self::backend::{
-    Backend, BackendDispatcher, EndpointDiscovery, Load, PeakEwma, PenaltyPeakEwma, Queue,
-};
+pub use self::backend::{Backend, BackendDispatcher, EndpointDiscovery, Queue};
 pub use self::backoff::ExponentialBackoff;
 pub use self::builder::{ClientPolicyBuilder, Method, Methods};
 pub use self::client_policy::{ClientPolicy, HttpPolicy, Protocol};
@@ -55,6 +54,7 @@ pub use self::grpc::{
     InjectGrpcFailure, MatchRpc, MethodKind,
 };
 pub use self::invalid::InvalidPolicy;
+pub use self::load::{Load, LoadExtensions, PeakEwma, PenaltyPeakEwma, PendingUntil};
 pub use self::matches::{
     MatchHeader, MatchHeaderValue, MatchHost, MatchPath, MatchQueryParam, MatchQueryValue,
     MatchRequest, Pattern,

@@ -7,7 +7,7 @@ use tower_service::Service;
 
 use super::*;
 use crate::body::Body;
-use crate::policy::{Budget, ClientPolicy, FailureAccrual, Retry, Timeouts};
+use crate::policy::{Budget, ClientPolicy, FailureAccrual, Load, Retry, Timeouts};
 
 fn plain() -> ClientPolicy {
     ClientPolicy::http().build().unwrap()
@@ -18,8 +18,16 @@ fn careful() -> ClientPolicy {
         .timeouts(Timeouts::request(s(2)))
         .retry(Retry::on(500..=599).limit(2).budget(Budget::percent(20)))
         .failure_accrual(FailureAccrual::consecutive(5))
+        .load(blind())
         .build()
         .unwrap()
+}
+
+// A load that does not see failures: the breaker gets its evidence.
+fn blind() -> Load {
+    let mut load = Load::default();
+    load.extensions_mut().failures = false;
+    load
 }
 
 /// Three endpoints, one of which goes through all that can happen to it.

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::balance::Member;
 use crate::breaker::Gate;
 use crate::budget::RetryBudget;
 use crate::client::BackendState;
-use crate::endpoint::{Cell, Endpoint};
+use crate::endpoint::Endpoint;
 
 /// A client at one moment. Its `Display` is a table.
 #[derive(Clone, Debug)]
@@ -129,7 +130,7 @@ impl BackendSnapshot {
             waiting: balance.line.waiting(),
             endpoints: members
                 .iter()
-                .map(|cell| EndpointSnapshot::take(cell, at))
+                .map(|member| EndpointSnapshot::take(member, at))
                 .collect(),
         }
     }
@@ -138,9 +139,10 @@ impl BackendSnapshot {
 // === impl EndpointSnapshot ===
 
 impl EndpointSnapshot {
-    fn take(cell: &Cell, at: u64) -> Self {
+    fn take<L>(member: &Member<L>, at: u64) -> Self {
+        let cell = &member.cell;
         Self {
-            endpoint: cell.endpoint(),
+            endpoint: member.site.endpoint().clone(),
             pending: cell.pending(),
             latency: cell.latency_now(at),
             gate: cell.gate(),

@@ -9,6 +9,7 @@ use super::grpc::GrpcEos;
 use super::{Classified, ClassifyEos, Outcome, Verdict};
 use crate::core::BoxError;
 use crate::core::time::nanos;
+use crate::policy::PendingUntil;
 
 /// Something that is owed exactly one verdict.
 pub trait Settle {
@@ -18,6 +19,16 @@ pub trait Settle {
 
 /// Who hands out tickets and hears how they ended. It reads the clock itself, where it needs to.
 pub trait Issuer: Send + Sync + 'static {
+    /// The request is on its way, and its answer owed. Called at most once, before all others but `unused`.
+    fn sent(&self, note: &Note, now: Instant) {
+        let _ = (note, now);
+    }
+
+    /// The head of the answer arrived. Called at most once.
+    fn head(&self, note: &Note, now: Instant) {
+        let _ = (note, now);
+    }
+
     /// The first frame of the answer arrived, or its end: from here on the exchange is no load. Called at most once.
     fn answered(&self, note: &Note);
 
@@ -41,6 +52,10 @@ pub struct Note {
     pub epoch: u64,
     /// Whether this is a probe.
     pub probe: bool,
+    /// Whether the request was sent.
+    pub sent: bool,
+    /// How long the exchange counts as load.
+    pub pending_until: PendingUntil,
 }
 
 /// An exchange with one endpoint, from the choice of the endpoint to the end of the answer.
@@ -83,6 +98,8 @@ impl Note {
             request,
             epoch,
             probe,
+            sent: false,
+            pending_until: PendingUntil::FirstFrame,
         }
     }
 }
@@ -111,12 +128,28 @@ impl Ticket {
         self.issuer.is_some()
     }
 
+    /// The request goes out now.
+    pub fn sent(&mut self, now: Instant) {
+        if let Some(issuer) = &self.issuer
+            && !self.note.sent
+        {
+            self.note.sent = true;
+            issuer.sent(&self.note, now);
+        }
+    }
+
     /// What the response head says.
     ///
     /// A failure cannot improve and settles at once; so does a probe, for which the head is enough. A success waits for
     /// the body, which can still break.
     pub fn head(&mut self, head: Classified<GrpcEos>, now: Instant) {
         self.took = nanos(now.saturating_duration_since(self.note.issued));
+        if let Some(issuer) = &self.issuer {
+            issuer.head(&self.note, now);
+        }
+        if self.note.pending_until == PendingUntil::Head {
+            self.no_load();
+        }
         match head {
             Classified::Ready(outcome) if self.note.probe || outcome.is_failure() => {
                 self.head = Head::of(&outcome);
@@ -129,15 +162,21 @@ impl Ticket {
 
     /// A frame of the answer arrived: of data, or of something else.
     pub fn frame(&mut self, is_data: bool) {
+        if self.note.pending_until != PendingUntil::End {
+            self.no_load();
+        }
+        // For a probe the first message is enough, so that a long stream can close a breaker.
+        if is_data && self.note.probe && matches!(self.head, Head::AtEnd(_)) {
+            self.finish(Outcome::SUCCESS);
+        }
+    }
+
+    fn no_load(&mut self) {
         if !self.answered {
             self.answered = true;
             if let Some(issuer) = &self.issuer {
                 issuer.answered(&self.note);
             }
-        }
-        // For a probe the first message is enough, so that a long stream can close a breaker.
-        if is_data && self.note.probe && matches!(self.head, Head::AtEnd(_)) {
-            self.finish(Outcome::SUCCESS);
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use super::{Next, Step, Walk};
-use crate::balance::{Pick, Place, Want};
+use crate::balance::{Place, Want};
 use crate::client::attempt::Attempt;
 use crate::client::overrides::Overrides;
 use crate::client::plan::{Plan, RulePlan};
@@ -245,19 +245,17 @@ impl Walk {
         backend.state.ensure();
         let round = self.round;
         self.round += 1;
-        let pick = backend.state.balance.pick(Want {
+        let want = Want {
             now,
             request: self.number,
             round,
             avoid: &self.avoid,
             except,
             only: self.options.only,
-            load: &backend.load,
-        });
-        match pick {
-            Pick::Found(cell, ticket) => Some(Attempt::new(cell, ticket, &*self.shared.connector)),
-            Pick::None => None,
-        }
+        };
+        let connector = &*self.shared.connector;
+        let balance = &backend.state.balance;
+        balance.pick(&want, |site, ticket| Attempt::new(site, ticket, connector))
     }
 
     /// Waits in the line of `backend` for an endpoint of any.

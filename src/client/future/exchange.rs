@@ -122,7 +122,7 @@ impl Walk {
                 .headers
                 .insert(GRPC_TIMEOUT, grpc_timeout::format(left));
         }
-        attempt.send(Request::from_parts(parts, body), following);
+        attempt.send(Request::from_parts(parts, body), following, now);
         self.go(Step::Call { backend, attempt })
     }
 

@@ -1,0 +1,238 @@
+use std::time::Duration;
+
+use super::InvalidPolicy;
+
+/// What an endpoint's load is, and so which of two gets the next request.
+///
+/// Its [extensions](LoadExtensions) go beyond what the mesh does, and are on by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Load {
+    /// Latency, peak-sensitive and decaying, times requests in flight.
+    PeakEwma(PeakEwma),
+    /// The same, with a penalty for answers that are failures.
+    PenaltyPeakEwma(PenaltyPeakEwma),
+    /// Requests in flight alone. Not in the mesh.
+    LeastPending(LoadExtensions),
+    /// No load: one after the other, each as often as it weighs. Not in the mesh.
+    WeightedRoundRobin(LoadExtensions),
+}
+
+/// Peak EWMA: a slower answer raises the estimate at once, faster ones lower it over `decay`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeakEwma {
+    decay: Duration,
+    default_rtt: Duration,
+    extensions: LoadExtensions,
+}
+
+/// Peak EWMA in which a failed answer weighs at least `penalty`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PenaltyPeakEwma {
+    ewma: PeakEwma,
+    /// What a failure weighs at least.
+    pub penalty: Duration,
+    /// The time over which a penalty fades. (The mesh reads it and then ignores it.)
+    pub penalty_decay: Duration,
+    /// The most that an endpoint's own `Retry-After` may weigh.
+    pub max_retry_after: Duration,
+}
+
+/// What a load can do beyond the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct LoadExtensions {
+    /// Whether an endpoint's recent failures raise its cost: it is divided by the eighth power of the fraction that
+    /// succeeds. One that fails half of its requests costs 256 times as much; one that fails one in a hundred, as all
+    /// others may, 8 % more. Default: yes.
+    pub failures: bool,
+    /// Whether an endpoint that owes answers is taken to be at least as slow as it has been silent, also when those who
+    /// asked it have left. Any answer ends the silence. Default: yes.
+    pub silence: bool,
+    /// An endpoint that was not chosen for this long wins the next comparison it is in, once, so that none is starved
+    /// for good. One that fails more than the other does not. Default: 5 s; none never.
+    pub explore: Option<Duration>,
+    /// Whether an endpoint that has not answered yet gets one request at a time until it does, unless there is no other.
+    /// Default: yes.
+    pub one_at_first: bool,
+    /// How long a request counts as in flight. Default: until the first frame of the answer's body.
+    pub pending_until: PendingUntil,
+    /// How long an endpoint that joins, or that is re-admitted by its breaker, takes to reach its full share, in
+    /// proportion to the time. Default: none, it has it at once.
+    pub slow_start: Option<Duration>,
+}
+
+/// How long a request counts as in flight, for the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum PendingUntil {
+    /// The first frame of the answer's body, or its end if it has none: the mesh's rule. A stream does not count for ever.
+    #[default]
+    FirstFrame,
+    /// The answer's head.
+    Head,
+    /// The end of the answer. For work that is not done when the answer begins.
+    End,
+}
+
+// === impl Load ===
+
+impl Load {
+    /// How latency is estimated: for kinds that do not compare it, as by default.
+    pub const fn ewma(&self) -> PeakEwma {
+        match self {
+            Self::PeakEwma(ewma) => *ewma,
+            Self::PenaltyPeakEwma(penalty) => penalty.ewma,
+            Self::LeastPending(_) | Self::WeightedRoundRobin(_) => PeakEwma::DEFAULT,
+        }
+    }
+
+    /// Requests in flight alone.
+    pub const fn least_pending() -> Self {
+        Self::LeastPending(LoadExtensions::DEFAULT)
+    }
+
+    /// One after the other, each as often as it weighs.
+    pub const fn weighted_round_robin() -> Self {
+        Self::WeightedRoundRobin(LoadExtensions::DEFAULT)
+    }
+
+    /// What goes beyond the mesh.
+    pub const fn extensions(&self) -> &LoadExtensions {
+        match self {
+            Self::PeakEwma(ewma) => &ewma.extensions,
+            Self::PenaltyPeakEwma(penalty) => &penalty.ewma.extensions,
+            Self::LeastPending(extensions) | Self::WeightedRoundRobin(extensions) => extensions,
+        }
+    }
+
+    /// The same, to be changed.
+    pub const fn extensions_mut(&mut self) -> &mut LoadExtensions {
+        match self {
+            Self::PeakEwma(ewma) => &mut ewma.extensions,
+            Self::PenaltyPeakEwma(penalty) => &mut penalty.ewma.extensions,
+            Self::LeastPending(extensions) | Self::WeightedRoundRobin(extensions) => extensions,
+        }
+    }
+
+    /// With a slow start: an endpoint that joins or comes back takes `ramp` to reach its full share.
+    #[must_use]
+    pub const fn slow_start(mut self, ramp: Duration) -> Self {
+        self.extensions_mut().slow_start = Some(ramp);
+        self
+    }
+
+    /// With requests counted as in flight until then.
+    #[must_use]
+    pub const fn pending_until(mut self, until: PendingUntil) -> Self {
+        self.extensions_mut().pending_until = until;
+        self
+    }
+
+    /// Without what goes beyond the mesh: Difference::LoadExtensions.
+    pub(crate) const fn into_the_meshs(mut self) -> Self {
+        *self.extensions_mut() = LoadExtensions::MESH;
+        self
+    }
+}
+
+// === impl LoadExtensions ===
+
+impl LoadExtensions {
+    /// What is on by default.
+    pub const DEFAULT: Self = Self {
+        failures: true,
+        silence: true,
+        explore: Some(Duration::from_secs(5)),
+        one_at_first: true,
+        pending_until: PendingUntil::FirstFrame,
+        slow_start: None,
+    };
+
+    /// Nothing: as in the mesh.
+    pub const MESH: Self = Self {
+        failures: false,
+        silence: false,
+        explore: None,
+        one_at_first: false,
+        pending_until: PendingUntil::FirstFrame,
+        slow_start: None,
+    };
+}
+
+impl Default for LoadExtensions {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self::PeakEwma(PeakEwma::DEFAULT)
+    }
+}
+
+// === impl PeakEwma ===
+
+impl PeakEwma {
+    /// What the mesh's control plane sends: 30 ms fading over 10 s.
+    pub const DEFAULT: Self = Self {
+        decay: Duration::from_secs(10),
+        default_rtt: Duration::from_millis(30),
+        extensions: LoadExtensions::DEFAULT,
+    };
+
+    /// A `default_rtt` below 1 ms is taken as 1 ms, as in the mesh.
+    ///
+    /// # Errors
+    /// A `decay` of zero.
+    pub fn try_new(decay: Duration, default_rtt: Duration) -> Result<Self, InvalidPolicy> {
+        if decay.is_zero() {
+            return Err(InvalidPolicy::new(
+                "load.decay",
+                "0s",
+                "a duration above zero",
+            ));
+        }
+        Ok(Self {
+            decay,
+            default_rtt: default_rtt.max(Duration::from_millis(1)),
+            extensions: LoadExtensions::DEFAULT,
+        })
+    }
+
+    /// The time in which an estimate falls to 37 % (1/e) of its distance from the samples.
+    pub const fn decay(&self) -> Duration {
+        self.decay
+    }
+
+    /// The estimate before the first sample.
+    pub const fn default_rtt(&self) -> Duration {
+        self.default_rtt
+    }
+}
+
+impl Default for PeakEwma {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+// === impl PenaltyPeakEwma ===
+
+impl PenaltyPeakEwma {
+    /// The mesh's defaults for the penalty: 5 s fading over 10 s, at most 300 s by `Retry-After`.
+    pub const fn new(ewma: PeakEwma) -> Self {
+        Self {
+            ewma,
+            penalty: Duration::from_secs(5),
+            penalty_decay: Duration::from_secs(10),
+            max_retry_after: Duration::from_secs(300),
+        }
+    }
+
+    /// The latency estimate underneath.
+    pub const fn ewma(&self) -> PeakEwma {
+        self.ewma
+    }
+}
