@@ -77,7 +77,8 @@ pub struct Ejection {
     pub max_ejected: Ratio,
     /// Panic: after so many pairs of endpoints that are all ejected, the next one is taken anyway. Where a share `u` is
     /// ejected that is a part of `u^(2 x pairs)` of the requests (Finagle's rule; it looks at 4): all of them, if there is
-    /// no other. None never panics: what nobody can serve waits, or is refused.
+    /// no other. From 1 to 64. None never panics: what
+    /// nobody can serve waits, or is refused.
     pub panic_after: Option<u32>,
 }
 

@@ -73,7 +73,7 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
