@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_mesh::breaker::{
     BreakerError, BreakerHandle, BreakerLayer, BreakerService, Breakers, BreakersService, Forced,
-    Gate, Refusal,
+    Gate, Refusal, Wait,
 };
 use tower_mesh::client::AnswerErrorsLayer;
 use tower_mesh::core::observe::Decision;
@@ -362,7 +362,7 @@ async fn refusals_further_in_and_the_callers_own_faults_are_neutral() {
 
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_are_woken_by_the_probes_due_time_and_by_its_end() {
-    let b = bench(BreakerLayer::new(accrual(1)).wait());
+    let b = bench(BreakerLayer::new(accrual(1)).wait(Wait::at_most(s(3600))));
     let start = Instant::now();
     b.trip(1).await;
     b.database.will([Answer::After(ms(500))]);
@@ -415,7 +415,7 @@ async fn those_who_wait_are_woken_by_the_probes_due_time_and_by_its_end() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_does_not_spin() {
-    let b = bench(BreakerLayer::new(accrual(1)).wait());
+    let b = bench(BreakerLayer::new(accrual(1)).wait(Wait::at_most(s(3600))));
     b.trip(1).await;
     let polls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&polls);

@@ -21,7 +21,7 @@ use support::{addresses, get, ms, s};
 use tower::Layer;
 use tower::Service;
 use tower_mesh::breaker::{
-    BreakerHandle, BreakerLayer, BreakerService, Breakers, BreakersService, Gate,
+    BreakerHandle, BreakerLayer, BreakerService, Breakers, BreakersService, Gate, Wait,
 };
 use tower_mesh::client::AnswerErrors;
 use tower_mesh::connect::{Dialed, HttpConnector, HttpLeaf};
@@ -444,7 +444,11 @@ fn waiting_breaker(script: Script, inner: &Strict) -> Box<dyn Subject> {
     let layer = BreakerLayer::new(accrual(script));
     // Who waits for a breaker that stays open waits for ever.
     match script {
-        Script::Ejected => guarded("BreakerService, waiting", layer.wait(), inner),
+        Script::Ejected => guarded(
+            "BreakerService, waiting",
+            layer.wait(Wait::at_most(s(10))),
+            inner,
+        ),
         _ => guarded("BreakerService", layer, inner),
     }
 }

@@ -1,8 +1,11 @@
 //! What a call's result says about the service.
 
-use http::Response;
+use http::{HeaderMap, Response, StatusCode};
 
-use crate::verdict::{Outcome, judge_head};
+use crate::core::BoxError;
+use crate::policy::{Codes, Fidelity};
+use crate::verdict::grpc::{GrpcEos, is_grpc};
+use crate::verdict::{Classified, ClassifyResponse, GrpcClassifier, Outcome, judge_head};
 
 /// Judges the result of a call, of any type.
 ///
@@ -16,9 +19,16 @@ pub trait ClassifyResult<T, E> {
 /// The mesh's judgement of HTTP: 500 to 599 and errors are failures; 429 is a rate limit.
 ///
 /// By the head alone: the body is not wrapped, so that the response keeps its type, and a body that breaks counts as what
-/// its head said.
+/// its head said. See [`settling_bodies`](super::BreakerLayer::settling_bodies) for more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerErrors;
+
+/// Judges HTTP responses like [`ServerErrors`], and gRPC's, known by their content type, by their status, wherever it is:
+/// in the head or in the trailers. See the table of [`GrpcClassifier`], column *extended*.
+///
+/// A body that breaks is a failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpOrGrpc;
 
 // === impl ClassifyResult ===
 
@@ -42,5 +52,23 @@ impl<B, E> ClassifyResult<Response<B>, E> for ServerErrors {
             ),
             Err(_) => Outcome::FAILURE,
         }
+    }
+}
+
+// === impl HttpOrGrpc ===
+
+impl ClassifyResponse for HttpOrGrpc {
+    type Eos = GrpcEos;
+
+    fn classify_response(self, status: StatusCode, headers: &HeaderMap) -> Classified<GrpcEos> {
+        if is_grpc(headers) {
+            let grpc = GrpcClassifier::new(Codes::EXTENDED, Fidelity::Extended);
+            return grpc.classify_response(status, headers);
+        }
+        Classified::Ready(judge_head(status.is_server_error(), status, headers))
+    }
+
+    fn classify_error(self, _: &BoxError) -> Outcome {
+        Outcome::FAILURE
     }
 }

@@ -1,11 +1,13 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::handle::Tenths;
+use super::shared::{Blocked, Shared};
 use crate::core::BoxError;
 use crate::error::{Error, Fault};
 use crate::verdict::{TransportError, TransportFailure};
@@ -42,28 +44,37 @@ pub enum BreakerError {
 /// What an open breaker says to who is refused.
 #[derive(Clone)]
 pub struct Refusal {
-    evidence: Arc<Evidence>,
-    at: Instant,
-    next: Next,
+    shared: Arc<Shared>,
+    blocked: Blocked,
+    line: Line,
+    // Looked up when first asked for: most refusals are never read.
+    evidence: OnceLock<Arc<Evidence>>,
 }
 
-/// When it may be otherwise.
+/// What became of waiting.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Next {
-    /// A probe is due.
-    Probe(Instant),
-    /// One is out, and then counts as lost.
-    ProbeLost(Instant),
-    /// It is in somebody's hands.
-    Unknown,
+pub(super) enum Line {
+    /// Nobody waits here, or not for so long.
+    None,
+    /// It waited so long, in vain.
+    InVain(Duration),
+    /// So many waited already.
+    Full(usize),
 }
 
 /// What a breaker opened for.
 #[derive(Debug)]
 pub(super) struct Evidence {
-    pub(super) breaker: Arc<str>,
     pub(super) why: Cow<'static, str>,
     pub(super) opened: Instant,
+}
+
+// === impl Evidence ===
+
+impl Evidence {
+    pub(super) fn new(why: Cow<'static, str>, opened: Instant) -> Self {
+        Self { why, opened }
+    }
 }
 
 // === impl BreakerError ===
@@ -131,8 +142,17 @@ pub(super) fn is_neutral(error: &(dyn StdError + 'static)) -> bool {
 // === impl Refusal ===
 
 impl Refusal {
-    pub(super) fn new(evidence: Arc<Evidence>, at: Instant, next: Next) -> Self {
-        Self { evidence, at, next }
+    pub(super) fn new(shared: Arc<Shared>, blocked: Blocked, line: Line) -> Self {
+        Self {
+            shared,
+            blocked,
+            line,
+            evidence: OnceLock::new(),
+        }
+    }
+
+    fn evidence(&self) -> &Evidence {
+        self.evidence.get_or_init(|| self.shared.evidence())
     }
 
     /// Finds one in an error's chain of sources: a breaker's further in, too.
@@ -147,39 +167,24 @@ impl Refusal {
         None
     }
 
-    pub(super) fn at(&self) -> Instant {
-        self.at
-    }
-
     /// The breaker's name.
     pub fn breaker(&self) -> &str {
-        &self.evidence.breaker
+        self.shared.name()
     }
 
-    /// What it opened for.
+    /// What it opened for: the last time, if it has closed and opened again since this refusal.
     pub fn why(&self) -> &str {
-        &self.evidence.why
+        &self.evidence().why
     }
 
-    /// When it opened.
+    /// When it opened; see [`why`](Self::why).
     pub fn opened_at(&self) -> Instant {
-        self.evidence.opened
+        self.evidence().opened
     }
 
     /// When it lets a probe through. Unknown while a probe is out, and if it was opened by hand.
     pub fn retry_at(&self) -> Option<Instant> {
-        match self.next {
-            Next::Probe(at) => Some(at),
-            Next::ProbeLost(_) | Next::Unknown => None,
-        }
-    }
-
-    /// When who waits should look again, if nothing happens before.
-    pub(super) fn look_again_at(&self) -> Option<Instant> {
-        match self.next {
-            Next::Probe(at) | Next::ProbeLost(at) => Some(at),
-            Next::Unknown => None,
-        }
+        self.blocked.gate.probe_due(self.shared.origin())
     }
 }
 
@@ -193,10 +198,16 @@ impl fmt::Display for Refusal {
         )?;
         match self.retry_at() {
             Some(at) => {
-                let wait = at.saturating_duration_since(self.at);
-                write!(f, "come back in {}", Tenths(wait))
+                let refused = self.shared.origin().instant(self.blocked.at);
+                let wait = at.saturating_duration_since(refused);
+                write!(f, "come back in {}", Tenths(wait))?;
             }
-            None => f.write_str("come back later"),
+            None => f.write_str("come back later")?,
+        }
+        match self.line {
+            Line::None => Ok(()),
+            Line::InVain(time) => write!(f, "; it waited for {}", Tenths(time)),
+            Line::Full(callers) => write!(f, "; {callers} callers wait already"),
         }
     }
 }

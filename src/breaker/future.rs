@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
@@ -9,17 +9,16 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
-use super::classify::ClassifyResult;
-use super::error::{BreakerError, is_neutral};
-use super::shared::Passage;
+use super::error::{BreakerError, Line};
+use super::judging::{AtHead, Judging};
+use super::passage::Passage;
 use crate::core::BoxError;
-use crate::verdict::Outcome;
 
 pin_project! {
     /// The future of [`BreakerService`](super::BreakerService) and [`BreakersService`](super::BreakersService).
     ///
     /// It asks to be admitted when it is first polled; dropped at any point it leaves nothing behind.
-    pub struct BreakerFuture<S, Req, C>
+    pub struct BreakerFuture<S, Req, C, M = AtHead>
     where
         S: Service<Req>,
     {
@@ -29,6 +28,7 @@ pin_project! {
         call: Option<(S, Req)>,
         passage: Passage,
         classify: C,
+        judging: PhantomData<M>,
     }
 }
 
@@ -46,7 +46,7 @@ pin_project! {
     // Boxed: few calls wait, and it would make the future of every call three times as large.
     struct Waiting {
         #[pin]
-        alarm: Option<Sleep>,
+        alarm: Sleep,
         #[pin]
         changed: OwnedNotified,
     }
@@ -54,23 +54,24 @@ pin_project! {
 
 // === impl BreakerFuture ===
 
-impl<S: Service<Req>, Req, C> BreakerFuture<S, Req, C> {
+impl<S: Service<Req>, Req, C, M> BreakerFuture<S, Req, C, M> {
     pub(super) fn new(service: S, request: Req, passage: Passage, classify: C) -> Self {
         Self {
             state: State::Entering,
             call: Some((service, request)),
             passage,
             classify,
+            judging: PhantomData,
         }
     }
 }
 
-impl<S, Req, C> Future for BreakerFuture<S, Req, C>
+impl<S, Req, C, M> Future for BreakerFuture<S, Req, C, M>
 where
     S: Service<Req, Error: Into<BoxError>>,
-    C: ClassifyResult<S::Response, S::Error>,
+    M: Judging<C, S::Response, S::Error>,
 {
-    type Output = Result<S::Response, BreakerError>;
+    type Output = Result<M::Response, BreakerError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -89,17 +90,16 @@ where
                     };
                     // It may have opened while the service was not ready.
                     if !this.passage.is_current() {
-                        // Listens before it asks, so that no change falls in between.
-                        let changed = listen(this.passage);
-                        if let Err(refusal) = this.passage.enter() {
-                            let Some(changed) = changed else {
+                        match enter(this.passage) {
+                            Entry::Admitted => {}
+                            Entry::Waits(waiting) => {
+                                this.state.set(State::Waiting { waiting });
+                                continue;
+                            }
+                            Entry::Refused(error) => {
                                 *this.call = None;
-                                return Poll::Ready(Err(BreakerError::Open(refusal)));
-                            };
-                            let alarm = refusal.look_again_at().map(sleep_until);
-                            let waiting = Box::pin(Waiting { alarm, changed });
-                            this.state.set(State::Waiting { waiting });
-                            continue;
+                                return Poll::Ready(Err(error));
+                            }
                         }
                     }
                     match ready!(service.poll_ready(cx)) {
@@ -116,19 +116,46 @@ where
             };
             *this.call = None;
             this.state.set(State::Entering);
-            return Poll::Ready(settle(result, this.passage, this.classify));
+            return Poll::Ready(M::settle(result, this.passage, this.classify));
         }
     }
+}
+
+enum Entry {
+    Admitted,
+    Waits(Pin<Box<Waiting>>),
+    Refused(BreakerError),
+}
+
+fn enter(passage: &mut Passage) -> Entry {
+    let Err(mut blocked) = passage.enter() else {
+        return Entry::Admitted;
+    };
+    let mut line = Line::None;
+    if let Some(changed) = passage.listen() {
+        // Asks once more, so that no change falls in between.
+        match passage.enter() {
+            Ok(()) => return Entry::Admitted,
+            Err(again) => blocked = again,
+        }
+        match passage.wait(blocked) {
+            Ok(until) => {
+                let alarm = sleep_until(until);
+                return Entry::Waits(Box::pin(Waiting { alarm, changed }));
+            }
+            Err(why) => line = why,
+        }
+    }
+    // None only where there is no breaker.
+    (passage.refuse(blocked, line)).map_or(Entry::Admitted, Entry::Refused)
 }
 
 impl Future for Waiting {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        let changed = this.changed.poll(cx).is_ready();
-        let alarm = this.alarm.as_mut().as_pin_mut();
-        if changed || alarm.is_some_and(|alarm| alarm.poll(cx).is_ready()) {
+        let this = self.project();
+        if this.changed.poll(cx).is_ready() || this.alarm.poll(cx).is_ready() {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -136,39 +163,7 @@ impl Future for Waiting {
     }
 }
 
-fn listen(passage: &Passage) -> Option<OwnedNotified> {
-    let shared = passage.shared().filter(|shared| shared.waits())?;
-    Some(Arc::clone(shared.changed()).notified_owned())
-}
-
-fn settle<T, E, C>(
-    result: Result<T, E>,
-    passage: &mut Passage,
-    classify: &C,
-) -> Result<T, BreakerError>
-where
-    E: Into<BoxError>,
-    C: ClassifyResult<T, E>,
-{
-    let outcome = classify.classify_result(&result);
-    match result {
-        Ok(response) => {
-            passage.settle(outcome);
-            Ok(response)
-        }
-        Err(error) => {
-            let error = error.into();
-            if is_neutral(&*error) {
-                passage.settle(Outcome::NEUTRAL);
-            } else {
-                passage.settle(outcome);
-            }
-            Err(BreakerError::Inner(error))
-        }
-    }
-}
-
-impl<S: Service<Req>, Req, C> fmt::Debug for BreakerFuture<S, Req, C> {
+impl<S: Service<Req>, Req, C, M> fmt::Debug for BreakerFuture<S, Req, C, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BreakerFuture").finish_non_exhaustive()
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Gate;
+use super::events::BreakerEvents;
 use super::shared::Shared;
 
 /// A breaker seen from outside its stack: reads its state and forces it, wherever its services went.
@@ -52,6 +53,8 @@ pub struct BreakerSnapshot {
     pub failed_probes: u32,
     /// Calls refused since it was made; in a dry run, those that would have been.
     pub refused: u64,
+    /// Callers that wait for it now. See [`BreakerLayer::wait`](super::BreakerLayer::wait).
+    pub waiting: usize,
     /// It judges and reports, and refuses nothing.
     pub dry_run: bool,
 }
@@ -78,6 +81,12 @@ impl BreakerHandle {
     /// What it is doing, and why.
     pub fn state(&self) -> BreakerSnapshot {
         self.0.snapshot(Instant::now())
+    }
+
+    /// What happens to it from now on: opened, probed, closed.
+    pub fn subscribe(&self) -> BreakerEvents {
+        let settings = &self.0.settings;
+        settings.events.subscribe(Some(Arc::clone(&settings.name)))
     }
 
     /// Refuses everything until [`reset`](Self::reset) (or [`force_closed`](Self::force_closed)). A dry run still
@@ -147,9 +156,13 @@ impl fmt::Display for BreakerSnapshot {
             }
         }
         match (self.refused, self.dry_run) {
-            (0, _) => Ok(()),
-            (n, true) => write!(f, "; {n} would have been refused"),
-            (n, false) => write!(f, "; {n} refused"),
+            (0, _) => {}
+            (n, true) => write!(f, "; {n} would have been refused")?,
+            (n, false) => write!(f, "; {n} refused")?,
+        }
+        match self.waiting {
+            0 => Ok(()),
+            n => write!(f, "; {n} waiting"),
         }
     }
 }

@@ -1,3 +1,4 @@
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -5,16 +6,18 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::classify::{ClassifyResult, ServerErrors};
+use super::classify::{HttpOrGrpc, ServerErrors};
 use super::error::BreakerError;
 use super::future::BreakerFuture;
 use super::handle::BreakerHandle;
-use super::settings::Settings;
-use super::shared::{Passage, Shared};
+use super::judging::{AtEnd, AtHead, Judging};
+use super::passage::Passage;
+use super::settings::{Settings, Wait};
+use super::shared::Shared;
 use crate::core::BoxError;
 use crate::core::observe::{Observer, Observers};
 use crate::policy::FailureAccrual;
-use crate::verdict::Outcome;
+use crate::verdict::{ClassifyResponse, Outcome};
 
 /// A circuit breaker around any tower service, HTTP or not.
 ///
@@ -61,10 +64,11 @@ use crate::verdict::Outcome;
 /// refusals of this crate's further in ([`BreakerError::Open`], a local [`Error`](crate::Error)) and what the caller
 /// broke itself. The pool's floor of [`FailureAccrual::min_ready_endpoints`] means nothing to a single service.
 #[derive(Clone, Debug)]
-pub struct BreakerLayer<C = ServerErrors> {
+pub struct BreakerLayer<C = ServerErrors, M = AtHead> {
     settings: Settings,
     shared: Arc<Shared>,
     classify: C,
+    judging: PhantomData<M>,
 }
 
 /// The service of [`BreakerLayer`].
@@ -77,10 +81,11 @@ pub struct BreakerLayer<C = ServerErrors> {
 /// }
 /// ```
 #[derive(Clone, Debug)]
-pub struct BreakerService<S, C = ServerErrors> {
+pub struct BreakerService<S, C = ServerErrors, M = AtHead> {
     inner: S,
     shared: Arc<Shared>,
     classify: C,
+    judging: PhantomData<M>,
 }
 
 // === impl BreakerLayer ===
@@ -88,11 +93,12 @@ pub struct BreakerService<S, C = ServerErrors> {
 impl BreakerLayer {
     /// A breaker for HTTP responses, or whatever [`classify`](Self::classify) makes of it.
     pub fn new(accrual: FailureAccrual) -> Self {
-        let settings = Settings::new(accrual);
+        let settings = Settings::new(&accrual);
         Self {
             shared: Arc::new(Shared::new(settings.clone(), Instant::now())),
             settings,
             classify: ServerErrors,
+            judging: PhantomData,
         }
     }
 }
@@ -107,12 +113,53 @@ impl<C> BreakerLayer<C> {
         self.classify_with(classify)
     }
 
-    /// Judges results by a [`ClassifyResult`] of your own type.
+    /// Judges results by a [`ClassifyResult`](super::ClassifyResult) of your own type.
     pub fn classify_with<F>(self, classify: F) -> BreakerLayer<F> {
+        self.judging_by(classify)
+    }
+
+    /// Judges HTTP responses at the end of their body, and gRPC's by their trailers, as [`HttpOrGrpc`] does.
+    ///
+    /// The response's body becomes a [`SettlingBody`](super::SettlingBody), which is why the plain layer does not do it.
+    /// What fails at the head settles there; what does not can still break. A body that is dropped unread counts as what
+    /// its head said, and for gRPC not at all. A probe is decided by its head or, for gRPC, by its first message, so that
+    /// a long stream can close a breaker.
+    ///
+    /// ```
+    /// use tower_mesh::breaker::{AtEnd, BreakerLayer, BreakerService, HttpOrGrpc};
+    /// use tower_mesh::policy::FailureAccrual;
+    /// # struct HyperClient;
+    ///
+    /// let layer = BreakerLayer::new(FailureAccrual::consecutive(5)).settling_bodies();
+    ///
+    /// struct Api {
+    ///     client: BreakerService<HyperClient, HttpOrGrpc, AtEnd>, // tower::Layer::layer(&layer, hyper_client)
+    /// }
+    /// # let _: Api = Api { client: tower::Layer::layer(&layer, HyperClient) };
+    /// ```
+    pub fn settling_bodies(self) -> BreakerLayer<HttpOrGrpc, AtEnd> {
+        self.judging_by(HttpOrGrpc)
+    }
+}
+
+impl<C> BreakerLayer<C, AtEnd> {
+    /// Judges responses by `classify`: a [`GrpcClassifier`](crate::verdict::GrpcClassifier), an
+    /// [`HttpClassifier`](crate::verdict::HttpClassifier), or a closure over status and headers.
+    pub fn classify_responses<F>(self, classify: F) -> BreakerLayer<F, AtEnd>
+    where
+        F: ClassifyResponse + Clone,
+    {
+        self.judging_by(classify)
+    }
+}
+
+impl<C, M> BreakerLayer<C, M> {
+    fn judging_by<F, N>(self, classify: F) -> BreakerLayer<F, N> {
         BreakerLayer {
             settings: self.settings,
             shared: self.shared,
             classify,
+            judging: PhantomData,
         }
     }
 
@@ -122,12 +169,13 @@ impl<C> BreakerLayer<C> {
         self.with(|settings| settings.name = name.into())
     }
 
-    /// Callers of an open breaker wait for the next probe, or for it to close, instead of being refused.
+    /// Callers of an open breaker wait for the next probe, or for it to close, instead of being refused: so long and so
+    /// many as `wait` says.
     ///
-    /// There is no limit to how many or how long: put a timeout outside, and a limit if you need one.
+    /// A caller is still refused at once if the next probe is due only after its time, and when its time is over.
     #[must_use]
-    pub fn wait(self) -> Self {
-        self.with(|settings| settings.waits = true)
+    pub fn wait(self, wait: Wait) -> Self {
+        self.with(|settings| settings.wait = Some(wait))
     }
 
     /// Judges and reports, and refuses nothing: [`BreakerSnapshot::refused`](super::BreakerSnapshot::refused) counts
@@ -161,35 +209,37 @@ impl<C> BreakerLayer<C> {
     }
 }
 
-impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
-    type Service = BreakerService<S, C>;
+impl<S, C: Clone, M> Layer<S> for BreakerLayer<C, M> {
+    type Service = BreakerService<S, C, M>;
 
-    fn layer(&self, inner: S) -> BreakerService<S, C> {
+    fn layer(&self, inner: S) -> Self::Service {
         BreakerService {
             inner,
             shared: Arc::clone(&self.shared),
             classify: self.classify.clone(),
+            judging: PhantomData,
         }
     }
 }
 
 // === impl BreakerService ===
 
-impl<S, C> BreakerService<S, C> {
+impl<S, C, M> BreakerService<S, C, M> {
     /// Reads and forces its breaker.
     pub fn handle(&self) -> BreakerHandle {
         BreakerHandle::new(Arc::clone(&self.shared))
     }
 }
 
-impl<S, Req, C> Service<Req> for BreakerService<S, C>
+impl<S, Req, C, M> Service<Req> for BreakerService<S, C, M>
 where
     S: Service<Req, Error: Into<BoxError>> + Clone,
-    C: ClassifyResult<S::Response, S::Error> + Clone,
+    C: Clone,
+    M: Judging<C, S::Response, S::Error>,
 {
-    type Response = S::Response;
+    type Response = M::Response;
     type Error = BreakerError;
-    type Future = BreakerFuture<S, Req, C>;
+    type Future = BreakerFuture<S, Req, C, M>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BreakerError>> {
         Poll::Ready(Ok(()))

@@ -6,8 +6,9 @@ use loom::thread;
 use tokio::time::Instant;
 
 use super::Gate;
+use super::passage::Passage;
 use super::settings::Settings;
-use super::shared::{Passage, Shared};
+use super::shared::Shared;
 use crate::core::sync::{AtomicUsize, Ordering};
 use crate::policy::{ExponentialBackoff, FailureAccrual, Ratio};
 use crate::verdict::Outcome;
@@ -27,7 +28,7 @@ fn shared(max_failures: u32) -> Arc<Shared> {
         Ok(backoff) => accrual.backoff(backoff),
         Err(error) => panic!("{error}"),
     };
-    let mut settings = Settings::new(accrual);
+    let mut settings = Settings::new(&accrual);
     settings.seed = 1;
     Arc::new(Shared::new(settings, Instant::now()))
 }

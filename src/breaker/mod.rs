@@ -9,16 +9,20 @@
 
 mod classify;
 mod error;
+mod events;
 mod future;
 mod handle;
+mod judging;
 mod key;
 mod layer;
 #[cfg(all(test, tower_mesh_loom))]
 mod loom_tests;
+mod passage;
 mod peers;
 mod registry;
 mod rules;
 mod settings;
+mod settling;
 mod shared;
 mod table;
 mod window;
@@ -32,14 +36,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use self::classify::{ClassifyResult, ServerErrors};
+pub use self::classify::{ClassifyResult, HttpOrGrpc, ServerErrors};
 pub use self::error::{BreakerError, Refusal};
+pub use self::events::{BreakerEvent, BreakerEvents};
 pub use self::future::BreakerFuture;
 pub use self::handle::{BreakerHandle, BreakerSnapshot, Forced};
+pub use self::judging::{AtEnd, AtHead, Judging};
 pub use self::key::{ByHost, Key};
 pub use self::layer::{BreakerLayer, BreakerService};
 pub use self::registry::{Breakers, BreakersService};
+pub use self::settings::Wait;
+pub use self::settling::SettlingBody;
 
+pub(crate) use self::events::Events;
 pub(crate) use self::peers::{Peers, Totals};
 pub(crate) use self::rules::Rules;
 

@@ -1,5 +1,6 @@
 //! A breaker for each of many targets, bounded.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -7,19 +8,21 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::classify::{ClassifyResult, ServerErrors};
+use super::classify::{HttpOrGrpc, ServerErrors};
 use super::error::BreakerError;
+use super::events::BreakerEvents;
 use super::future::BreakerFuture;
 use super::handle::{BreakerHandle, BreakerSnapshot};
+use super::judging::{AtEnd, AtHead, Judging};
 use super::key::{ByHost, Key};
-use super::settings::Settings;
-use super::shared::Passage;
+use super::passage::Passage;
+use super::settings::{Settings, Wait};
 use super::table::Table;
 use crate::core::BoxError;
 use crate::core::observe::{Observer, Observers};
 use crate::core::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::policy::FailureAccrual;
-use crate::verdict::Outcome;
+use crate::verdict::{ClassifyResponse, Outcome};
 
 /// One breaker for each target of a client that talks to many: by host, or by a key of your own.
 ///
@@ -45,26 +48,28 @@ use crate::verdict::Outcome;
 /// make share its breakers. Those who keep it can look at them.
 ///
 /// **Bounded**: with as many keys as its capacity, a new one takes the place of the least recently used that is closed
-/// and has no request in flight (nor a handle). It looks at the 32 least recently used, no further, and if each of them
+/// and has no request in flight (nor a handle or a refusal that is kept). It looks at the 32 least recently used, no further, and if each of them
 /// is open or busy the request passes without a breaker, which is [counted](Self::unguarded). An open breaker is not
 /// forgotten, unless its probe has been due for the longest backoff and nobody came: dead hosts that nobody asks for any
 /// more do not fill it for ever. Requests that have no key pass without a breaker, too.
 #[derive(Clone, Debug)]
-pub struct Breakers<K = ByHost, C = ServerErrors> {
+pub struct Breakers<K = ByHost, C = ServerErrors, M = AtHead> {
     settings: Settings,
     capacity: usize,
     shared: Arc<Registry>,
     key: K,
     classify: C,
+    judging: PhantomData<M>,
 }
 
 /// The service of [`Breakers`].
 #[derive(Clone, Debug)]
-pub struct BreakersService<S, K = ByHost, C = ServerErrors> {
+pub struct BreakersService<S, K = ByHost, C = ServerErrors, M = AtHead> {
     inner: S,
     shared: Arc<Registry>,
     key: K,
     classify: C,
+    judging: PhantomData<M>,
 }
 
 #[derive(Debug)]
@@ -97,18 +102,63 @@ impl<K> Breakers<K> {
 
     /// By a [`Key`] of your own type.
     pub fn with_key(accrual: FailureAccrual, key: K) -> Self {
-        let settings = Settings::new(accrual);
+        let settings = Settings::new(&accrual);
         Self {
             shared: Arc::new(Registry::new(settings.clone(), Self::CAPACITY)),
             settings,
             capacity: Self::CAPACITY,
             key,
             classify: ServerErrors,
+            judging: PhantomData,
         }
     }
 }
 
 impl<K, C> Breakers<K, C> {
+    /// Judges results by `classify`, as [`BreakerLayer::classify`](super::BreakerLayer::classify) does.
+    pub fn classify<F, T, E, V>(self, classify: F) -> Breakers<K, F>
+    where
+        F: Fn(&Result<T, E>) -> V,
+        V: Into<Outcome>,
+    {
+        self.judging_by(classify)
+    }
+
+    /// Judges results by a [`ClassifyResult`](super::ClassifyResult) of your own type.
+    pub fn classify_with<F>(self, classify: F) -> Breakers<K, F> {
+        self.judging_by(classify)
+    }
+
+    /// Judges HTTP responses at the end of their body, and gRPC's by their trailers, as
+    /// [`BreakerLayer::settling_bodies`](super::BreakerLayer::settling_bodies) does.
+    pub fn settling_bodies(self) -> Breakers<K, HttpOrGrpc, AtEnd> {
+        self.judging_by(HttpOrGrpc)
+    }
+}
+
+impl<K, C> Breakers<K, C, AtEnd> {
+    /// Judges responses by `classify`, as
+    /// [`BreakerLayer::classify_responses`](super::BreakerLayer::classify_responses) does.
+    pub fn classify_responses<F>(self, classify: F) -> Breakers<K, F, AtEnd>
+    where
+        F: ClassifyResponse + Clone,
+    {
+        self.judging_by(classify)
+    }
+}
+
+impl<K, C, M> Breakers<K, C, M> {
+    fn judging_by<F, N>(self, classify: F) -> Breakers<K, F, N> {
+        Breakers {
+            settings: self.settings,
+            capacity: self.capacity,
+            shared: self.shared,
+            key: self.key,
+            classify,
+            judging: PhantomData,
+        }
+    }
+
     /// At most so many breakers. Zero has none: every request passes.
     #[must_use]
     pub fn capacity(mut self, capacity: usize) -> Self {
@@ -116,25 +166,10 @@ impl<K, C> Breakers<K, C> {
         self.with(|_| {})
     }
 
-    /// Judges results by `classify`, as [`BreakerLayer::classify`](super::BreakerLayer::classify) does.
-    pub fn classify<F, T, E, V>(self, classify: F) -> Breakers<K, F>
-    where
-        F: Fn(&Result<T, E>) -> V,
-        V: Into<Outcome>,
-    {
-        Breakers {
-            settings: self.settings,
-            capacity: self.capacity,
-            shared: self.shared,
-            key: self.key,
-            classify,
-        }
-    }
-
-    /// Callers of an open breaker wait, as with [`BreakerLayer::wait`](super::BreakerLayer::wait).
+    /// Callers of an open breaker wait, as with [`BreakerLayer::wait`](super::BreakerLayer::wait): so many of each key.
     #[must_use]
-    pub fn wait(self) -> Self {
-        self.with(|settings| settings.waits = true)
+    pub fn wait(self, wait: Wait) -> Self {
+        self.with(|settings| settings.wait = Some(wait))
     }
 
     /// Judges and reports, and refuses nothing.
@@ -166,6 +201,18 @@ impl<K, C> Breakers<K, C> {
         lock(&self.shared.table).get(key).map(BreakerHandle::new)
     }
 
+    /// The same, made if there is none yet, so that it can be forced before its first request. None if there is no room
+    /// for it.
+    pub fn handle_or_new(&self, key: &str) -> Option<BreakerHandle> {
+        let breaker = lock(&self.shared.table).get_or_make(key, Instant::now);
+        breaker.map(BreakerHandle::new)
+    }
+
+    /// What happens to each of them from now on. One of them alone: [`BreakerHandle::subscribe`].
+    pub fn subscribe(&self) -> BreakerEvents {
+        self.settings.events.subscribe(None)
+    }
+
     /// How many breakers there are.
     pub fn len(&self) -> usize {
         lock(&self.shared.table).len()
@@ -195,8 +242,8 @@ impl<K, C> Breakers<K, C> {
     }
 }
 
-impl<S, K: Clone, C: Clone> Layer<S> for Breakers<K, C> {
-    type Service = BreakersService<S, K, C>;
+impl<S, K: Clone, C: Clone, M> Layer<S> for Breakers<K, C, M> {
+    type Service = BreakersService<S, K, C, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
         BreakersService {
@@ -204,21 +251,23 @@ impl<S, K: Clone, C: Clone> Layer<S> for Breakers<K, C> {
             shared: Arc::clone(&self.shared),
             key: self.key.clone(),
             classify: self.classify.clone(),
+            judging: PhantomData,
         }
     }
 }
 
 // === impl BreakersService ===
 
-impl<S, Req, K, C> Service<Req> for BreakersService<S, K, C>
+impl<S, Req, K, C, M> Service<Req> for BreakersService<S, K, C, M>
 where
     S: Service<Req, Error: Into<BoxError>> + Clone,
     K: Key<Req>,
-    C: ClassifyResult<S::Response, S::Error> + Clone,
+    C: Clone,
+    M: Judging<C, S::Response, S::Error>,
 {
-    type Response = S::Response;
+    type Response = M::Response;
     type Error = BreakerError;
-    type Future = BreakerFuture<S, Req, C>;
+    type Future = BreakerFuture<S, Req, C, M>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BreakerError>> {
         Poll::Ready(Ok(()))

@@ -1,4 +1,4 @@
-//! One breaker that many callers share, and a caller's passage through it.
+//! One breaker that many callers share.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,28 +6,34 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::error::{Evidence, Next, Refusal};
+use super::error::Evidence;
 use super::handle::{BreakerSnapshot, Forced};
-use super::settings::Settings;
-use super::{Admitted, Breaker, Gate, Transition};
+use super::settings::{Settings, Wait};
+use super::{Admitted, Breaker, Calm, Gate, Transition};
 use crate::core::draw::{Purpose, draw};
 use crate::core::observe::Decision;
-use crate::core::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
-use crate::core::time::after;
-use crate::policy::FailureAccrual;
+use crate::core::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::core::time::{Epoch, after};
 use crate::verdict::{Outcome, Verdict};
 
 /// The state that a layer's services, its handles and the calls in flight share.
 ///
-/// A closed breaker admits by two loads; what a verdict changes is changed under the lock and then published.
+/// Calls that change nothing are admitted, recorded and refused by these words; what changes something is changed under
+/// the lock and then published.
 pub(super) struct Shared {
-    settings: Settings,
+    pub(super) settings: Settings,
     // Whether slow calls count, so that calls must be timed.
     timed: bool,
-    closed: AtomicBool,
+    // Whether successes count.
+    counts: bool,
+    gate: AtomicU64,
     epoch: AtomicU64,
-    // Closed, and neither a success nor a neutral result would change anything.
-    calm: AtomicBool,
+    // Zero: successes matter. Else they change nothing or, where they count, are only counted here until the moment
+    // below, in the lower half. The upper half is another one whenever this is published.
+    calm: AtomicU64,
+    calm_until: AtomicU64,
+    refused: AtomicU64,
+    waiting: AtomicUsize,
     changed: Arc<Notify>,
     state: Mutex<State>,
 }
@@ -40,61 +46,70 @@ struct State {
     // What it opened for; kept while it is open and after.
     evidence: Arc<Evidence>,
     failed_probes: u32,
-    refused: u64,
-    // The random word for the next wait, and how many there were.
-    word: u64,
+    // How many random words were drawn for waits.
     draws: u64,
+    // How often `calm` was published.
+    published: u32,
 }
 
-/// One call's way through a breaker. Dropped without a verdict it is neutral, with the time waited; a probe's place is
-/// free again.
-pub(super) struct Passage {
-    // None: there is no breaker to pass.
-    shared: Option<Arc<Shared>>,
-    admitted: Option<Admitted>,
-    // A dry run let through what would have been refused: its result decides nothing.
-    waved_through: bool,
-    issued: Option<Instant>,
+/// A gate as one word: closed, or when a probe is due, or when the one that is out counts as lost, in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Word(u64);
+
+/// Who is not admitted, and when.
+#[derive(Clone, Copy)]
+pub(super) struct Blocked {
+    pub(super) gate: Word,
+    /// In nanoseconds.
+    pub(super) at: u64,
 }
 
 // === impl Shared ===
 
 impl Shared {
     pub(super) fn new(settings: Settings, now: Instant) -> Self {
-        let breaker = Breaker::new(Some(&settings.accrual), now);
-        let evidence = Evidence {
-            breaker: Arc::clone(&settings.name),
-            why: Cow::Borrowed("it never was"),
-            opened: now,
+        let breaker = Breaker::with_rules(Some(Arc::clone(&settings.rules)), now);
+        let state = State {
+            breaker,
+            forced: None,
+            forced_at: now,
+            evidence: Arc::new(Evidence::new("it never was".into(), now)),
+            failed_probes: 0,
+            draws: 0,
+            published: 0,
         };
-        let calm = is_calm(&settings.accrual, &breaker);
-        Self {
-            timed: settings.accrual.extensions().slow_call.is_some(),
-            closed: AtomicBool::new(true),
-            epoch: AtomicU64::new(breaker.epoch()),
-            calm: AtomicBool::new(calm),
+        let shared = Self {
+            timed: settings.rules.slow_call.is_some(),
+            counts: settings.rules.rate.is_some(),
+            gate: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            calm: AtomicU64::new(0),
+            calm_until: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             changed: Arc::default(),
-            state: Mutex::new(State {
-                breaker,
-                forced: None,
-                forced_at: now,
-                evidence: Arc::new(evidence),
-                failed_probes: 0,
-                refused: 0,
-                word: draw(settings.seed, 0, Purpose::ProbeBackoff, 0),
-                draws: 0,
-            }),
+            state: Mutex::new(state),
             settings,
-        }
+        };
+        shared.publish(&mut lock(&shared.state));
+        shared
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
         &self.settings.name
     }
 
-    /// Whether requests flow.
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+    /// Whether calls must be timed.
+    pub(super) fn is_timed(&self) -> bool {
+        self.timed
+    }
+
+    pub(super) fn origin(&self) -> Epoch {
+        self.settings.rules.origin
+    }
+
+    pub(super) fn evidence(&self) -> Arc<Evidence> {
+        Arc::clone(&lock(&self.state).evidence)
     }
 
     /// Nothing much is lost if it is forgotten: it is closed by its own rules, or nobody has come for its probe for as
@@ -104,16 +119,9 @@ impl Shared {
         state.forced.is_none()
             && match state.breaker.gate() {
                 Gate::Closed => true,
-                Gate::Open { until } => {
-                    after(until, self.settings.accrual.probe_backoff().max()) <= now
-                }
+                Gate::Open { until } => after(until, self.settings.rules.backoff.max()) <= now,
                 Gate::HalfOpen { .. } => false,
             }
-    }
-
-    /// Whether callers of an open breaker wait.
-    pub(super) fn waits(&self) -> bool {
-        self.settings.waits
     }
 
     /// Told whenever it may have become able to admit.
@@ -121,10 +129,16 @@ impl Shared {
         &self.changed
     }
 
+    pub(super) fn is_current(&self, admitted: Admitted) -> bool {
+        admitted.epoch == self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Lets a call through, with the time if it is known.
     // The epoch first: should it open in between, the admission is from before and decides nothing.
-    fn admit(&self) -> Result<(Admitted, Option<Instant>), Refusal> {
+    pub(super) fn admit(&self) -> Result<(Admitted, Option<Instant>), Blocked> {
         let epoch = self.epoch.load(Ordering::Acquire);
-        if self.is_closed() {
+        let gate = Word(self.gate.load(Ordering::Acquire));
+        if gate == Word::CLOSED {
             let admitted = Admitted {
                 epoch,
                 probe: false,
@@ -132,70 +146,108 @@ impl Shared {
             return Ok((admitted, self.timed.then(Instant::now)));
         }
         let now = Instant::now();
-        let mut state = lock(&self.state);
-        let forced = state.forced == Some(Forced::Open);
-        if !forced && let Some(admitted) = state.breaker.admit(now) {
-            self.publish(&state);
-            return Ok((admitted, Some(now)));
+        let at = self.origin().nanos(now);
+        if gate.due() > at {
+            return Err(Blocked { gate, at });
         }
-        let next = match state.breaker.gate() {
-            _ if forced => Next::Unknown,
-            Gate::Open { until } => Next::Probe(until),
-            Gate::HalfOpen { until } => Next::ProbeLost(until),
-            Gate::Closed => Next::Unknown,
-        };
-        if self.settings.dry_run || !self.settings.waits {
-            state.refused = state.refused.saturating_add(1);
-        }
-        Err(Refusal::new(Arc::clone(&state.evidence), now, next))
+        self.admit_probe(now, at)
     }
 
-    fn record(&self, admitted: Admitted, outcome: &Outcome) {
-        if outcome.verdict != Verdict::Failure
-            && !admitted.probe
-            && self.calm.load(Ordering::Acquire)
+    fn admit_probe(&self, now: Instant, at: u64) -> Result<(Admitted, Option<Instant>), Blocked> {
+        let mut state = lock(&self.state);
+        if state.forced != Some(Forced::Open)
+            && let Some(admitted) = state.breaker.admit(now)
         {
-            return;
+            self.publish(&mut state);
+            return Ok((admitted, Some(now)));
         }
-        let now = Instant::now();
+        let gate = self.word(&state);
+        Err(Blocked { gate, at })
+    }
+
+    pub(super) fn record(&self, admitted: Admitted, outcome: &Outcome) {
+        let mut now = None;
+        if !admitted.probe {
+            match self.settings.rules.verdict(outcome) {
+                Verdict::Neutral => return,
+                Verdict::Success if self.passes_calmly(admitted, outcome, &mut now) => return,
+                _ => {}
+            }
+        }
+        self.record_under_lock(admitted, outcome, now.unwrap_or_else(Instant::now));
+    }
+
+    // Whether this success is done with: it changes nothing, or it was counted.
+    fn passes_calmly(
+        &self,
+        admitted: Admitted,
+        outcome: &Outcome,
+        now: &mut Option<Instant>,
+    ) -> bool {
+        let mut calm = self.calm.load(Ordering::Acquire);
+        if calm == 0 {
+            return false;
+        }
+        // A straggler changes nothing, either.
+        if !self.counts || !self.is_current(admitted) {
+            return true;
+        }
+        if outcome.rate_limited {
+            return false;
+        }
+        let at = self.origin().nanos(*now.get_or_insert_with(Instant::now));
+        // Whatever changes takes the word away first, so that all this is of one moment if the word is still the same.
+        while at < self.calm_until.load(Ordering::Acquire) && calm as u32 != u32::MAX {
+            let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+            match (self.calm).compare_exchange_weak(calm, calm + 1, success, failure) {
+                Ok(_) => return true,
+                Err(other) if other >> 32 == calm >> 32 => calm = other,
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    fn record_under_lock(&self, admitted: Admitted, outcome: &Outcome, now: Instant) {
         let mut state = lock(&self.state);
         if state.forced.is_some() {
             return;
         }
-        let word = state.word;
+        self.count_calm(&mut state);
+        let (seed, draws) = (self.settings.seed, state.draws);
+        let word = || draw(seed, draws, Purpose::ProbeBackoff, 0);
         let was_closed = state.breaker.gate() == Gate::Closed;
         // There is one service behind it: a floor under a pool means nothing here.
-        let transition = state
-            .breaker
-            .record(now, admitted, outcome, || word, || true);
+        let transition = (state.breaker).record(now, admitted, outcome, word, || true);
         if let Some(Transition::Opened { why, .. }) = &transition {
             state.draws = state.draws.wrapping_add(1);
-            state.word = draw(self.settings.seed, state.draws, Purpose::ProbeBackoff, 0);
             if was_closed {
                 state.failed_probes = 0;
-                state.evidence = self.evidence(why.clone(), now);
+                state.evidence = Arc::new(Evidence::new(why.clone(), now));
             } else {
                 state.failed_probes = state.failed_probes.saturating_add(1);
             }
         }
-        self.publish(&state);
+        self.publish(&mut state);
         drop(state);
         if let Some(transition) = transition {
             self.tell(transition, now);
         }
     }
 
-    fn evidence(&self, why: Cow<'static, str>, opened: Instant) -> Arc<Evidence> {
-        Arc::new(Evidence {
-            breaker: Arc::clone(self.name()),
-            why,
-            opened,
-        })
+    // Takes over what was counted without the lock. It is published again afterwards.
+    fn count_calm(&self, state: &mut State) {
+        if self.counts {
+            let calm = self.calm.swap(0, Ordering::AcqRel);
+            // The lower half.
+            state.breaker.credit(calm as u32);
+        }
     }
 
     /// Holds it open or closed, or lets go (none) and forgets what was learned.
     pub(super) fn force(&self, forced: Option<Forced>, now: Instant) {
         let mut state = lock(&self.state);
+        self.count_calm(&mut state);
         // A new epoch: what is in flight decides nothing any more.
         state.breaker.reset();
         state.forced = forced;
@@ -203,10 +255,10 @@ impl Shared {
         state.failed_probes = 0;
         let why = Cow::Borrowed("opened by hand");
         if forced == Some(Forced::Open) {
-            state.evidence = self.evidence(why.clone(), now);
+            state.evidence = Arc::new(Evidence::new(why.clone(), now));
         }
-        let was_closed = self.is_closed();
-        self.publish(&state);
+        let was_closed = Word(self.gate.load(Ordering::Acquire)) == Word::CLOSED;
+        self.publish(&mut state);
         drop(state);
         self.changed.notify_waiters();
         if forced == Some(Forced::Open) {
@@ -232,20 +284,50 @@ impl Shared {
             why: open.then(|| state.evidence.why.clone()),
             failures: state.breaker.failures(),
             failed_probes: state.failed_probes,
-            refused: state.refused,
+            refused: self.refused.load(Ordering::Relaxed),
+            waiting: self.waiting.load(Ordering::Relaxed),
             dry_run: self.settings.dry_run,
         }
     }
 
-    fn publish(&self, state: &State) {
-        let closed = match state.forced {
-            Some(forced) => forced == Forced::Closed,
-            None => state.breaker.gate() == Gate::Closed,
-        };
-        let calm = closed && is_calm(&self.settings.accrual, &state.breaker);
+    fn publish(&self, state: &mut State) {
         self.epoch.store(state.breaker.epoch(), Ordering::Release);
-        self.calm.store(calm, Ordering::Release);
-        self.closed.store(closed, Ordering::Release);
+        let calm = match state.breaker.calm() {
+            Calm::Matter => None,
+            // In somebody's hands, nothing counts.
+            _ if self.counts && state.forced.is_some() => None,
+            Calm::Nothing => Some(0),
+            Calm::CountUntil(until) => Some(until),
+        };
+        if let Some(until) = calm {
+            self.calm_until.store(until, Ordering::Release);
+            // Never zero.
+            state.published = state.published.wrapping_add(1).max(1);
+        }
+        let word = calm.map_or(0, |_| u64::from(state.published) << 32);
+        self.calm.store(word, Ordering::Release);
+        self.gate.store(self.word(state).0, Ordering::Release);
+    }
+
+    fn word(&self, state: &State) -> Word {
+        let due = |until| self.origin().nanos(until).clamp(1, Word::OUT - 1);
+        match (state.forced, state.breaker.gate()) {
+            (Some(Forced::Open), _) => Word::HELD,
+            (Some(Forced::Closed), _) | (None, Gate::Closed) => Word::CLOSED,
+            (None, Gate::Open { until }) => Word(due(until)),
+            (None, Gate::HalfOpen { until }) => Word(due(until) | Word::OUT),
+        }
+    }
+
+    /// Takes one of the places of those who wait.
+    pub(super) fn take_place(&self, wait: Wait) -> bool {
+        let more = |waiting| (waiting < wait.callers).then_some(waiting + 1);
+        let (set, fetch) = (Ordering::AcqRel, Ordering::Acquire);
+        self.waiting.fetch_update(set, fetch, more).is_ok()
+    }
+
+    pub(super) fn give_place_back(&self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 
     // Called without the lock: an observer may look at this breaker.
@@ -253,149 +335,90 @@ impl Shared {
         // Those who wait look again: it closed, or its next probe is due at another time. First, should an observer
         // panic.
         self.changed.notify_waiters();
+        let breaker = || Arc::clone(self.name());
         match transition {
             Transition::Opened { why, until } => self.opened(why, Some(until), now),
             Transition::Closed => {
                 tracing::info!(breaker = %self.name(), dry_run = self.settings.dry_run, "closed");
-                let decision = || Decision::BreakerClosed {
-                    breaker: Arc::clone(self.name()),
-                };
-                self.settings.observers.tell(now, decision);
+                let breaker = breaker();
+                (self.settings).tell(now, || Decision::BreakerClosed { breaker });
             }
-            _ => {}
+            Transition::ProbePassed => {
+                (self.settings).tell(now, || Decision::BreakerProbePassed { breaker: breaker() })
+            }
+            Transition::ProbeReturned => (self.settings).tell(now, || {
+                Decision::BreakerProbeReturned { breaker: breaker() }
+            }),
+            // There is no floor under a single service.
+            Transition::Refused { .. } => {}
         }
     }
 
     fn opened(&self, why: Cow<'static, str>, until: Option<Instant>, now: Instant) {
         tracing::warn!(breaker = %self.name(), dry_run = self.settings.dry_run, %why, "opened");
-        self.settings
-            .observers
-            .tell(now, || Decision::BreakerOpened {
-                breaker: Arc::clone(self.name()),
-                why,
-                until,
-            });
+        self.settings.tell(now, || Decision::BreakerOpened {
+            breaker: Arc::clone(self.name()),
+            why,
+            until,
+        });
     }
 
-    fn tell_refusal(&self, refusal: &Refusal) {
+    pub(super) fn tell_probing(&self, now: Instant) {
+        self.settings.tell(now, || Decision::BreakerProbing {
+            breaker: Arc::clone(self.name()),
+        });
+    }
+
+    /// Counts and tells a refusal, or what would have been one.
+    pub(super) fn note_refusal(&self, blocked: Blocked) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
         let dry_run = self.settings.dry_run;
         if dry_run {
             tracing::debug!(breaker = %self.name(), "a call would have been refused");
         }
-        let decision = || Decision::BreakerRefused {
-            breaker: Arc::clone(self.name()),
-            retry_at: refusal.retry_at(),
-            dry_run,
-        };
-        self.settings.observers.tell(refusal.at(), decision);
+        let at = || self.origin().instant(blocked.at);
+        // Not an event: there may be thousands a second.
+        self.settings
+            .observers
+            .tell_at(at, || Decision::BreakerRefused {
+                breaker: Arc::clone(self.name()),
+                retry_at: blocked.gate.probe_due(self.origin()),
+                dry_run,
+            });
     }
-}
-
-// Successes matter where there is a run of failures to end, a rate to raise, or a threshold for slow ones.
-fn is_calm(accrual: &FailureAccrual, breaker: &Breaker) -> bool {
-    matches!(accrual, FailureAccrual::Consecutive(policy) if policy.extensions.slow_call.is_none())
-        && breaker.failures() == 0
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let gate = Word(self.gate.load(Ordering::Acquire));
         f.debug_struct("Shared")
             .field("name", self.name())
-            .field("closed", &self.is_closed())
+            .field("closed", &(gate == Word::CLOSED))
             .finish_non_exhaustive()
     }
 }
 
-// === impl Passage ===
+// === impl Word ===
 
-impl Passage {
-    pub(super) fn new(shared: Option<Arc<Shared>>) -> Self {
-        Self {
-            shared,
-            admitted: None,
-            waved_through: false,
-            issued: None,
-        }
+impl Word {
+    const CLOSED: Self = Self(0);
+    // A probe is out.
+    const OUT: u64 = 1 << 63;
+    // By hand: there is no moment to wait for.
+    const HELD: Self = Self(u64::MAX);
+
+    // When it lets somebody through; of one that is held, never.
+    fn due(self) -> u64 {
+        self.0 & !Self::OUT
     }
 
-    pub(super) fn shared(&self) -> Option<&Arc<Shared>> {
-        self.shared.as_ref()
+    /// When a probe is due, where that is known.
+    pub(super) fn probe_due(self, origin: Epoch) -> Option<Instant> {
+        (self.0 & Self::OUT == 0).then(|| origin.instant(self.0))
     }
 
-    /// Whether it was admitted, and nothing has changed since.
-    pub(super) fn is_current(&self) -> bool {
-        match (&self.shared, self.admitted) {
-            (Some(_), _) if self.waved_through => true,
-            (Some(shared), Some(admitted)) => {
-                admitted.epoch == shared.epoch.load(Ordering::Acquire)
-            }
-            (Some(_), None) => false,
-            (None, _) => true,
-        }
-    }
-
-    /// Asks to be admitted.
-    pub(super) fn enter(&mut self) -> Result<(), Refusal> {
-        let Some(shared) = &self.shared else {
-            return Ok(());
-        };
-        match shared.admit() {
-            Ok((admitted, issued)) => {
-                // Held from here on, whatever an observer does.
-                self.admitted = Some(admitted);
-                self.issued = issued;
-                if admitted.probe {
-                    let now = issued.unwrap_or_else(Instant::now);
-                    let decision = || Decision::BreakerProbing {
-                        breaker: Arc::clone(shared.name()),
-                    };
-                    shared.settings.observers.tell(now, decision);
-                }
-                Ok(())
-            }
-            Err(refusal) if shared.settings.dry_run => {
-                self.admitted = None;
-                self.waved_through = true;
-                shared.tell_refusal(&refusal);
-                Ok(())
-            }
-            Err(refusal) => {
-                self.admitted = None;
-                if !shared.waits() {
-                    shared.tell_refusal(&refusal);
-                }
-                Err(refusal)
-            }
-        }
-    }
-
-    /// How it ended.
-    pub(super) fn settle(&mut self, mut outcome: Outcome) {
-        if outcome.took.is_none() && outcome.verdict != Verdict::Neutral {
-            outcome.took = self.elapsed();
-        }
-        self.finish(&outcome);
-    }
-
-    fn elapsed(&self) -> Option<std::time::Duration> {
-        let issued = self.issued?;
-        Some(Instant::now().saturating_duration_since(issued))
-    }
-
-    fn finish(&mut self, outcome: &Outcome) {
-        if let (Some(shared), Some(admitted)) = (&self.shared, self.admitted.take()) {
-            shared.record(admitted, outcome);
-        }
-    }
-}
-
-impl Drop for Passage {
-    fn drop(&mut self) {
-        if self.admitted.is_none() {
-            return;
-        }
-        let mut outcome = Outcome::NEUTRAL;
-        outcome.waited = self.elapsed();
-        self.finish(&outcome);
+    /// When who waits should look again, if nothing happens before.
+    pub(super) fn look_again_at(self, origin: Epoch) -> Option<Instant> {
+        (self != Self::HELD).then(|| origin.instant(self.due()))
     }
 }

@@ -140,6 +140,16 @@ pub enum Decision {
         /// The breaker's name.
         breaker: Arc<str>,
     },
+    /// A standalone breaker's probe succeeded, and another must before it closes.
+    BreakerProbePassed {
+        /// The breaker's name.
+        breaker: Arc<str>,
+    },
+    /// A standalone breaker's probe ended without a verdict and gave its place back.
+    BreakerProbeReturned {
+        /// The breaker's name.
+        breaker: Arc<str>,
+    },
     /// A standalone breaker closed.
     BreakerClosed {
         /// The breaker's name.
@@ -235,6 +245,8 @@ impl Decision {
             Self::Closed { .. } => "closed",
             Self::BreakerOpened { .. } => "breaker_opened",
             Self::BreakerProbing { .. } => "breaker_probing",
+            Self::BreakerProbePassed { .. } => "breaker_probe_passed",
+            Self::BreakerProbeReturned { .. } => "breaker_probe_returned",
             Self::BreakerClosed { .. } => "breaker_closed",
             Self::BreakerRefused { .. } => "breaker_refused",
             Self::Endpoints { .. } => "endpoints",
@@ -265,8 +277,17 @@ impl Observers {
 
     /// Tells a decision, which is only made if somebody listens.
     pub(crate) fn tell(&self, at: Instant, decision: impl FnOnce() -> Decision) {
+        self.tell_at(|| at, decision);
+    }
+
+    /// The same, where the moment has to be worked out.
+    pub(crate) fn tell_at(
+        &self,
+        at: impl FnOnce() -> Instant,
+        decision: impl FnOnce() -> Decision,
+    ) {
         if let Some(observer) = &self.0 {
-            observer.observe(at, &decision());
+            observer.observe(at(), &decision());
         }
     }
 }

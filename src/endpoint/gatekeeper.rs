@@ -269,6 +269,7 @@ impl Gatekeeper {
             failures: self.breaker.failures(),
             failed_probes: evidence.map_or(0, |evidence| evidence.failed_probes),
             refused: self.waved_through,
+            waiting: 0,
             dry_run: self.dry_run,
         }
     }

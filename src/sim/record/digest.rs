@@ -163,7 +163,10 @@ impl Digest {
                 self.text(why);
                 self.moment(*until, start);
             }
-            Decision::BreakerProbing { breaker } | Decision::BreakerClosed { breaker } => {
+            Decision::BreakerProbing { breaker }
+            | Decision::BreakerProbePassed { breaker }
+            | Decision::BreakerProbeReturned { breaker }
+            | Decision::BreakerClosed { breaker } => {
                 self.text(breaker);
             }
             Decision::BreakerRefused {

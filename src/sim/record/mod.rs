@@ -247,9 +247,10 @@ impl Record {
             Decision::BreakerOpened { breaker, why, .. } => {
                 (None, format!("{breaker}: {why}").into())
             }
-            Decision::BreakerProbing { breaker } | Decision::BreakerClosed { breaker } => {
-                (None, breaker.to_string().into())
-            }
+            Decision::BreakerProbing { breaker }
+            | Decision::BreakerProbePassed { breaker }
+            | Decision::BreakerProbeReturned { breaker }
+            | Decision::BreakerClosed { breaker } => (None, breaker.to_string().into()),
             Decision::Swapped => (None, "".into()),
             // One for each request or attempt: counted, and in the digest.
             _ => return,
