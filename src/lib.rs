@@ -45,6 +45,7 @@
 //! | [`discover`] | which endpoints exist |
 //! | [`endpoint`] | one endpoint, and the [`Connect`] that makes its leaf |
 //! | `connect` | leaves over hyper (feature `hyper`) |
+//! | [`balance`] | endpoints, and the choice among them; on its own a [`Balance`](balance::Balance) over any services |
 //! | [`route`] | match, precedence, filters |
 //! | [`breaker`], [`load`], [`budget`] | the state machines: pure, told events and the time; the breaker is a layer, too |
 //! | [`verdict`] | how an exchange ended, and who is told |
@@ -66,7 +67,7 @@
 //!   dev-dependencies.
 //! * **`full`**: all of them.
 
-pub(crate) mod balance;
+pub mod balance;
 pub mod body;
 pub mod breaker;
 pub mod budget;

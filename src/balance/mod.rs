@@ -1,9 +1,13 @@
-//! A backend's endpoints, the choice among them, and the line for requests that find none.
+//! Endpoints, the choice among them, and the line for requests that find none: within a client one for each backend, and
+//! on its own as [`Balance`], over services of any kind.
 
+mod error;
+mod future;
 mod known;
 mod line;
 mod members;
 mod pick;
+mod service;
 #[cfg(test)]
 mod tests;
 
@@ -13,11 +17,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
+pub use self::error::BalanceError;
+pub use self::future::BalanceFuture;
 use self::known::Known;
 pub(crate) use self::known::REMEMBERED;
 pub(crate) use self::line::{Line, Place};
 pub(crate) use self::members::{Member, Members};
 pub(crate) use self::pick::Want;
+pub(crate) use self::service::applier;
+pub use self::service::{Balance, BalanceBuilder, Errors};
 
 use crate::core::observe::Decision;
 use crate::core::sync::{AtomicU64, Mutex, lock};
@@ -101,6 +109,26 @@ impl<L> Set<L> {
         let members = self.members.load();
         if members.iter().any(|member| member.cell.is_able(at)) {
             self.line.ready();
+        }
+    }
+
+    /// Why it cannot serve: in words, for an error.
+    pub(crate) fn why_unready(&self, now: Instant) -> String {
+        let count = self.members.load().count();
+        if count == 0 {
+            let heard = self.heard();
+            let why = [
+                "its endpoint source has said nothing yet",
+                "it has no endpoints",
+            ];
+            return why[usize::from(heard)].to_owned();
+        }
+        match self.next_probe(now, None) {
+            Some(due) if due > now => {
+                let wait = due.saturating_duration_since(now);
+                format!("all {count} are ejected; the next probe is due in {wait:?}")
+            }
+            _ => format!("all {count} are ejected, and a probe is out"),
         }
     }
 

@@ -93,6 +93,9 @@ enum State {
     },
 }
 
+// Failures in a row that eject one whose ejections are not all forgotten, if not fewer do.
+const ON_RECORD: u32 = 3;
+
 // `since` of one that was never open.
 const NEVER: u64 = u64::MAX;
 
@@ -316,13 +319,18 @@ impl Breaker {
                     low = rate.is_low(total, bad).then_some((rate, total, bad));
                 }
                 // First to trip is named.
-                let why: Cow<'static, str> =
-                    if rules.max_failures > 0 && failures >= rules.max_failures {
-                        format!("{failures} failures in a row").into()
-                    } else {
-                        let (rate, total, bad) = low?;
-                        rate.words(total, bad).into()
-                    };
+                let why = if rules.max_failures > 0 && failures >= rules.max_failures {
+                    format!("{failures} failures in a row").into()
+                } else if failures >= ON_RECORD
+                    && rules.max_failures > 0
+                    && rules.memory.is_some()
+                    && self.remembered(rules.origin.nanos(now)) > 0
+                {
+                    format!("{failures} failures in a row, of one that was ejected before").into()
+                } else {
+                    let (rate, total, bad) = low?;
+                    rate.words(total, bad).into()
+                };
                 self.eject(now, why, outcome, word, may_eject)
             }
             State::HalfOpen { due, passed, .. } if admitted.probe => {
@@ -415,18 +423,20 @@ impl Breaker {
 
     // What was ejected before counts less after a time in service, or not at all without a memory.
     fn forgive(&mut self, now: u64) {
+        self.trips = self.remembered(now);
+    }
+
+    // Ejections that are not forgotten, of a closed one.
+    fn remembered(&self, now: u64) -> u32 {
         let memory = self.rules.as_ref().and_then(|rules| rules.memory);
-        let (Some(memory), State::Closed { since, .. }) = (memory, self.state) else {
-            self.trips = 0;
-            return;
-        };
-        if since == NEVER {
-            self.trips = 0;
-            return;
+        match (memory, self.state) {
+            (Some(memory), State::Closed { since, .. }) if since != NEVER => {
+                let forgiven = now.saturating_sub(since) / memory;
+                let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
+                self.trips.saturating_sub(forgiven)
+            }
+            _ => 0,
         }
-        let forgiven = now.saturating_sub(since) / memory;
-        let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
-        self.trips = self.trips.saturating_sub(forgiven);
     }
 
     /// Closed, as if nothing had been learned. What is in flight decides nothing any more.

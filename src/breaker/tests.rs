@@ -129,6 +129,26 @@ fn probes_wait_ever_longer_and_a_recovery_forgets() {
 }
 
 #[test]
+fn three_failures_eject_one_that_is_not_forgiven() {
+    let mut b = Bench::new(&consecutive(7).memory(Duration::from_secs(10)));
+    let run = |b: &mut Bench| {
+        let mut calls = 0;
+        while !b.is_open() {
+            b.call(Outcome::FAILURE);
+            calls += 1;
+        }
+        b.pass(60.0);
+        assert_eq!(b.call(Outcome::SUCCESS), Some(Transition::Closed));
+        calls
+    };
+    assert_eq!(run(&mut b), 7);
+    b.pass(9.0);
+    assert_eq!(run(&mut b), 3, "on record");
+    b.pass(20.0);
+    assert_eq!(run(&mut b), 7, "two are made up for");
+}
+
+#[test]
 fn one_probe_at_a_time_and_a_neutral_one_frees_its_place() {
     let mut b = Bench::new(&consecutive(1));
     b.call(Outcome::FAILURE);
@@ -447,15 +467,21 @@ impl Model {
         let low = self.threshold_percent > 0
             && total >= self.min_requests.max(1)
             && good * 100 < self.threshold_percent * total;
-        if (self.max_failures > 0 && self.run >= self.max_failures) || low {
-            let healthy = self.closed_at.map(|at| now - at);
-            self.trips = match (self.memory, healthy) {
-                (Some(memory), Some(healthy)) => {
-                    let forgiven = (healthy.as_millis() / memory.as_millis()) as u32;
-                    self.trips.saturating_sub(forgiven)
-                }
-                _ => 0,
-            };
+        let healthy = self.closed_at.map(|at| now - at);
+        let remembered = match (self.memory, healthy) {
+            (Some(memory), Some(healthy)) => {
+                let forgiven = (healthy.as_millis() / memory.as_millis()) as u32;
+                self.trips.saturating_sub(forgiven)
+            }
+            _ => 0,
+        };
+        let most = if remembered > 0 {
+            self.max_failures.min(3)
+        } else {
+            self.max_failures
+        };
+        if (most > 0 && self.run >= most) || low {
+            self.trips = remembered;
             self.trip(now);
         }
     }

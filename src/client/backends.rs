@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::balance::{REMEMBERED, Set, Settings};
-use crate::core::observe::{Decision, Observers};
+use crate::balance::{REMEMBERED, Set, Settings, applier};
+use crate::core::observe::Observers;
 use crate::core::sync::{Mutex, lock};
 use crate::core::time::{Epoch, after};
 use crate::discover::{Driver, Endpoints, Resolve, Source, Update, backend_names};
@@ -151,32 +151,6 @@ impl Backends {
             driver,
             sourced,
         }
-    }
-}
-
-// A task must not keep alive what it keeps up to date.
-fn applier(
-    balance: Weak<Set<Box<dyn Leaf>>>,
-) -> impl Fn(Result<Update, crate::BoxError>) -> bool + Clone + Send + Sync + 'static {
-    move |update| {
-        let Some(balance) = balance.upgrade() else {
-            return false;
-        };
-        let now = Instant::now();
-        match update {
-            Ok(update) => balance.update(update, now),
-            Err(error) => {
-                tracing::warn!(backend = %balance.pool.name, %error, "endpoint discovery failed; what is known stays in use");
-                balance
-                    .pool
-                    .observers
-                    .tell(now, || Decision::DiscoveryFailed {
-                        backend: Arc::clone(&balance.pool.name),
-                        error: error.to_string(),
-                    });
-            }
-        }
-        true
     }
 }
 

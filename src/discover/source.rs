@@ -3,13 +3,16 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Update;
 use crate::core::BoxError;
 use crate::core::sync::{Mutex, lock};
+use crate::core::time::after;
 use crate::endpoint::Endpoint;
 use crate::policy::Backend;
 
@@ -24,7 +27,7 @@ pub struct Endpoints(pub(crate) Source);
 pub(crate) enum Source {
     Fixed(Result<Vec<Endpoint>, InvalidEndpoint>),
     Watch(watch::Receiver<Vec<Endpoint>>),
-    Stream(Arc<Mutex<Option<Updates>>>),
+    Stream(Arc<Mutex<Option<Following>>>),
 }
 
 /// Something that is not an endpoint's address.
@@ -91,7 +94,9 @@ impl Endpoints {
         E: Into<BoxError>,
     {
         let stream: Updates = Box::pin(Boxed { stream });
-        Self(Source::Stream(Arc::new(Mutex::new(Some(stream)))))
+        Self(Source::Stream(Arc::new(Mutex::new(Some(Following::new(
+            stream,
+        ))))))
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidEndpoint> {
@@ -160,11 +165,11 @@ impl Source {
         apply: F,
     ) -> Option<impl Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + use<F>>
     where
-        F: Fn(Result<Update, BoxError>) -> bool + Clone + Send + Sync + 'static,
+        F: Fn(Result<Vec<Update>, BoxError>) -> bool + Clone + Send + Sync + 'static,
     {
         enum Live {
             Watch(watch::Receiver<Vec<Endpoint>>),
-            Stream(Arc<Mutex<Option<Updates>>>),
+            Stream(Arc<Mutex<Option<Following>>>),
         }
         let live = match self {
             Self::Fixed(_) => return None,
@@ -183,38 +188,101 @@ impl Source {
 
 async fn follow_watch(
     mut receiver: watch::Receiver<Vec<Endpoint>>,
-    apply: impl Fn(Result<Update, BoxError>) -> bool,
+    apply: impl Fn(Result<Vec<Update>, BoxError>) -> bool,
 ) {
     loop {
         let endpoints = receiver.borrow_and_update().clone();
-        if !apply(Ok(Update::Reset(endpoints))) || receiver.changed().await.is_err() {
+        if !apply(Ok(vec![Update::Reset(endpoints)])) || receiver.changed().await.is_err() {
             return;
         }
     }
 }
 
+/// Joins and leaves are published together, those of so long a time. The first of them, and resets, are at once.
+const GATHER: Duration = Duration::from_millis(5);
+
+// A stream, lent to a task: it outlives one whose runtime goes away, and so does what was gathered.
+struct Lent {
+    slot: Arc<Mutex<Option<Following>>>,
+    stream: Option<Following>,
+}
+
+/// A stream that is being followed.
+pub(crate) struct Following {
+    updates: Updates,
+    // Heard, and not published yet.
+    gathered: Vec<Update>,
+    published: Option<Instant>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        *lock(&self.slot) = self.stream.take();
+    }
+}
+
 async fn follow_stream(
-    slot: Arc<Mutex<Option<Updates>>>,
-    apply: impl Fn(Result<Update, BoxError>) -> bool,
+    slot: Arc<Mutex<Option<Following>>>,
+    apply: impl Fn(Result<Vec<Update>, BoxError>) -> bool,
 ) {
-    // Lent, so that the stream outlives a task whose runtime goes away.
-    struct Lent(Arc<Mutex<Option<Updates>>>, Option<Updates>);
-    impl Drop for Lent {
-        fn drop(&mut self) {
-            *lock(&self.0) = self.1.take();
+    let stream = lock(&slot).take();
+    let mut lent = Lent { slot, stream };
+    while let Some(following) = &mut lent.stream {
+        let due = following.due();
+        let next = std::future::poll_fn(|cx| following.updates.as_mut().poll_next(cx));
+        let next = match due {
+            // Nobody hears of it late because more may come.
+            Some(due) => tokio::time::timeout_at(due, next).await.ok(),
+            None => Some(next.await),
+        };
+        let goes_on = match next {
+            None => following.publish(&apply),
+            Some(Some(Ok(update))) => {
+                following.gather(update);
+                let now = Instant::now();
+                following.due().is_some_and(|due| due > now) || following.publish(&apply)
+            }
+            Some(Some(Err(error))) => apply(Err(error)),
+            Some(None) => {
+                let goes_on = following.gathered.is_empty() || following.publish(&apply);
+                lent.stream = None;
+                goes_on
+            }
+        };
+        if !goes_on {
+            return;
         }
     }
-    let stream = lock(&slot).take();
-    let mut lent = Lent(slot, stream);
-    while let Some(stream) = &mut lent.1 {
-        match std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
-            Some(update) => {
-                if !apply(update) {
-                    return;
-                }
-            }
-            None => lent.1 = None,
+}
+
+impl Following {
+    fn new(updates: Updates) -> Self {
+        Self {
+            updates,
+            gathered: Vec::new(),
+            published: None,
         }
+    }
+
+    fn gather(&mut self, update: Update) {
+        if matches!(update, Update::Reset(_)) {
+            // What was said before it is no longer true.
+            self.gathered.clear();
+            self.published = None;
+        }
+        self.gathered.push(update);
+    }
+
+    // When what was gathered is published, if anything was.
+    fn due(&self) -> Option<Instant> {
+        let now = || Instant::now();
+        let published = || self.published.map_or_else(now, |at| after(at, GATHER));
+        (!self.gathered.is_empty()).then(published)
+    }
+
+    fn publish(&mut self, apply: impl Fn(Result<Vec<Update>, BoxError>) -> bool) -> bool {
+        self.published = Some(Instant::now());
+        apply(Ok(std::mem::take(&mut self.gathered)))
     }
 }
 

@@ -59,7 +59,8 @@ pub struct AccrualExtensions {
     /// backoff's limits. The mesh reads this and then ignores it.
     pub respect_retry_after: bool,
     /// The time in service that makes up for one ejection. With it an endpoint that flaps is re-admitted ever more
-    /// slowly; without it every recovery starts anew, as in the mesh.
+    /// slowly, and until all is forgiven three failures in a row eject it again, where failures in a row eject at all.
+    /// Without it every recovery starts anew, as in the mesh.
     pub memory: Option<Duration>,
     /// Judge and report, and refuse nothing: endpoints that would be ejected are told as such and stay in.
     pub dry_run: bool,

@@ -14,7 +14,7 @@ use std::fmt;
 /// | `unsafe-repeat` | any method is repeated after a broken connection, where 502 is retried | after a broken connection only idempotent methods, and requests marked safe to repeat, are sent again |
 /// | `avoid-tried` | a retry may go to the endpoint that just failed | a retry prefers endpoints this request has not been sent to |
 /// | `connect-retry` | a failed connection is tried again where the 502 or 504 it becomes is retried | a request that never left is tried again on every route that retries |
-/// | `invalid-annotation` | its whole family (breaker, load, retries, timeouts) is as if it were not there | the Service does not resolve; the error names the place |
+/// | `invalid-annotation` | its whole family (breaker, load, retries, timeouts) is as if it were not there; on a route, the whole route | the Service does not resolve; the error names the place |
 /// | `grpc-codes` | PERMISSION_DENIED counts against the endpoint | PERMISSION_DENIED says nothing against the endpoint |
 /// | `grpc-missing-status` | a missing or unreadable status, a page that is not gRPC and a truncated stream are successes | they are failures; a stream that its caller drops before the end is neutral |
 /// | `grpc-timeout` | grpc-timeout is passed on and otherwise ignored | it is a deadline if it is shorter than the policy's, and what remains is written on each attempt |
@@ -22,6 +22,10 @@ use std::fmt;
 /// | `outage-probes` | each waits out its own backoff, however long it has grown | they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once |
 /// | `early-refusal` | a request waits until fail-fast, whenever the next probe is due | a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next |
 /// | `load-extensions` | load is latency and requests in flight alone | failures and silence raise it, one that was not chosen for long is tried, and an unknown one gets one request at first |
+/// | `gateway-retry` | an HTTPRoute's `retry` is not read | it is honoured where no retry annotation is |
+/// | `backend-request` | an HTTPRoute's `timeouts.backendRequest` is not read | it bounds each attempt |
+/// | `traffic-policy` | XBackendTrafficPolicy is not read | its retry budget pays for the retries to its Service |
+/// | `own-annotations` | annotations under `tower-mesh/` are not read | they set what the mesh has no word for |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Fidelity {
     /// As Linkerd's control plane and proxy decide.
@@ -67,13 +71,21 @@ pub enum Difference {
     EarlyRefusal,
     /// What an endpoint's load is made of.
     LoadExtensions,
+    /// Whether `retry` of an HTTPRoute (GEP-1731) is honoured.
+    GatewayRetry,
+    /// Whether `timeouts.backendRequest` of an HTTPRoute is honoured.
+    BackendRequest,
+    /// Whether the retry budget of an XBackendTrafficPolicy is honoured.
+    TrafficPolicy,
+    /// Whether annotations of this crate's own are honoured.
+    OwnAnnotations,
 }
 
 // === impl Difference ===
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
@@ -90,6 +102,10 @@ impl Difference {
         Self::OutageProbes,
         Self::EarlyRefusal,
         Self::LoadExtensions,
+        Self::GatewayRetry,
+        Self::BackendRequest,
+        Self::TrafficPolicy,
+        Self::OwnAnnotations,
     ];
 
     /// A stable name.
@@ -111,6 +127,10 @@ impl Difference {
             Self::OutageProbes => "outage-probes",
             Self::EarlyRefusal => "early-refusal",
             Self::LoadExtensions => "load-extensions",
+            Self::GatewayRetry => "gateway-retry",
+            Self::BackendRequest => "backend-request",
+            Self::TrafficPolicy => "traffic-policy",
+            Self::OwnAnnotations => "own-annotations",
         }
     }
 
@@ -130,7 +150,7 @@ impl Difference {
                 "a failed connection is tried again where the 502 or 504 it becomes is retried"
             }
             Self::InvalidAnnotation => {
-                "its whole family (breaker, load, retries, timeouts) is as if it were not there"
+                "its whole family (breaker, load, retries, timeouts) is as if it were not there; on a route, the whole route"
             }
             Self::GrpcCodes => "PERMISSION_DENIED counts against the endpoint",
             Self::GrpcMissingStatus => {
@@ -143,6 +163,10 @@ impl Difference {
             Self::OutageProbes => "each waits out its own backoff, however long it has grown",
             Self::EarlyRefusal => "a request waits until fail-fast, whenever the next probe is due",
             Self::LoadExtensions => "load is latency and requests in flight alone",
+            Self::GatewayRetry => "an HTTPRoute's `retry` is not read",
+            Self::BackendRequest => "an HTTPRoute's `timeouts.backendRequest` is not read",
+            Self::TrafficPolicy => "XBackendTrafficPolicy is not read",
+            Self::OwnAnnotations => "annotations under `tower-mesh/` are not read",
         }
     }
 
@@ -181,6 +205,10 @@ impl Difference {
             Self::LoadExtensions => {
                 "failures and silence raise it, one that was not chosen for long is tried, and an unknown one gets one request at first"
             }
+            Self::GatewayRetry => "it is honoured where no retry annotation is",
+            Self::BackendRequest => "it bounds each attempt",
+            Self::TrafficPolicy => "its retry budget pays for the retries to its Service",
+            Self::OwnAnnotations => "they set what the mesh has no word for",
         }
     }
 }

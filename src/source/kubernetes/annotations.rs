@@ -4,8 +4,13 @@ use super::diagnostic::{Diagnostic, Severity};
 use super::error::{Error, ErrorKind};
 use super::grammar::{self, Mistake, OpaquePort, expected};
 use super::keys;
+use super::own::Own;
 use super::place::{Mark, Origin, quoted};
-use crate::policy::{FailureAccrual, Load, PeakEwma, PenaltyPeakEwma, Retry, Timeouts};
+use super::route::Kind;
+use crate::policy::{
+    Budget, Difference, FailureAccrual, Load, PeakEwma, PenaltyPeakEwma, Retry, RetryBuilder,
+    Timeouts,
+};
 
 /// One annotation and where its key and its value stand.
 #[derive(Clone, Debug)]
@@ -24,8 +29,11 @@ pub(super) struct Annotation {
 pub(super) struct Settings {
     pub(super) accrual: Option<FailureAccrual>,
     pub(super) load: Load,
+    /// Of HTTP.
     pub(super) retry: Option<Retry>,
+    pub(super) grpc_retry: Option<Retry>,
     pub(super) timeouts: Timeouts,
+    pub(super) own: Own,
     /// None where the annotation is absent, so that the cluster's default applies.
     pub(super) opaque_ports: Option<Vec<OpaquePort>>,
     /// In the order of the text.
@@ -33,6 +41,21 @@ pub(super) struct Settings {
     /// Apart, because it matters only for ports without `appProtocol`.
     pub(super) opaque_error: Option<Error>,
 }
+
+/// What the annotations of a route say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RouteSettings {
+    pub(super) retry: Option<Retry>,
+    pub(super) timeouts: Timeouts,
+    /// This crate's own.
+    pub(super) budget: Option<Budget>,
+}
+
+/// For HTTP, for gRPC.
+type Retries = (
+    Result<Option<Retry>, Invalid>,
+    Result<Option<Retry>, Invalid>,
+);
 
 /// The error has been written down.
 pub(super) struct Invalid;
@@ -64,9 +87,21 @@ impl Settings {
         let mut accrual = reader.accrual();
         reader.retry_after(&mut accrual);
         let load = reader.load();
-        let retry = reader.retry();
+        let (retry, grpc_retry) = reader.retry(None);
         let timeouts = reader.timeouts();
+        let own = Own {
+            budget: reader.own_budget().unwrap_or_default(),
+            accrual: reader
+                .own_accrual(accrual.as_ref().is_ok_and(Option::is_none))
+                .unwrap_or_default(),
+        };
+        reader.mark_own();
         let mut errors = std::mem::take(&mut reader.errors);
+        if let (Ok(None), Ok(None), Some(found)) =
+            (&retry, &grpc_retry, reader.find(keys::RETRY_LIMIT))
+        {
+            reader.say(Severity::Note, found, "0 is the same as no annotation", "");
+        }
         let opaque_ports = reader.read(keys::OPAQUE_PORTS, grammar::opaque_ports);
         let opaque_error = reader.errors.pop();
         reader.unknown();
@@ -81,11 +116,92 @@ impl Settings {
             accrual: accrual.unwrap_or_default(),
             load: load.unwrap_or_default(),
             retry: retry.unwrap_or_default(),
+            grpc_retry: grpc_retry.unwrap_or_default(),
             timeouts: timeouts.unwrap_or_default(),
+            own,
             opaque_ports: opaque_ports.unwrap_or_default(),
             errors,
             opaque_error,
         }
+    }
+}
+
+// === impl RouteSettings ===
+
+impl RouteSettings {
+    /// Reads the annotations of a route. One value that is not valid and the mesh does not apply the route.
+    pub(super) fn read(
+        annotations: &[Annotation],
+        kind: Kind,
+        origin: &Origin,
+        diagnostics: &mut Vec<Diagnostic>,
+        errors: &mut Vec<Error>,
+    ) -> Self {
+        let mut reader = Reader {
+            annotations,
+            origin,
+            errors: Vec::new(),
+            diagnostics,
+        };
+        let families: &[&str] = match kind {
+            Kind::Http | Kind::Grpc => &["balancer.linkerd.io/", "balancer.alpha.linkerd.io/"],
+            Kind::Tls | Kind::Tcp => &[
+                "balancer.linkerd.io/",
+                "balancer.alpha.linkerd.io/",
+                "retry.linkerd.io/",
+                "timeout.linkerd.io/",
+            ],
+        };
+        for found in annotations {
+            if families.iter().any(|family| found.key.starts_with(family)) {
+                reader.say(
+                    Severity::Warning,
+                    found,
+                    "is not read from a route; here it has no effect",
+                    "write it on the Service that is called",
+                );
+            }
+        }
+        let mut settings = Self::default();
+        match kind {
+            Kind::Http => reader.without_effect(
+                &[keys::RETRY_GRPC],
+                &format!("an HTTPRoute has {}", keys::RETRY_HTTP),
+            ),
+            Kind::Grpc => reader.without_effect(
+                &[keys::RETRY_HTTP],
+                &format!("a GRPCRoute has {}", keys::RETRY_GRPC),
+            ),
+            Kind::Tls | Kind::Tcp => return settings,
+        }
+        let (http, grpc) = reader.retry(Some(kind));
+        settings.retry = match kind {
+            Kind::Grpc => grpc.unwrap_or_default(),
+            _ => http.unwrap_or_default(),
+        };
+        settings.timeouts = reader.timeouts().unwrap_or_default();
+        settings.budget = reader.own_budget().unwrap_or_default();
+        reader.mark_own();
+        if settings.retry.is_none()
+            && let Some(found) = reader.find(keys::RETRY_LIMIT)
+            && found.value == "0"
+        {
+            reader.say(
+                Severity::Warning,
+                found,
+                "0 is the same as no annotation, so that the route has the retries of its Service; they cannot be turned \
+                 off for a route",
+                "take the retry annotations from the Service, and give them to the routes that want them",
+            );
+        }
+        reader.unknown();
+        let said = reader.errors.into_iter();
+        errors.extend(
+            said.map(|error| {
+                error.mesh("does not apply the route, or keeps its last good version")
+            }),
+        );
+        settings
     }
 }
 
@@ -147,6 +263,26 @@ impl<'a> Reader<'a> {
         });
     }
 
+    pub(super) fn annotations(&self) -> &'a [Annotation] {
+        self.annotations
+    }
+
+    /// That this crate honours it and the mesh does not.
+    pub(super) fn say_beyond(
+        &mut self,
+        severity: Severity,
+        found: &Annotation,
+        difference: Difference,
+    ) {
+        let diagnostic =
+            Diagnostic::new(severity, self.origin, "an annotation of this crate's own")
+                .key(&found.key)
+                .at(found.key_at)
+                .mesh("does not know it")
+                .beyond(difference);
+        self.diagnostics.push(diagnostic);
+    }
+
     pub(super) fn without_effect(&mut self, keys: &[&str], remedy: &str) {
         for key in keys {
             if let Some(found) = self.find(key) {
@@ -192,57 +328,79 @@ impl<'a> Reader<'a> {
         Ok(Load::PenaltyPeakEwma(load))
     }
 
-    fn retry(&mut self) -> Result<Option<Retry>, Invalid> {
-        let statuses = self.read(keys::RETRY_HTTP, grammar::statuses);
-        let grpc = self.read(keys::RETRY_GRPC, grammar::grpc_codes);
+    // Of a route, or of a Service, which has both lists. For each protocol its own list, and the rest for both.
+    fn retry(&mut self, route: Option<Kind>) -> Retries {
+        let (http, grpc) = (route != Some(Kind::Grpc), route != Some(Kind::Http));
+        let statuses = match http {
+            true => self.read(keys::RETRY_HTTP, grammar::statuses),
+            false => Ok(None),
+        };
+        let codes = match grpc {
+            true => self.read(keys::RETRY_GRPC, grammar::grpc_codes),
+            false => Ok(None),
+        };
         let limit = self.read(keys::RETRY_LIMIT, grammar::limit);
         let timeout = self.read(keys::RETRY_TIMEOUT, grammar::duration);
-        if let (Ok(Some(_)), Some(found)) = (&grpc, self.find(keys::RETRY_GRPC)) {
-            let message = "takes effect for gRPC policies only, which are not there yet";
-            self.say(Severity::Warning, found, message, "");
-        }
-        // A value that is wrong for gRPC says nothing about HTTP.
-        let (statuses, limit, timeout) = (statuses?, limit?, timeout?);
+        let no_list = matches!((&statuses, &codes), (Ok(None), Ok(None)));
+        let (Ok(limit), Ok(timeout)) = (limit, timeout) else {
+            return (Err(Invalid), Err(Invalid));
+        };
         let (zero, limit) = (limit == Some(0), limit.filter(|limit| *limit > 0));
         let timeout = timeout.filter(|timeout| !timeout.is_zero());
-        let none = statuses.is_none() && limit.is_none() && timeout.is_none();
-        if let (true, Some(found)) = (zero, self.find(keys::RETRY_LIMIT)) {
-            let (severity, message) = if none {
-                (Severity::Note, "0 is the same as no annotation")
-            } else {
-                (
-                    Severity::Warning,
-                    "0 is the same as no annotation, so that the limit is 1: retries are not turned off",
-                )
-            };
-            let remedy = "take the other retry.linkerd.io annotations away to turn retries off";
-            self.say(severity, found, message, if none { "" } else { remedy });
-        }
-        if none {
-            return Ok(None);
-        }
-        let no_statuses = statuses.is_none();
-        let mut retry = Retry::never_on_status().limit(limit.unwrap_or(1));
-        for range in statuses.into_iter().flatten() {
-            retry = retry.and_on(range);
-        }
-        if let Some(timeout) = timeout {
-            retry = retry.timeout(timeout);
+        let both = limit.is_some() || timeout.is_some();
+        if let (true, true, Some(found)) = (zero, !no_list || both, self.find(keys::RETRY_LIMIT)) {
+            self.say(
+                Severity::Warning,
+                found,
+                "0 is the same as no annotation, so that the limit is 1: retries are not turned off",
+                "take the other retry.linkerd.io annotations away to turn retries off",
+            );
         }
         let named = [keys::RETRY_LIMIT, keys::RETRY_TIMEOUT];
         let found = named.iter().find_map(|key| self.find(key));
-        if let (true, Some(found)) = (no_statuses, found) {
+        if let (true, true, Some(found)) = (no_list, both, found) {
+            let key = match route {
+                Some(Kind::Grpc) => format!("add {}: unavailable to retry codes", keys::RETRY_GRPC),
+                _ => format!(
+                    "add {}: 5xx or gateway-error to retry statuses",
+                    keys::RETRY_HTTP
+                ),
+            };
             self.say(
                 Severity::Note,
                 found,
                 "no status is retried, only what is always worth it (a try that timed out, a request refused unprocessed)",
-                &format!("add {}: 5xx or gateway-error to retry statuses", keys::RETRY_HTTP),
+                &key,
             );
         }
-        let retry = retry
-            .build()
-            .map_err(|e| self.blame(keys::RETRY_HTTP, &e))?;
-        Ok(Some(retry))
+        let rest = |mut retry: RetryBuilder| {
+            retry = retry.limit(limit.unwrap_or(1));
+            if let Some(timeout) = timeout {
+                retry = retry.timeout(timeout);
+            }
+            retry.build()
+        };
+        let statuses = statuses.and_then(|statuses| {
+            if !http || (statuses.is_none() && !both) {
+                return Ok(None);
+            }
+            let retry = Retry::never_on_status();
+            let ranges = statuses.into_iter().flatten();
+            let retry = rest(ranges.fold(retry, RetryBuilder::and_on));
+            retry
+                .map(Some)
+                .map_err(|e| self.blame(keys::RETRY_HTTP, &e))
+        });
+        let codes = codes.and_then(|codes| {
+            if !grpc || (codes.is_none() && !both) {
+                return Ok(None);
+            }
+            let retry = rest(Retry::on_codes(codes.into_iter().flatten()));
+            retry
+                .map(Some)
+                .map_err(|e| self.blame(keys::RETRY_GRPC, &e))
+        });
+        (statuses, codes)
     }
 
     fn timeouts(&mut self) -> Result<Timeouts, Invalid> {

@@ -1,6 +1,7 @@
 use std::fmt::{self, Write as _};
 
 use super::place::{Mark, Origin};
+use crate::policy::Difference;
 
 /// How much a [`Diagnostic`] matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +36,11 @@ pub struct Diagnostic {
     pub key: Option<String>,
     /// What was found, and what was expected.
     pub message: String,
-    /// What helps.
+    /// What the mesh does with it, as the rest of a sentence that begins with "the mesh".
+    pub mesh: Option<String>,
+    /// The item of [`Fidelity`](crate::policy::Fidelity)'s table under which this crate does otherwise, if it does.
+    pub difference: Option<Difference>,
+    /// What helps: what to write instead.
     pub remedy: Option<String>,
 }
 
@@ -63,6 +68,8 @@ impl Diagnostic {
             resource: origin.resource.as_deref().map(str::to_owned),
             key: None,
             message: message.into(),
+            mesh: None,
+            difference: None,
             remedy: None,
         }
     }
@@ -78,6 +85,18 @@ impl Diagnostic {
 
     pub(super) fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
+        self
+    }
+
+    /// What the mesh does: "the mesh" and then this.
+    pub(super) fn mesh(mut self, mesh: impl Into<String>) -> Self {
+        self.mesh = Some(mesh.into());
+        self
+    }
+
+    /// What this crate does otherwise, unless it is told to do as the mesh does.
+    pub(super) fn beyond(mut self, difference: Difference) -> Self {
+        self.difference = Some(difference);
         self
     }
 
@@ -100,6 +119,10 @@ impl Diagnostic {
             text.push_str(": ");
         }
         text.push_str(&self.message);
+        if let Some(mesh) = &self.mesh {
+            text.push_str("; the mesh ");
+            text.push_str(mesh);
+        }
         if let Some(remedy) = &self.remedy {
             text.push_str("; ");
             text.push_str(remedy);

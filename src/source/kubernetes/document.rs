@@ -1,31 +1,26 @@
 use super::diagnostic::{Diagnostic, Severity};
+use super::egress::EgressNetwork;
 use super::error::Error;
 use super::field::Field;
 use super::keys;
 use super::place::Origin;
+use super::profile::Profile;
+use super::route::{Group, Kind, Route};
 use super::service::Service;
+use super::traffic::TrafficPolicy;
 use super::yaml::{Node, Value};
 
 /// One Kubernetes object of a manifest, by what is done with it.
 #[derive(Clone, Debug)]
 pub(super) enum Object {
-    /// Read.
     Service(Box<Service>),
+    Egress(Box<EgressNetwork>),
+    Route(Box<Route>),
+    Profile(Box<Profile>),
+    Traffic(Box<TrafficPolicy>),
     /// Anything else, by its kind: Deployments and the like stand in the same files.
     Ignored(String),
 }
-
-/// What the mesh makes policy of and this version does not: API group and kind.
-const NOT_READ: [(&str, &str); 8] = [
-    ("gateway.networking.k8s.io", "HTTPRoute"),
-    ("gateway.networking.k8s.io", "GRPCRoute"),
-    ("gateway.networking.k8s.io", "TLSRoute"),
-    ("gateway.networking.k8s.io", "TCPRoute"),
-    ("policy.linkerd.io", "HTTPRoute"),
-    ("policy.linkerd.io", "EgressNetwork"),
-    ("linkerd.io", "ServiceProfile"),
-    ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy"),
-];
 
 /// Reads one document, of which a `List` makes many objects.
 ///
@@ -88,21 +83,41 @@ fn object(
         }
         return Ok(());
     }
-    if (api_version, kind) == ("v1", "Service") {
-        let service = Service::read(document, diagnostics)?;
-        objects.push(Object::Service(Box::new(service)));
-        return Ok(());
-    }
-    let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    let resource = document.origin.resource(resource(document, kind));
-    if NOT_READ.contains(&(group, kind)) {
-        let message = format!("{kind} is not read yet; it does not take effect");
-        let diagnostic = Diagnostic::new(Severity::Warning, &resource, message);
-        diagnostics.push(diagnostic.at(document.at()).key("kind"));
-    } else {
-        misplaced(document, &resource, diagnostics);
-    }
-    objects.push(Object::Ignored(kind.to_owned()));
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let route = |kind, group, diagnostics: &mut Vec<Diagnostic>| {
+        Route::read(document, kind, group, diagnostics).map(|route| Object::Route(Box::new(route)))
+    };
+    objects.push(match (group, kind) {
+        ("", "Service") if version == "v1" => {
+            Object::Service(Box::new(Service::read(document, diagnostics)?))
+        }
+        ("gateway.networking.k8s.io", "HTTPRoute") => {
+            route(Kind::Http, Group::Gateway, diagnostics)?
+        }
+        ("gateway.networking.k8s.io", "GRPCRoute") => {
+            route(Kind::Grpc, Group::Gateway, diagnostics)?
+        }
+        ("gateway.networking.k8s.io", "TLSRoute") => route(Kind::Tls, Group::Gateway, diagnostics)?,
+        ("gateway.networking.k8s.io", "TCPRoute") => route(Kind::Tcp, Group::Gateway, diagnostics)?,
+        // The first version is of the inbound policy only.
+        ("policy.linkerd.io", "HTTPRoute") if version != "v1alpha1" => {
+            route(Kind::Http, Group::Linkerd, diagnostics)?
+        }
+        ("policy.linkerd.io", "EgressNetwork") => {
+            Object::Egress(Box::new(EgressNetwork::read(document, diagnostics)?))
+        }
+        ("linkerd.io", "ServiceProfile") => {
+            Object::Profile(Box::new(Profile::read(document, diagnostics)?))
+        }
+        ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy") => {
+            Object::Traffic(Box::new(TrafficPolicy::read(document, diagnostics)?))
+        }
+        _ => {
+            let resource = document.origin.resource(resource(document, kind));
+            misplaced(document, &resource, diagnostics);
+            Object::Ignored(kind.to_owned())
+        }
+    });
     Ok(())
 }
 
@@ -130,7 +145,7 @@ fn misplaced(document: &Field<'_>, resource: &Origin, diagnostics: &mut Vec<Diag
         .and_then(|annotations| annotations.map_or(Ok(&[][..]), |found| found.entries()));
     for entry in annotations.unwrap_or_default() {
         if keys::is_policy(&entry.key) {
-            let message = "is read from a Service only; here it has no effect";
+            let message = "is read from a Service or a route only; here it has no effect";
             let diagnostic = Diagnostic::new(Severity::Warning, resource, message);
             diagnostics.push(diagnostic.key(&entry.key).at(entry.key_at));
         }

@@ -50,6 +50,8 @@ pub enum ErrorKind {
     Protocol,
     /// The Service has no endpoints of its own (`type: ExternalName`).
     ExternalName,
+    /// A warning about this target or what is attached to it, with [`Manifests::strict`](super::Manifests::strict).
+    Strict,
 }
 
 // === impl Error ===
@@ -87,6 +89,20 @@ impl Error {
                 ErrorKind::Io,
                 Diagnostic::new(Severity::Error, &origin, message),
             )
+        }
+    }
+
+    /// What the mesh does: "the mesh" and then this.
+    pub(super) fn mesh(mut self, mesh: impl Into<String>) -> Self {
+        self.diagnostic.mesh = Some(mesh.into());
+        self
+    }
+
+    /// The same, unless that has been said.
+    pub(super) fn or_mesh(self, mesh: &str) -> Self {
+        match self.diagnostic.mesh {
+            Some(_) => self,
+            None => self.mesh(mesh),
         }
     }
 

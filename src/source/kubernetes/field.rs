@@ -1,6 +1,10 @@
+use super::diagnostic::{Diagnostic, Severity};
 use super::error::{Error, ErrorKind};
+use super::grammar::Mistake;
+use super::keys;
 use super::place::{Mark, Origin};
 use super::yaml::{Entry, Node, Value};
+use crate::policy::InvalidPolicy;
 
 /// A value of a document, with the path that leads to it. What it is asked for and is not becomes an error that names
 /// the place.
@@ -39,14 +43,32 @@ impl<'a> Field<'a> {
         Error::found(ErrorKind::Field, self.origin, path, self.at(), message)
     }
 
-    fn expected(&self, expected: &str) -> Error {
+    pub(super) fn expected(&self, expected: &str) -> Error {
         self.error(format!(
             "found {}, expected {expected}",
             self.node.describe()
         ))
     }
 
-    fn child(&self, key: &str) -> String {
+    /// What the policy says of a value.
+    pub(super) fn invalid(&self, invalid: &InvalidPolicy) -> Error {
+        self.error(format!(
+            "found {}, expected {}",
+            invalid.found(),
+            invalid.expected()
+        ))
+    }
+
+    /// What a grammar says of a string.
+    pub(super) fn mistake(&self, mistake: Mistake) -> Error {
+        let error = self.expected(&mistake.expected);
+        match mistake.remedy {
+            Some(remedy) => error.remedy(remedy),
+            None => error,
+        }
+    }
+
+    pub(super) fn child(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()
         } else {
@@ -107,6 +129,65 @@ impl<'a> Field<'a> {
                 .remedy(format!("quote it: \"{text}\""))),
             Value::Null => Err(self.expected("a string").remedy("write it in quotes: \"\"")),
             Value::List(_) | Value::Map(_) => Err(self.expected("a string")),
+        }
+    }
+
+    /// The text of a string.
+    pub(super) fn text(&self) -> Option<&'a str> {
+        match &self.node.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// # Errors
+    /// Not a whole number from `min` to `max`.
+    pub(super) fn integer(&self, min: i64, max: i64) -> Result<i64, Error> {
+        let expected = || match max {
+            i64::MAX => format!("a whole number, at least {min}"),
+            _ => format!("a whole number from {min} to {max}"),
+        };
+        match &self.node.value {
+            Value::Number(_, Some(number)) if (min..=max).contains(number) => Ok(*number),
+            Value::String(text) if text.parse::<i64>().is_ok_and(|n| (min..=max).contains(&n)) => {
+                Err(self
+                    .expected(&expected())
+                    .remedy(format!("write it without quotes: {text}")))
+            }
+            _ => Err(self.expected(&expected())),
+        }
+    }
+
+    /// # Errors
+    /// Not one of these strings. What differs in case only is named.
+    pub(super) fn one_of<T: Copy>(&self, known: &[(&str, T)]) -> Result<T, Error> {
+        let text = self.string()?;
+        if let Some((_, value)) = known.iter().find(|(name, _)| *name == text) {
+            return Ok(*value);
+        }
+        let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+        let error = self.expected(&format!("one of {}", names.join(", ")));
+        let meant = names.iter().find(|name| name.eq_ignore_ascii_case(text));
+        Err(match meant {
+            Some(name) => error.remedy(format!("write {name}")),
+            None => error,
+        })
+    }
+
+    /// Says of each key that is none of these that nothing reads it.
+    pub(super) fn known(&self, known: &[&str], diagnostics: &mut Vec<Diagnostic>) {
+        for entry in self.entries().unwrap_or_default() {
+            if known.contains(&entry.key.as_str()) {
+                continue;
+            }
+            let message = "unknown field; the API server refuses or drops it";
+            let diagnostic = Diagnostic::new(Severity::Warning, self.origin, message)
+                .key(self.child(&entry.key))
+                .at(entry.key_at);
+            diagnostics.push(match keys::nearest_of(&entry.key, known) {
+                Some(near) => diagnostic.remedy(format!("did you mean {near}?")),
+                None => diagnostic,
+            });
         }
     }
 

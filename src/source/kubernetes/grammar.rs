@@ -5,6 +5,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::policy::Codes;
+
 /// Why a value is not in its grammar: what would have been, and what to write instead where that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mistake {
@@ -195,19 +197,20 @@ fn status_range(part: &str) -> Option<RangeInclusive<u16>> {
 }
 
 /// The gRPC codes that may be retried.
-const GRPC: [&str; 5] = [
-    "cancelled",
-    "deadline-exceeded",
-    "internal",
-    "resource-exhausted",
-    "unavailable",
+const GRPC: [(&str, u16); 5] = [
+    ("cancelled", Codes::CANCELLED),
+    ("deadline-exceeded", Codes::DEADLINE_EXCEEDED),
+    ("internal", Codes::INTERNAL),
+    ("resource-exhausted", Codes::RESOURCE_EXHAUSTED),
+    ("unavailable", Codes::UNAVAILABLE),
 ];
 
 /// gRPC codes by name, between commas, without spaces; without regard to case.
-pub(super) fn grpc_codes(text: &str) -> Result<Vec<&'static str>, Mistake> {
+pub(super) fn grpc_codes(text: &str) -> Result<Vec<u16>, Mistake> {
     let find = |part: &str| {
         GRPC.into_iter()
-            .find(|code| part.eq_ignore_ascii_case(code))
+            .find(|(name, _)| part.eq_ignore_ascii_case(name))
+            .map(|(_, code)| code)
     };
     text.split(',')
         .map(|part| {

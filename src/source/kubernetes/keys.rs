@@ -25,8 +25,17 @@ pub(super) const TIMEOUT_RESPONSE: &str = "timeout.linkerd.io/response";
 pub(super) const TIMEOUT_IDLE: &str = "timeout.linkerd.io/idle";
 pub(super) const OPAQUE_PORTS: &str = "config.linkerd.io/opaque-ports";
 
+/// The prefix of this crate's own. It is none of the mesh's.
+const OWN: &str = "tower-mesh/";
+pub(super) const OWN_BUDGET_PERCENT: &str = "tower-mesh/retry-budget-percent";
+pub(super) const OWN_BUDGET_MIN: &str = "tower-mesh/retry-budget-min-per-second";
+pub(super) const OWN_MIN_READY: &str = "tower-mesh/failure-accrual-min-ready-endpoints";
+pub(super) const OWN_SLOW_CALL: &str = "tower-mesh/failure-accrual-slow-call";
+pub(super) const OWN_MEMORY: &str = "tower-mesh/failure-accrual-memory";
+pub(super) const OWN_PROBES: &str = "tower-mesh/failure-accrual-probes";
+
 /// Every key under [`PREFIXES`] that is read.
-const KNOWN: [&str; 19] = [
+const KNOWN: [&str; 25] = [
     ACCRUAL,
     MAX_FAILURES,
     MIN_PENALTY,
@@ -46,19 +55,31 @@ const KNOWN: [&str; 19] = [
     TIMEOUT_REQUEST,
     TIMEOUT_RESPONSE,
     TIMEOUT_IDLE,
+    OWN_BUDGET_PERCENT,
+    OWN_BUDGET_MIN,
+    OWN_MIN_READY,
+    OWN_SLOW_CALL,
+    OWN_MEMORY,
+    OWN_PROBES,
 ];
 
 /// Under these nothing stands but outbound policy. (`config.linkerd.io/` has many keys that are none of ours.)
-const PREFIXES: [&str; 4] = [
+const PREFIXES: [&str; 5] = [
     "balancer.linkerd.io/",
     "balancer.alpha.linkerd.io/",
     "retry.linkerd.io/",
     "timeout.linkerd.io/",
+    OWN,
 ];
 
 /// Whether a key is the mesh's outbound policy, known or not.
 pub(super) fn is_policy(key: &str) -> bool {
     PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// Whether a key is this crate's own, known or not.
+pub(super) fn is_own(key: &str) -> bool {
+    key.starts_with(OWN)
 }
 
 /// Whether a key of outbound policy is one that the mesh does not know.
@@ -72,6 +93,16 @@ pub(super) fn nearest(key: &str) -> Option<&'static str> {
         return None;
     }
     KNOWN.into_iter().min_by_key(|known| distance(key, known))
+}
+
+/// The field that was probably meant: at most two letters different, and fewer than half.
+pub(super) fn nearest_of<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+    if key.len() > 63 {
+        return None;
+    }
+    let near = known.iter().map(|known| (distance(key, known), *known));
+    let (distance, near) = near.min()?;
+    (distance <= 2 && distance * 2 < near.len()).then_some(near)
 }
 
 /// How many letters to insert, remove or replace to make one of the other (Levenshtein).

@@ -69,30 +69,38 @@ mod accrual;
 mod annotations;
 mod diagnostic;
 mod document;
+mod duration;
+mod egress;
 mod error;
 mod field;
 mod files;
 mod grammar;
 mod keys;
+mod link;
+mod metadata;
+mod objects;
+mod own;
 pub(crate) mod place;
+mod profile;
 mod resolve;
+mod route;
 mod scalar;
 mod service;
 mod target;
 #[cfg(test)]
 mod tests;
+mod traffic;
 pub(crate) mod yaml;
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 pub use self::diagnostic::{Diagnostic, Severity};
-use self::document::Object;
 pub use self::error::{Error, ErrorKind};
+use self::objects::Objects;
 use self::place::Origin;
-use self::service::Service;
+use self::resolve::Options;
 pub use self::target::Target;
 use self::yaml::{Cause, Refused};
 use crate::policy::{ClientPolicy, Fidelity};
@@ -100,11 +108,10 @@ use crate::policy::{ClientPolicy, Fidelity};
 /// Manifests that have been read, from which policies are made. See the [module](self).
 #[derive(Clone, Debug, Default)]
 pub struct Manifests {
-    services: BTreeMap<(String, String), Service>,
-    /// The kinds of what was left out, each once.
-    others: BTreeSet<String>,
+    objects: Objects,
     diagnostics: Vec<Diagnostic>,
-    fidelity: Fidelity,
+    options: Options,
+    strict: bool,
 }
 
 // === impl Manifests ===
@@ -117,26 +124,38 @@ impl Manifests {
     /// What cannot be read, is larger than 32 MiB or is not UTF-8; no document at all; otherwise as
     /// [`parse`](Self::parse).
     pub fn from_path(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = path.as_ref();
+        Self::from_paths([path])
+    }
+
+    /// Reads several files and folders as if they were one: what is in one may name what is in another.
+    ///
+    /// # Errors
+    /// As [`from_path`](Self::from_path).
+    pub fn from_paths(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<Self, Error> {
         let mut manifests = Self::default();
         let mut found = 0;
-        for file in files::list(path, &mut manifests.diagnostics)? {
-            let origin = Origin::new(Some(files::name(&file)));
-            let documents = manifests.add(&files::text(&file)?, &origin)?;
-            found += documents;
-            if documents == 0 {
-                let note = Diagnostic::new(Severity::Note, &origin, "has no documents");
-                manifests.diagnostics.push(note);
+        let mut first = None;
+        for path in paths {
+            let path = path.as_ref();
+            for file in files::list(path, &mut manifests.diagnostics)? {
+                let origin = Origin::new(Some(files::name(&file)));
+                let documents = manifests.add(&files::text(&file)?, &origin)?;
+                found += documents;
+                if documents == 0 {
+                    let note = Diagnostic::new(Severity::Note, &origin, "has no documents");
+                    manifests.diagnostics.push(note);
+                }
             }
+            first = first.or_else(|| Some(files::name(path)));
         }
-        manifests.not_empty(found, Some(files::name(path)))
+        manifests.complete(found, first)
     }
 
     /// Reads a text of one or many YAML documents.
     ///
     /// # Errors
     /// Not YAML; more of it than the [limits](self#mistakes) allow; the same key twice in a
-    /// mapping; no document; a Service with a field of the wrong type or without a name; the same Service twice.
+    /// mapping; no document; a Service with a field of the wrong type or without a name; the same object twice.
     pub fn parse(text: &str) -> Result<Self, Error> {
         Self::parse_as(None, text)
     }
@@ -152,11 +171,13 @@ impl Manifests {
     fn parse_as(file: Option<Arc<str>>, text: &str) -> Result<Self, Error> {
         let mut manifests = Self::default();
         let found = manifests.add(text, &Origin::new(file.clone()))?;
-        manifests.not_empty(found, file)
+        manifests.complete(found, file)
     }
 
-    fn not_empty(self, documents: usize, file: Option<Arc<str>>) -> Result<Self, Error> {
+    /// Everything has been read.
+    fn complete(mut self, documents: usize, file: Option<Arc<str>>) -> Result<Self, Error> {
         if documents > 0 {
+            link::link(&mut self.objects, &mut self.diagnostics);
             return Ok(self);
         }
         let origin = Origin::new(file);
@@ -170,65 +191,72 @@ impl Manifests {
     /// Adds the documents of a text and says how many there were.
     fn add(&mut self, text: &str, origin: &Origin) -> Result<usize, Error> {
         let documents = yaml::documents(text).map_err(|refused| refusal(text, origin, refused))?;
-        for document in &documents {
-            let mut objects = Vec::new();
-            document::read(document, origin, &mut objects, &mut self.diagnostics)?;
-            for object in objects {
-                match object {
-                    Object::Service(service) => self.add_service(*service)?,
-                    Object::Ignored(kind) => {
-                        self.others.insert(kind);
-                    }
-                }
+        let mut objects = Vec::new();
+        let found = documents.len();
+        for document in documents {
+            document::read(&document, origin, &mut objects, &mut self.diagnostics)?;
+            for object in objects.drain(..) {
+                self.objects.add(object)?;
             }
         }
-        Ok(documents.len())
-    }
-
-    fn add_service(&mut self, service: Service) -> Result<(), Error> {
-        match self
-            .services
-            .entry((service.namespace.clone(), service.name.clone()))
-        {
-            Entry::Vacant(vacant) => {
-                vacant.insert(service);
-                Ok(())
-            }
-            Entry::Occupied(first) => {
-                let first = first.get();
-                let line = first.at.line;
-                let message = match &first.origin.file {
-                    Some(file) => format!("defined twice; first in {file}:{line}"),
-                    None => format!("defined twice; first in line {line}"),
-                };
-                let kind = ErrorKind::Duplicate;
-                Err(
-                    Error::found(kind, &service.origin, "metadata.name", service.at, message)
-                        .remedy("keep one of them; overlays are not merged"),
-                )
-            }
-        }
+        Ok(found)
     }
 
     /// Whether to decide as the mesh does. Default: [`Fidelity::Extended`].
     ///
-    /// It goes into every policy, and decides about annotations that are not valid: they make
-    /// [`resolve`](Self::resolve) fail, or with [`Fidelity::Mesh`] lose their whole family.
+    /// It goes into every policy, and decides about what is not valid: it makes [`resolve`](Self::resolve) fail, or with
+    /// [`Fidelity::Mesh`] annotations lose their whole family and routes are left out.
     #[must_use]
     pub fn fidelity(mut self, fidelity: Fidelity) -> Self {
-        self.fidelity = fidelity;
+        self.options.fidelity = fidelity;
+        self
+    }
+
+    /// The namespace of the client that policies are for. Default: the target's own.
+    ///
+    /// A route in another namespace than its Service's (a *consumer* route) is for the clients of that namespace only. So
+    /// are a ServiceProfile and an EgressNetwork.
+    #[must_use]
+    pub fn client_namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.options.client = Some(namespace.into());
+        self
+    }
+
+    /// Whether a request's `l5d-*` headers may override timeouts and retries of its route: the flag
+    /// `--allow-l5d-request-headers` of the mesh's policy controller. Default: no.
+    #[must_use]
+    pub fn allow_l5d_request_headers(mut self, allow: bool) -> Self {
+        self.options.allow_l5d_request_headers = allow;
+        self
+    }
+
+    /// Takes warnings for errors: their severity in [`diagnostics`](Self::diagnostics) is raised, and what they are about
+    /// does not resolve. For use in CI. Default: no.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        for diagnostic in &mut self.diagnostics {
+            if diagnostic.severity == Severity::Warning {
+                diagnostic.severity = Severity::Error;
+            }
+        }
         self
     }
 
     /// The policy for `name.namespace:port`, as for instance `payments.shop:8080`.
     ///
     /// `.svc` and `.svc.cluster.local` may follow the namespace. The port may be left out where the Service has one only.
+    /// An address with a port (`203.0.113.7:443`) is looked up as by [`resolve_address`](Self::resolve_address).
     ///
     /// # Errors
     /// By [`Error::kind`]: not a target; no such Service, or no such port; a port that the mesh does not take for HTTP by
-    /// its `appProtocol` or as an opaque port; `type: ExternalName`; the first annotation whose value is not valid.
+    /// its `appProtocol`, its opaque ports or its routes; `type: ExternalName`; the first annotation or route whose value
+    /// is not valid.
     pub fn resolve(&self, target: &str) -> Result<ClientPolicy, Error> {
-        self.resolve_target(&target.parse()?)
+        match target.parse::<SocketAddr>() {
+            Ok(address) => self.resolve_address(address),
+            Err(_) => self.resolve_target(&target.parse()?),
+        }
     }
 
     /// The same for a target that has been read already.
@@ -236,26 +264,50 @@ impl Manifests {
     /// # Errors
     /// As [`resolve`](Self::resolve).
     pub fn resolve_target(&self, target: &Target) -> Result<ClientPolicy, Error> {
-        let key = (target.namespace().to_owned(), target.name().to_owned());
-        let Some(service) = self.services.get(&key) else {
-            let known = self.services.values();
+        let objects = &self.objects;
+        let Some(service) = objects.service(target.namespace(), target.name()) else {
+            let known = objects.services.values();
             let known: Vec<_> = known
                 .map(|s| format!("{}.{}", s.name, s.namespace))
                 .collect();
-            return Err(resolve::not_found(target, &known, &self.others));
+            return Err(resolve::not_found(target, &known, &objects.others));
         };
-        resolve::policy(service, target, self.fidelity)
+        let policy = resolve::policy(objects, service, target, &self.options)?;
+        self.nothing_said(objects.about(service))?;
+        Ok(policy)
+    }
+
+    /// The policy for an address outside the cluster, by the EgressNetworks of the client's namespace or else of
+    /// `linkerd-egress`; for a Service's `clusterIP` that Service's. Where nobody wrote a policy it forwards to the address.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve); and an address in the cluster's own networks that is no Service's.
+    pub fn resolve_address(&self, address: SocketAddr) -> Result<ClientPolicy, Error> {
+        resolve::address(&self.objects, address, &self.options)
+    }
+
+    // In strict mode, what is said of any of these resources is an error.
+    fn nothing_said(&self, about: Vec<&str>) -> Result<(), Error> {
+        let of = |diagnostic: &&Diagnostic| {
+            let resource = diagnostic.resource.as_deref();
+            diagnostic.severity == Severity::Error
+                && resource.is_some_and(|resource| about.contains(&resource))
+        };
+        match self.diagnostics.iter().find(of) {
+            Some(first) if self.strict => Err(Error::new(ErrorKind::Strict, first.clone())),
+            _ => Ok(()),
+        }
     }
 
     /// Every port of every Service, by namespace and name. Not all of them need resolve.
     pub fn targets(&self) -> impl Iterator<Item = Target> + '_ {
-        self.services.values().flat_map(|service| {
+        self.objects.services.values().flat_map(|service| {
             let ports = service.ports.iter();
             ports.map(|port| Target::new(&service.namespace, &service.name, Some(port.number)))
         })
     }
 
-    /// What the author of the manifests should know, in the order they were read.
+    /// What the author of the manifests should know, in the order they were read; what is about several objects comes last.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
     }

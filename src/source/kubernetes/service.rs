@@ -1,9 +1,11 @@
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 
-use super::annotations::{Annotation, Settings};
+use super::annotations::Settings;
 use super::diagnostic::Diagnostic;
 use super::error::Error;
 use super::field::Field;
+use super::metadata::Metadata;
 use super::place::{Mark, Origin};
 use super::yaml::Value;
 
@@ -16,6 +18,10 @@ pub(super) struct Service {
     pub(super) name: String,
     /// Where it says `type: ExternalName`.
     pub(super) external_name: Option<Mark>,
+    /// Where it says `clusterIP: None`.
+    pub(super) headless: Option<Mark>,
+    /// Its addresses, where the manifest comes from a cluster.
+    pub(super) cluster_ips: Vec<IpAddr>,
     pub(super) ports: Vec<Port>,
     pub(super) settings: Settings,
 }
@@ -49,24 +55,24 @@ impl Service {
         document: &Field<'_>,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Result<Self, Error> {
-        let metadata = document.require("metadata", "a mapping with the Service's name")?;
-        let name = metadata.require("name", "the Service's name")?.name()?;
-        let namespace = match metadata.get("namespace")? {
-            Some(namespace) => namespace.name()?,
-            None => "default",
-        };
-        let origin = document
-            .origin
-            .resource(format!("Service {namespace}/{name}"));
-        // From here on errors say which Service they are about.
-        let annotations = annotations(&metadata.within(&origin))?;
+        let Metadata {
+            origin,
+            at,
+            namespace,
+            name,
+            annotations,
+            ..
+        } = Metadata::read(document, "Service")?;
         let spec = document.within(&origin).get("spec")?;
         let mut ports = Vec::new();
         let mut external_name = None;
+        let mut headless = None;
+        let mut cluster_ips = Vec::new();
         if let Some(spec) = spec {
             if let Some(kind) = spec.get("type")? {
                 external_name = (kind.string()? == "ExternalName").then_some(kind.at());
             }
+            (headless, cluster_ips) = addresses(&spec)?;
             if let Some(list) = spec.get("ports")? {
                 for port in list.list()? {
                     ports.push(Port::read(port)?);
@@ -74,10 +80,12 @@ impl Service {
             }
         }
         Ok(Self {
-            at: document.at(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
+            at,
+            namespace,
+            name,
             external_name,
+            headless,
+            cluster_ips,
             ports,
             settings: Settings::read(&annotations, &origin, diagnostics),
             origin,
@@ -126,22 +134,31 @@ impl Port {
     }
 }
 
-/// The annotations of any object. Their errors name the annotation instead of the path that leads to it.
-///
-/// # Errors
-/// A value that is not a string.
-fn annotations(metadata: &Field<'_>) -> Result<Vec<Annotation>, Error> {
-    let Some(annotations) = metadata.get("annotations")? else {
-        return Ok(Vec::new());
-    };
-    let read = |entry: &super::yaml::Entry| {
-        let value = Field::root(&entry.value, entry.key.clone(), metadata.origin);
-        Ok(Annotation {
-            key: entry.key.clone(),
-            value: value.string()?.to_owned(),
-            key_at: entry.key_at,
-            at: value.at(),
-        })
-    };
-    annotations.entries()?.iter().map(read).collect()
+/// `clusterIP` and `clusterIPs`: where it says None, and the addresses.
+fn addresses(spec: &Field<'_>) -> Result<(Option<Mark>, Vec<IpAddr>), Error> {
+    let mut fields = Vec::new();
+    fields.extend(spec.get("clusterIP")?);
+    if let Some(list) = spec.get("clusterIPs")? {
+        fields.extend(list.list()?);
+    }
+    let mut headless = None;
+    let mut found = Vec::new();
+    for field in fields {
+        match field.string()? {
+            "None" => headless = headless.or(Some(field.at())),
+            "" => {}
+            text => {
+                let address = text.parse().map_err(|_| {
+                    field.error(format!(
+                        "found {}, expected an IP address or None",
+                        super::place::quoted(text)
+                    ))
+                })?;
+                if !found.contains(&address) {
+                    found.push(address);
+                }
+            }
+        }
+    }
+    Ok((headless, found))
 }

@@ -17,7 +17,7 @@ fn annotations_without_the_effect_they_seem_to_have() {
     let accrual = "balancer.linkerd.io/failure-accrual";
     let alpha = "balancer.alpha.linkerd.io/failure-accrual";
     #[rustfmt::skip]
-    let rows: [(String, Severity, u32, &str); 16] = [
+    let rows: [(String, Severity, u32, &str); 15] = [
         ("retry.linkerd.io/limti: '3'".into(), Warning, 7, "did you mean retry.linkerd.io/limit?"),
         ("timeout.linkerd.io/requests: 3s".into(), Warning, 7, "did you mean timeout.linkerd.io/request?"),
         ("balancer.linkerd.io/penalize-failures: 't'".into(), Warning, 7,
@@ -27,7 +27,6 @@ fn annotations_without_the_effect_they_seem_to_have() {
         ("retry.linkerd.io/http: 5xx\nretry.linkerd.io/limit: '0'".into(), Warning, 8, "not turned off"),
         ("retry.linkerd.io/limit: '0'".into(), Note, 7, "the same as no annotation"),
         ("retry.linkerd.io/limit: '2'".into(), Note, 7, "no status is retried"),
-        ("retry.linkerd.io/grpc: internal".into(), Warning, 7, "gRPC"),
         (format!("{accrual}: consecutive\n{alpha}-honor-retry-after: 'true'"), Warning, 8, "failure-accrual: unified"),
         (format!("{alpha}-honor-retry-after: 'true'"), Warning, 7, "has no effect here"),
         (format!("{accrual}-consecutive-max-failures: '3'"), Warning, 7, "failure-accrual: consecutive"),
@@ -76,30 +75,7 @@ fn one_line_whatever_the_manifest_holds() {
 }
 
 #[test]
-fn kinds_that_are_not_read_yet() {
-    for (version, kind) in [
-        ("gateway.networking.k8s.io/v1", "HTTPRoute"),
-        ("gateway.networking.k8s.io/v1", "GRPCRoute"),
-        ("gateway.networking.k8s.io/v1alpha2", "TLSRoute"),
-        ("gateway.networking.k8s.io/v1alpha2", "TCPRoute"),
-        ("policy.linkerd.io/v1beta3", "HTTPRoute"),
-        ("policy.linkerd.io/v1alpha1", "EgressNetwork"),
-        ("linkerd.io/v1alpha2", "ServiceProfile"),
-        (
-            "gateway.networking.x-k8s.io/v1alpha1",
-            "XBackendTrafficPolicy",
-        ),
-    ] {
-        let text = format!(
-            "apiVersion: {version}\nkind: {kind}\nmetadata:\n  name: web\n  namespace: shop\n"
-        );
-        let told = told(&text);
-        assert_eq!(told.len(), 1);
-        assert_eq!((told[0].0, told[0].1), (Warning, 1));
-        let words =
-            format!("{kind} shop/web: kind: {kind} is not read yet; it does not take effect");
-        assert!(told[0].3.ends_with(&words), "{}", told[0].3);
-    }
+fn other_kinds() {
     // Others are everyday, whatever is in them.
     assert_eq!(
         told("apiVersion: apps/v1\nkind: Deployment\nmetadata: [3]\nspec: {replicas: yes}\n"),
@@ -122,11 +98,9 @@ fn policy_in_the_wrong_place() {
         (told[0].0, told[0].1, &*told[0].2),
         (Warning, 7, "retry.linkerd.io/http")
     );
-    assert!(
-        told[0].3.contains(
-            "Deployment shop/payments: retry.linkerd.io/http: is read from a Service only"
-        )
-    );
+    assert!(told[0].3.contains(
+        "Deployment shop/payments: retry.linkerd.io/http: is read from a Service or a route only"
+    ));
     let told = super::diagnostics::told("resources: [a.yaml]\n");
     assert!(told[0].3.contains("without kind"));
 }

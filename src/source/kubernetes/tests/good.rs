@@ -11,6 +11,29 @@ fn bare() -> HttpPolicy {
     with(Load::default(), Timeouts::default(), None, None)
 }
 
+/// What is not HTTP goes to the same endpoints.
+fn detect(http: HttpPolicy) -> Protocol {
+    let rules = &http.routes[0].rules;
+    let (found, _) = rules[0].policy.distribution.backends().next().unwrap();
+    let backend = RouteBackend {
+        filters: Vec::new(),
+        backend: Arc::clone(&found.backend),
+    };
+    let distribution = RouteDistribution::first_available([backend]).unwrap();
+    let opaque = OpaquePolicy {
+        route: Some(ConnectionRoute::new(
+            Meta::default_named("opaq"),
+            distribution,
+        )),
+    };
+    Protocol::Detect {
+        timeout: Duration::from_secs(10),
+        http1: http.clone(),
+        http2: http,
+        opaque,
+    }
+}
+
 fn parent() -> Arc<Meta> {
     Arc::new(Meta::service("shop", "payments", NonZeroU16::new(8080)).unwrap())
 }
@@ -79,7 +102,7 @@ fn the_example() {
     assert_eq!(manifests.diagnostics(), []);
     let targets: Vec<_> = manifests.targets().map(|t| t.to_string()).collect();
     assert_eq!(targets, ["payments.shop:8080"]);
-    let expected = policy(Protocol::detect(with(
+    let expected = policy(detect(with(
         Load::PeakEwma(PeakEwma::DEFAULT),
         Timeouts::request(Duration::from_secs(2)),
         Some(Retry::on(500..=599).limit(2).build().unwrap()),
@@ -109,11 +132,8 @@ fn protocols() {
         let port = format!("{{port: 8080, appProtocol: {value}}}");
         resolve(&service("").replace("port: 8080", &port)).unwrap()
     };
-    assert_eq!(
-        resolve(&service("")).unwrap(),
-        policy(Protocol::detect(bare()))
-    );
-    assert_eq!(app("null"), policy(Protocol::detect(bare())));
+    assert_eq!(resolve(&service("")).unwrap(), policy(detect(bare())));
+    assert_eq!(app("null"), policy(detect(bare())));
     assert_eq!(app("HTTP"), policy(Protocol::Http1(bare())));
     assert_eq!(app("kubernetes.io/h2c"), policy(Protocol::Http2(bare())));
 }
@@ -140,7 +160,7 @@ fn every_accrual_annotation() {
     );
     let accrual = Some(FailureAccrual::from(unified.unwrap()));
     let http = with(Load::default(), Timeouts::default(), None, accrual);
-    assert_eq!(resolve(&text).unwrap(), policy(Protocol::detect(http)));
+    assert_eq!(resolve(&text).unwrap(), policy(detect(http)));
 
     let accrual = |annotations: &str| {
         let policy = resolve(&service(annotations)).unwrap();
@@ -254,12 +274,12 @@ fn as_the_mesh_a_mistake_costs_its_family() {
         .unwrap();
     let retry = Some(Retry::on(500..=599).build().unwrap());
     let http = with(Load::default(), Timeouts::default(), retry, None);
-    assert_eq!(mesh.protocol, Protocol::detect(http));
+    assert_eq!(mesh.protocol, detect(http));
 }
 
 #[test]
 fn many_forms() {
-    let bare = policy(Protocol::detect(bare()));
+    let bare = policy(detect(bare()));
     let item = "{apiVersion: v1, kind: Service, metadata: {name: payments, namespace: shop}, spec: {ports: [{port: 8080}]}}";
     let json = r#"{
 	"apiVersion": "v1", "kind": "Service",

@@ -1,0 +1,391 @@
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower_service::Service;
+
+use super::error::BalanceError;
+use super::service::Local;
+use super::{Place, Want};
+use crate::breaker::ClassifyResult;
+use crate::core::BoxError;
+use crate::core::time::after;
+use crate::endpoint::Endpoint;
+use crate::verdict::{Settle, Ticket};
+
+pin_project! {
+    /// The future of [`Balance`](super::Balance).
+    ///
+    /// It chooses its endpoint when it is first polled; dropped at any point it leaves nothing behind.
+    pub struct BalanceFuture<S, Req, C>
+    where
+        S: Service<Req>,
+    {
+        #[pin]
+        state: State<S, S::Future>,
+        // Until a service is called with it.
+        request: Option<Req>,
+        // While an endpoint is chosen, and until it has answered.
+        ticket: Option<Ticket>,
+        endpoint: Option<SocketAddr>,
+        number: u64,
+        round: u64,
+        local: Arc<Local<S>>,
+        classify: C,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, F> {
+        Choosing,
+        Waiting { waiting: Pin<Box<Waiting>> },
+        Readying { service: S, beside: Option<Box<Beside<S>>>, pended: bool },
+        Calling { #[pin] future: F },
+        Done,
+    }
+}
+
+// Boxed, as few calls wait.
+pin_project! {
+    struct Waiting {
+        place: Place,
+        #[pin]
+        changed: OwnedNotified,
+        #[pin]
+        alarm: Option<Sleep>,
+        // It has looked since it began to listen.
+        looked: bool,
+    }
+}
+
+/// Another service that is waited for, because the first is not ready.
+struct Beside<S> {
+    service: S,
+    ticket: Ticket,
+    endpoint: SocketAddr,
+    alarm: Pin<Box<Sleep>>,
+}
+
+type Chosen<S> = (S, Ticket, SocketAddr);
+
+// === impl BalanceFuture ===
+
+impl<S: Service<Req>, Req, C> BalanceFuture<S, Req, C> {
+    pub(super) fn new(local: Arc<Local<S>>, request: Req, classify: C) -> Self {
+        Self {
+            state: State::Choosing,
+            request: Some(request),
+            ticket: None,
+            endpoint: None,
+            number: local.number(),
+            round: 0,
+            local,
+            classify,
+        }
+    }
+}
+
+// === impl State ===
+
+impl<S, F> State<S, F> {
+    fn readying(service: S) -> Self {
+        Self::Readying {
+            service,
+            beside: None,
+            pended: false,
+        }
+    }
+}
+
+fn choose<S: Clone>(
+    local: &Local<S>,
+    number: u64,
+    round: &mut u64,
+    now: Instant,
+    except: Option<SocketAddr>,
+) -> Option<Chosen<S>> {
+    let want = Want {
+        now,
+        request: number,
+        round: *round,
+        avoid: &[],
+        except,
+        only: None,
+    };
+    *round += 1;
+    let shared = &*local.shared;
+    shared.set.pick(&want, |site, ticket| {
+        let service = site.leaf(&shared.make).clone();
+        (service, ticket, site.endpoint().address())
+    })
+}
+
+impl<S, Req, C> Future for BalanceFuture<S, Req, C>
+where
+    S: Service<Req, Error: Into<BoxError>> + Clone + Send + Sync + 'static,
+    C: ClassifyResult<S::Response, S::Error>,
+{
+    type Output = Result<S::Response, BalanceError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProj::Choosing => {
+                    this.local.ensure();
+                    let now = Instant::now();
+                    let line = &this.local.shared.set.line;
+                    // Whoever waits was first.
+                    let chosen = if line.waiting() > 0 {
+                        None
+                    } else {
+                        choose(this.local, *this.number, this.round, now, None)
+                    };
+                    if let Some((service, ticket, endpoint)) = chosen {
+                        *this.ticket = Some(ticket);
+                        *this.endpoint = Some(endpoint);
+                        this.state.set(State::readying(service));
+                        continue;
+                    }
+                    match Waiting::begin(this.local) {
+                        Ok(waiting) => this.state.set(State::Waiting { waiting }),
+                        Err(error) => {
+                            this.state.set(State::Done);
+                            return Poll::Ready(Err(error));
+                        }
+                    }
+                }
+                StateProj::Waiting { waiting } => {
+                    let (local, number, round) = (&**this.local, *this.number, &mut *this.round);
+                    let found = waiting
+                        .as_mut()
+                        .poll(cx, local, |now| choose(local, number, round, now, None));
+                    match ready!(found) {
+                        Ok((service, ticket, endpoint)) => {
+                            *this.ticket = Some(ticket);
+                            *this.endpoint = Some(endpoint);
+                            this.state.set(State::readying(service));
+                        }
+                        Err(error) => {
+                            this.state.set(State::Done);
+                            return Poll::Ready(Err(error));
+                        }
+                    }
+                }
+                StateProj::Readying {
+                    service,
+                    beside,
+                    pended,
+                } => {
+                    let polled = match service.poll_ready(cx) {
+                        Poll::Pending => {
+                            *pended = true;
+                            let (local, number) = (&**this.local, *this.number);
+                            let except = *this.endpoint;
+                            let choose = |now| choose(local, number, this.round, now, except);
+                            match poll_beside::<S, Req>(cx, beside, local, choose) {
+                                Poll::Pending => return Poll::Pending,
+                                Poll::Ready(Err(error)) => {
+                                    *this.ticket = None;
+                                    this.state.set(State::Done);
+                                    return Poll::Ready(Err(error));
+                                }
+                                Poll::Ready(Ok(result)) => {
+                                    // The other one it is: the first goes back as it came.
+                                    if let Some(other) = beside.take() {
+                                        let other = *other;
+                                        *service = other.service;
+                                        let first = this.ticket.replace(other.ticket);
+                                        *this.endpoint = Some(other.endpoint);
+                                        first.into_iter().for_each(Ticket::give_back);
+                                    }
+                                    result
+                                }
+                            }
+                        }
+                        Poll::Ready(result) => result,
+                    };
+                    if let Some(other) = beside.take() {
+                        other.ticket.give_back();
+                    }
+                    if let Err(error) = polled {
+                        let result = Err(error);
+                        settle(this.ticket, this.classify, &result);
+                        this.state.set(State::Done);
+                        return Poll::Ready(named(result, *this.endpoint));
+                    }
+                    let Some(request) = this.request.take() else {
+                        return Poll::Pending;
+                    };
+                    let future = service.call(request);
+                    if let Some(ticket) = this.ticket {
+                        let pended = *pended;
+                        let now = if pended {
+                            Instant::now()
+                        } else {
+                            ticket.note().issued
+                        };
+                        ticket.sent(now);
+                    }
+                    this.state.set(State::Calling { future });
+                }
+                StateProj::Calling { future } => {
+                    let result = ready!(future.poll(cx));
+                    settle(this.ticket, this.classify, &result);
+                    this.state.set(State::Done);
+                    return Poll::Ready(named(result, *this.endpoint));
+                }
+                // Polled after it was ready.
+                StateProj::Done => return Poll::Pending,
+            }
+        }
+    }
+}
+
+fn settle<T, E, C: ClassifyResult<T, E>>(
+    ticket: &mut Option<Ticket>,
+    classify: &C,
+    result: &Result<T, E>,
+) {
+    if let Some(ticket) = ticket.take() {
+        let outcome = classify.classify_result(result);
+        ticket.settle(&outcome);
+    }
+}
+
+fn named<T, E: Into<BoxError>>(
+    result: Result<T, E>,
+    endpoint: Option<SocketAddr>,
+) -> Result<T, BalanceError> {
+    result.map_err(|source| BalanceError::Inner {
+        endpoint: Endpoint::new(endpoint.unwrap_or_else(|| ([0, 0, 0, 0], 0).into())),
+        source: source.into(),
+    })
+}
+
+// Waits for a second one, as long as the first is not ready; for at most as long as a line may wait.
+#[allow(clippy::type_complexity)]
+fn poll_beside<S, Req>(
+    cx: &mut Context<'_>,
+    beside: &mut Option<Box<Beside<S>>>,
+    local: &Local<S>,
+    choose: impl FnOnce(Instant) -> Option<Chosen<S>>,
+) -> Poll<Result<Result<(), S::Error>, BalanceError>>
+where
+    S: Service<Req>,
+{
+    let set = &local.shared.set;
+    if beside.is_none() {
+        let now = Instant::now();
+        let until = after(now, set.line.failfast_timeout());
+        *beside = choose(now).map(|(service, ticket, endpoint)| {
+            let alarm = Box::pin(sleep_until(until));
+            Box::new(Beside {
+                service,
+                ticket,
+                endpoint,
+                alarm,
+            })
+        });
+    }
+    let Some(other) = beside else {
+        return Poll::Pending;
+    };
+    if let Poll::Ready(result) = other.service.poll_ready(cx) {
+        return Poll::Ready(Ok(result));
+    }
+    ready!(other.alarm.as_mut().poll(cx));
+    Poll::Ready(Err(BalanceError::Unavailable {
+        balance: Arc::clone(&set.pool.name),
+        why: "its endpoints have no room for another call".to_owned(),
+        retry_at: None,
+    }))
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    fn begin<S>(local: &Local<S>) -> Result<Pin<Box<Self>>, BalanceError> {
+        let set = &local.shared.set;
+        let Some(place) = set.line.enter() else {
+            return Err(BalanceError::QueueFull {
+                balance: Arc::clone(&set.pool.name),
+                capacity: set.line.capacity(),
+            });
+        };
+        let mut waiting = Box::pin(Self {
+            place,
+            changed: Arc::clone(&set.pool.changed).notified_owned(),
+            alarm: None,
+            looked: false,
+        });
+        waiting.as_mut().project().changed.enable();
+        Ok(waiting)
+    }
+
+    // Looks, and then looks again whenever something has changed or is due.
+    fn poll<S>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        local: &Local<S>,
+        mut choose: impl FnMut(Instant) -> Option<Chosen<S>>,
+    ) -> Poll<Result<Chosen<S>, BalanceError>> {
+        let set = &local.shared.set;
+        loop {
+            let mut this = self.as_mut().project();
+            let heard = this.changed.as_mut().poll(cx).is_ready();
+            if heard {
+                let changed = Arc::clone(&set.pool.changed).notified_owned();
+                this.changed.set(changed);
+                this.changed.as_mut().enable();
+            }
+            let rang = match this.alarm.as_mut().as_pin_mut() {
+                Some(alarm) => alarm.poll(cx).is_ready(),
+                None => false,
+            };
+            if *this.looked && !heard && !rang {
+                return Poll::Pending;
+            }
+            *this.looked = true;
+            let now = Instant::now();
+            if let Some(found) = choose(now) {
+                return Poll::Ready(Ok(found));
+            }
+            let failfast = set.line.unready(&set.pool.epoch, now);
+            let due = set.next_probe(now, None);
+            let hopeless = set
+                .hopeless_until(now)
+                .is_some_and(|until| until >= failfast);
+            if now >= failfast || hopeless {
+                return Poll::Ready(Err(BalanceError::Unavailable {
+                    balance: Arc::clone(&set.pool.name),
+                    why: set.why_unready(now),
+                    retry_at: due,
+                }));
+            }
+            // What is due and was not found is somebody else's: they will say so.
+            let until = due
+                .filter(|due| *due > now)
+                .map_or(failfast, |due| due.min(failfast));
+            this.alarm.set(Some(sleep_until(until)));
+        }
+    }
+}
+
+impl<S, Req, C> fmt::Debug for BalanceFuture<S, Req, C>
+where
+    S: Service<Req>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BalanceFuture")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}

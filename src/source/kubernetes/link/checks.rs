@@ -1,0 +1,476 @@
+use std::collections::BTreeSet;
+
+use super::ports_of;
+use crate::policy::{Fidelity, MatchPath, MatchRequest, Timeouts};
+use crate::source::kubernetes::annotations::Settings;
+use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
+use crate::source::kubernetes::keys;
+use crate::source::kubernetes::objects::Objects;
+use crate::source::kubernetes::place::Mark;
+use crate::source::kubernetes::resolve::{self, Parent, Says, says};
+use crate::source::kubernetes::route::{Backend, BackendKind, Kind, ParentKind, Route, Rule};
+
+/// Everything about objects that fit together otherwise than they seem to.
+pub(super) fn all(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
+    for route in objects
+        .routes
+        .iter()
+        .filter(|route| route.errors.is_empty())
+    {
+        let before = diagnostics.len();
+        for parent in &route.parents {
+            ports(objects, route, parent, diagnostics);
+        }
+        for parent in parents(objects, route) {
+            inherited(route, &parent, diagnostics);
+            for rule in &route.rules {
+                backends(objects, route, &parent, rule, diagnostics);
+            }
+        }
+        order(route, diagnostics);
+        // The same for every parent is said once.
+        let said = diagnostics.split_off(before);
+        let mut seen = BTreeSet::new();
+        for diagnostic in said {
+            if seen.insert(diagnostic.to_string()) {
+                diagnostics.push(diagnostic);
+            }
+        }
+    }
+    for service in objects.services.values() {
+        served(objects, service, diagnostics);
+    }
+    profiles(objects, diagnostics);
+    traffic(objects, diagnostics);
+}
+
+fn warn(route: &Route, key: impl Into<String>, at: Mark, message: impl Into<String>) -> Diagnostic {
+    Diagnostic::new(Severity::Warning, &route.origin, message)
+        .key(key)
+        .at(at)
+}
+
+/// A route for a port that its Service does not have.
+fn ports(
+    objects: &Objects,
+    route: &Route,
+    parent: &crate::source::kubernetes::route::Parent,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let ParentKind::Service = parent.kind else {
+        return;
+    };
+    let have = ports_of(objects, &parent.namespace, &parent.name);
+    if let Some(port) = parent.port
+        && !have.is_empty()
+        && !have.contains(&port)
+    {
+        let have: Vec<_> = have.iter().map(ToString::to_string).collect();
+        let message = format!(
+            "port {port} is none of Service {}/{}, which has {}: nobody ever meets the route",
+            parent.namespace,
+            parent.name,
+            have.join(", ")
+        );
+        diagnostics.push(
+            warn(route, format!("{}.port", parent.path), parent.at, message)
+                .mesh("accepts it all the same")
+                .remedy(format!(
+                    "write port: {}, or take the port away for all",
+                    have.join(" or ")
+                )),
+        );
+    }
+}
+
+/// The parents that are there, as far as what hangs on them goes.
+fn parents<'a>(objects: &'a Objects, route: &'a Route) -> Vec<Parent<'a>> {
+    let parents = route.parents.iter().filter_map(|parent| {
+        let service = match parent.kind {
+            ParentKind::Service => objects.service(&parent.namespace, &parent.name)?,
+            ParentKind::EgressNetwork => return None,
+        };
+        let first = service.ports.first()?.number;
+        Some(Parent {
+            namespace: &service.namespace,
+            name: &service.name,
+            port: parent.port.unwrap_or(first),
+            settings: &service.settings,
+            load: service.settings.load,
+            address: None,
+            egress_allows: None,
+        })
+    });
+    parents.collect()
+}
+
+/// What a route loses of its Service's, because it says part of it.
+fn inherited(route: &Route, parent: &Parent<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    let Settings {
+        timeouts, retry, ..
+    } = parent.settings;
+    let of = format!("Service {}/{}", parent.namespace, parent.name);
+    let Some(first) = route
+        .rules
+        .iter()
+        .find(|rule| rule.request.is_some() || route.settings.timeouts != Timeouts::default())
+    else {
+        return retries(route, &of, retry.is_some(), diagnostics);
+    };
+    let own = Timeouts {
+        request: route.settings.timeouts.request.or(first.request),
+        ..route.settings.timeouts
+    };
+    let lost = [
+        (keys::TIMEOUT_REQUEST, timeouts.request, own.request),
+        (keys::TIMEOUT_RESPONSE, timeouts.response, own.response),
+        (keys::TIMEOUT_IDLE, timeouts.idle, own.idle),
+    ];
+    for (key, has, own) in lost {
+        if let (Some(has), None) = (has, own) {
+            let message = format!(
+                "the route has a timeout of its own, so that {key} of {of} ({has:?}) is not its"
+            );
+            diagnostics.push(
+                Diagnostic::new(Severity::Note, &route.origin, message)
+                    .key(key)
+                    .at(route.at)
+                    .mesh("takes all timeouts from the one or the other")
+                    .remedy(format!("repeat {key} on the route if it is wanted there")),
+            );
+        }
+    }
+    retries(route, &of, retry.is_some(), diagnostics);
+}
+
+fn retries(route: &Route, of: &str, service: bool, diagnostics: &mut Vec<Diagnostic>) {
+    if service && route.settings.retry.is_some() {
+        let message = format!("the route has retries of its own, so that nothing of {of}'s is its");
+        diagnostics.push(
+            Diagnostic::new(Severity::Note, &route.origin, message)
+                .key("metadata.annotations")
+                .at(route.at)
+                .mesh("takes all retry annotations from the one or the other"),
+        );
+    }
+}
+
+fn backends(
+    objects: &Objects,
+    route: &Route,
+    parent: &Parent<'_>,
+    rule: &Rule,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    for backend in &rule.backends {
+        let Backend { name, path, at, .. } = backend;
+        let namespace = backend.namespace.as_deref().unwrap_or(parent.namespace);
+        if backend.namespace.is_none() && route.namespace != parent.namespace {
+            let there = objects.service(&route.namespace, name).is_some();
+            let message = format!(
+                "goes to {name} in {namespace}, the namespace of the parent, not to {name} in {}, the route's",
+                route.namespace
+            );
+            let diagnostic = warn(route, path, *at, message)
+                .mesh("reads it so, other than Gateway API says")
+                .remedy(format!(
+                    "write namespace: {}",
+                    if there { &route.namespace } else { namespace }
+                ));
+            diagnostics.push(diagnostic);
+        }
+        if let Some(why) = resolve::invalid_backend(objects, parent, backend) {
+            // Has been said, where it was read.
+            if backend.unsupported.is_none() {
+                let diagnostic = Diagnostic::new(Severity::Error, &route.origin, why)
+                    .key(path)
+                    .at(*at)
+                    .mesh("answers 500 to the requests that fall to this backend");
+                diagnostics.push(match &backend.kind {
+                    BackendKind::Service if backend.port.is_none() => {
+                        diagnostic.remedy("write port: with the Service's port")
+                    }
+                    BackendKind::Service => diagnostic.remedy(format!(
+                        "write the manifest of Service {namespace}/{name} beside this one, or correct the name"
+                    )),
+                    _ => diagnostic.remedy("name a Service"),
+                });
+            }
+            continue;
+        }
+        let have = ports_of(objects, namespace, name);
+        if let Some(port) = backend.port
+            && backend.kind == BackendKind::Service
+            && !have.contains(&port)
+        {
+            let have: Vec<_> = have.iter().map(ToString::to_string).collect();
+            let message = format!(
+                "Service {namespace}/{name} has no port {port}, only {}",
+                have.join(", ")
+            );
+            diagnostics.push(
+                warn(route, format!("{path}.port"), *at, message)
+                    .mesh("does not check it, and finds no endpoints")
+                    .remedy(format!("write port: {}", have.join(" or "))),
+            );
+        }
+    }
+    let Some(first) = rule.backends.first() else {
+        return;
+    };
+    if rule.backends.iter().all(|backend| backend.weight == 0) {
+        let (message, mesh) = if rule.backends.len() == 1 {
+            (
+                "the only backend weighs 0, and gets all requests",
+                "does not weigh a single backend",
+            )
+        } else {
+            (
+                "all backends weigh 0: every request is refused",
+                "fails while it serves them",
+            )
+        };
+        diagnostics.push(
+            warn(route, format!("{}.weight", first.path), first.at, message)
+                .mesh(mesh)
+                .remedy("write a weight above 0 for the backends that are to be used"),
+        );
+    }
+}
+
+/// Where the mesh's order of matches is not Gateway API's. Within one route; to compare all is the square of their number.
+fn order(route: &Route, diagnostics: &mut Vec<Diagnostic>) {
+    const MOST: usize = 64;
+    let rules = route.rules.iter().take(MOST);
+    let all: Vec<(&Rule, &MatchRequest)> = rules
+        .flat_map(|rule| rule.matches.iter().take(MOST).map(move |one| (rule, one)))
+        .take(MOST)
+        .collect();
+    for (index, (earlier, one)) in all.iter().enumerate() {
+        for (later, two) in all.iter().skip(index + 1) {
+            if std::ptr::eq(*earlier, *later) {
+                continue;
+            }
+            let at = Mark {
+                line: later.line,
+                column: 1,
+            };
+            let (path, method) = (one.path.as_ref(), two.method.as_ref());
+            let bare = |one: &MatchRequest| one.headers.is_empty() && one.query_params.is_empty();
+            if let (Some(MatchPath::Prefix(prefix)), Some(MatchPath::Exact(exact))) =
+                (path, &two.path)
+                && prefix == exact
+                && bare(one)
+                && bare(two)
+                && one.method.is_none()
+                && method.is_none()
+            {
+                let message = format!(
+                    "never met: {} matches the prefix {prefix:?}, which is as good as the exact path, and comes first",
+                    earlier.path
+                );
+                diagnostics.push(
+                    warn(route, &later.path, at, message)
+                        .mesh(
+                            "compares paths by their length, not by their kind as Gateway API says",
+                        )
+                        .remedy(format!("write it before {}", earlier.path)),
+                );
+            }
+            let (by_method, by_others) = match (&one.method, &two.method) {
+                (Some(_), None) if !bare(two) && bare(one) => (earlier, later),
+                (None, Some(_)) if !bare(one) && bare(two) => (later, earlier),
+                _ => continue,
+            };
+            if one.path == two.path {
+                let message = format!(
+                    "a request that fits both goes to {}, not to {}",
+                    by_others.path, by_method.path
+                );
+                diagnostics.push(
+                    warn(route, &by_method.path, Mark { line: by_method.line, column: 1 }, message)
+                        .mesh("counts headers and query parameters before the method, other than Gateway API says")
+                        .remedy("name the method in both"),
+                );
+            }
+        }
+    }
+}
+
+/// Routes that are attached to a port and not served there.
+fn served(
+    objects: &Objects,
+    service: &crate::source::kubernetes::service::Service,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let attached = objects
+        .links
+        .of(ParentKind::Service, &service.namespace, &service.name);
+    let attached: Vec<_> = attached
+        .iter()
+        .filter(|attached| attached.accepted)
+        .filter_map(|attached| Some((attached.port, objects.routes.get(attached.route)?)))
+        .filter(|(_, route)| route.errors.is_empty())
+        .collect();
+    for port in &service.ports {
+        let here = || {
+            attached
+                .iter()
+                .filter(|(on, _)| on.is_none_or(|on| on == port.number))
+        };
+        if here().next().is_none() {
+            continue;
+        }
+        let says = says(service, port, Fidelity::Mesh);
+        let kind = says.serves(here().map(|(_, route)| route.kind));
+        for (_, route) in here().filter(|(_, route)| Some(route.kind) != kind) {
+            let message = match kind {
+                Some(kind) => format!(
+                    "not served on port {} of {}, where {}s are",
+                    port.number,
+                    service.origin.resource.as_deref().unwrap_or_default(),
+                    kind.name()
+                ),
+                None => format!(
+                    "not served on port {} of {}, which is taken for {}",
+                    port.number,
+                    service.origin.resource.as_deref().unwrap_or_default(),
+                    says.describe()
+                ),
+            };
+            let remedy = match (&says, route.kind) {
+                (Says::Opaque(_), Kind::Http) => "write appProtocol: http on the port",
+                (Says::Opaque(_) | Says::Http1, Kind::Grpc) => {
+                    "write appProtocol: kubernetes.io/h2c on the port"
+                }
+                _ => "give the two kinds of routes different ports",
+            };
+            diagnostics.push(
+                warn(route, "spec.parentRefs", route.at, message)
+                    .mesh("serves one kind of route on a port")
+                    .remedy(remedy),
+            );
+        }
+        both_namespaces(service, port.number, &attached, diagnostics);
+    }
+}
+
+/// Consumer routes beside producer routes: merged.
+fn both_namespaces(
+    service: &crate::source::kubernetes::service::Service,
+    port: std::num::NonZeroU16,
+    attached: &[(Option<std::num::NonZeroU16>, &Route)],
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let here = || {
+        attached
+            .iter()
+            .filter(|(on, _)| on.is_none_or(|on| on == port))
+    };
+    let Some((_, own)) = here().find(|(_, route)| route.namespace == service.namespace) else {
+        return;
+    };
+    for (_, other) in here().filter(|(_, route)| route.namespace != service.namespace) {
+        let message = format!(
+            "clients in {} have this route and {}",
+            other.namespace,
+            own.describe()
+        );
+        diagnostics.push(
+            Diagnostic::new(Severity::Note, &other.origin, message)
+                .key("spec.parentRefs")
+                .at(other.at)
+                .mesh("merges the two; Gateway API says that a consumer's route takes the place of the producer's"),
+        );
+    }
+}
+
+/// What a profile takes the place of.
+fn profiles(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
+    for profile in objects.profiles.values() {
+        let (namespace, name) = (profile.target.namespace(), profile.target.name());
+        let say = |message: String| {
+            Diagnostic::new(Severity::Warning, &profile.origin, message)
+                .key("metadata.name")
+                .at(profile.at)
+        };
+        let Some(service) = objects.service(namespace, name) else {
+            diagnostics.push(say(format!("found no Service {namespace}/{name}")));
+            continue;
+        };
+        if !profile.counts() {
+            if profile.errors.is_empty() {
+                diagnostics.push(
+                    say("has neither routes nor dstOverrides".to_owned())
+                        .mesh("ignores it, its retry budget included"),
+                );
+            }
+            continue;
+        }
+        for over in &profile.overrides {
+            let (namespace, name) = (over.target.namespace(), over.target.name());
+            if objects.service(namespace, name).is_none() {
+                let message = format!(
+                    "found no Service {namespace}/{name}, expected the one that takes its share"
+                );
+                diagnostics.push(
+                    Diagnostic::new(Severity::Warning, &profile.origin, message)
+                        .key(format!("{}.authority", over.path))
+                        .at(over.at)
+                        .mesh("looks for its endpoints, and finds none"),
+                );
+            }
+        }
+        let settings = &service.settings;
+        let mut lost = Vec::new();
+        if !objects
+            .links
+            .of(ParentKind::Service, namespace, name)
+            .is_empty()
+        {
+            lost.push("its routes");
+        }
+        if settings.accrual.is_some() {
+            lost.push("its breaker");
+        }
+        if settings.retry.is_some() {
+            lost.push("its retry annotations");
+        }
+        if settings.timeouts != Timeouts::default() {
+            lost.push("its timeout annotations");
+        }
+        if !lost.is_empty() {
+            diagnostics.push(
+                say(format!(
+                    "takes the place of everything else about Service {namespace}/{name}: {} have no effect",
+                    lost.join(", ")
+                ))
+                .mesh("follows the profile alone")
+                .remedy("take the profile away, and write HTTPRoutes"),
+            );
+        }
+    }
+}
+
+fn traffic(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
+    for policy in objects.traffic.values() {
+        for name in &policy.services {
+            let say = |message: String| {
+                Diagnostic::new(Severity::Warning, &policy.origin, message)
+                    .key("spec.targetRefs")
+                    .at(policy.at)
+            };
+            if objects.service(&policy.namespace, name).is_none() {
+                diagnostics.push(say(format!("found no Service {}/{name}", policy.namespace)));
+                continue;
+            }
+            let counts = objects.traffic(&policy.namespace, name);
+            if let Some(counts) = counts.filter(|counts| counts.name != policy.name) {
+                diagnostics.push(say(format!(
+                    "XBackendTrafficPolicy {}/{} is older, or comes first by its name, and counts for {name}",
+                    counts.namespace, counts.name
+                )));
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What is attached to what, and what is said of objects that do not fit together.
+
+mod checks;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
+
+use super::diagnostic::{Diagnostic, Severity};
+use super::objects::Objects;
+use super::route::{Kind, Parent, ParentKind, Route};
+
+/// The routes of every parent.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Links(BTreeMap<(ParentKind, String, String), Vec<Attached>>);
+
+/// A route at a parent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attached {
+    /// Which of the routes.
+    pub(super) route: usize,
+    /// None is every port.
+    pub(super) port: Option<NonZeroU16>,
+    /// Whether the mesh would say so in the route's status, without which it does nothing with it.
+    pub(super) accepted: bool,
+}
+
+type Reference<'a> = (ParentKind, &'a str, &'a str, Option<NonZeroU16>);
+
+// === impl Links ===
+
+impl Links {
+    /// In the mesh's order.
+    pub(super) fn of(&self, kind: ParentKind, namespace: &str, name: &str) -> &[Attached] {
+        let key = (kind, namespace.to_owned(), name.to_owned());
+        self.0.get(&key).map_or(&[], Vec::as_slice)
+    }
+}
+
+// === link ===
+
+/// Puts the routes in order, attaches them, and says what does not fit.
+pub(super) fn link(objects: &mut Objects, diagnostics: &mut Vec<Diagnostic>) {
+    objects.routes.sort_by(Route::precedence);
+    let winners = winners(&objects.routes);
+    let mut links: BTreeMap<_, Vec<Attached>> = BTreeMap::new();
+    for (index, route) in objects.routes.iter().enumerate() {
+        for parent in &route.parents {
+            let why = refused(objects, route, parent, &winners);
+            let accepted = why.is_none();
+            diagnostics.extend(why);
+            let key = (parent.kind, parent.namespace.clone(), parent.name.clone());
+            links.entry(key).or_default().push(Attached {
+                route: index,
+                port: parent.port,
+                accepted,
+            });
+        }
+    }
+    objects.links = Links(links);
+    checks::all(objects, diagnostics);
+}
+
+fn reference(parent: &Parent) -> Reference<'_> {
+    (parent.kind, &parent.namespace, &parent.name, parent.port)
+}
+
+/// The most specific kind at every parent and port.
+fn winners(routes: &[Route]) -> BTreeMap<Reference<'_>, (Kind, &Route)> {
+    let mut winners: BTreeMap<Reference<'_>, (Kind, &Route)> = BTreeMap::new();
+    for route in routes.iter().filter(|route| route.errors.is_empty()) {
+        for parent in &route.parents {
+            let winner = winners
+                .entry(reference(parent))
+                .or_insert((route.kind, route));
+            if route.kind < winner.0 {
+                *winner = (route.kind, route);
+            }
+        }
+    }
+    winners
+}
+
+/// Why the mesh does not accept a route at a parent.
+fn refused(
+    objects: &Objects,
+    route: &Route,
+    parent: &Parent,
+    winners: &BTreeMap<Reference<'_>, (Kind, &Route)>,
+) -> Option<Diagnostic> {
+    let Parent {
+        namespace, name, ..
+    } = parent;
+    let say = |message: String| {
+        Diagnostic::new(Severity::Warning, &route.origin, message)
+            .key(&parent.path)
+            .at(parent.at)
+            .mesh("does not accept the route there")
+    };
+    match parent.kind {
+        ParentKind::EgressNetwork => {
+            let key = (namespace.clone(), name.clone());
+            if !objects.egress.contains_key(&key) {
+                return Some(say(format!("found no EgressNetwork {namespace}/{name}")));
+            }
+        }
+        ParentKind::Service => {
+            let Some(service) = objects.service(namespace, name) else {
+                return Some(
+                    say(format!("found no Service {namespace}/{name}")).remedy(
+                        "write its manifest beside this one, or correct name and namespace",
+                    ),
+                );
+            };
+            if service.headless.is_some() {
+                return Some(
+                    say(format!(
+                        "Service {namespace}/{name} is headless (clusterIP: None)"
+                    ))
+                    .remedy("attach the route to a Service with a clusterIP"),
+                );
+            }
+            if service.external_name.is_some() {
+                return Some(say(format!(
+                    "Service {namespace}/{name} is an ExternalName"
+                )));
+            }
+        }
+    }
+    let (kind, winner) = winners.get(&reference(parent))?;
+    (*kind < route.kind).then(|| {
+        say(format!(
+            "conflicts with {}: for one parent and port only the most specific kind of route is served ({})",
+            winner.describe(),
+            kind.name(),
+        ))
+        .remedy("take one of the two away, or give them different ports")
+    })
+}
+
+/// The ports of a Service that a route is for, by number.
+fn ports_of(objects: &Objects, namespace: &str, name: &str) -> BTreeSet<NonZeroU16> {
+    let service = objects.service(namespace, name);
+    let ports = service.into_iter().flat_map(|service| &service.ports);
+    ports.map(|port| port.number).collect()
+}

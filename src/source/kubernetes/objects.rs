@@ -1,0 +1,154 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::document::Object;
+use super::egress::EgressNetwork;
+use super::error::{Error, ErrorKind};
+use super::link::Links;
+use super::place::{Mark, Origin};
+use super::profile::Profile;
+use super::route::{Group, Kind, ParentKind, Route};
+use super::service::Service;
+use super::traffic::TrafficPolicy;
+
+/// Everything that was read and makes policy.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Objects {
+    /// By namespace and name.
+    pub(super) services: BTreeMap<(String, String), Service>,
+    pub(super) egress: BTreeMap<(String, String), EgressNetwork>,
+    /// In the mesh's order, once they are linked.
+    pub(super) routes: Vec<Route>,
+    /// By their own namespace, then by the Service's namespace and name.
+    pub(super) profiles: BTreeMap<(String, String, String), Profile>,
+    pub(super) traffic: BTreeMap<(String, String), TrafficPolicy>,
+    /// The kinds of what was left out, each once.
+    pub(super) others: BTreeSet<String>,
+    pub(super) links: Links,
+    seen: BTreeMap<(Kind, &'static str, String, String), (Origin, Mark)>,
+}
+
+// === impl Objects ===
+
+impl Objects {
+    /// # Errors
+    /// The same object twice.
+    pub(super) fn add(&mut self, object: Object) -> Result<(), Error> {
+        match object {
+            Object::Service(service) => {
+                let key = (service.namespace.clone(), service.name.clone());
+                if let Some(first) = self.services.get(&key) {
+                    return Err(twice(&service.origin, service.at, &first.origin, first.at));
+                }
+                self.services.insert(key, *service);
+            }
+            Object::Egress(egress) => {
+                let key = (egress.namespace.clone(), egress.name.clone());
+                if let Some(first) = self.egress.get(&key) {
+                    return Err(twice(&egress.origin, egress.at, &first.origin, first.at));
+                }
+                self.egress.insert(key, *egress);
+            }
+            Object::Profile(profile) => {
+                let (namespace, name) = (profile.target.namespace(), profile.target.name());
+                let key = (
+                    profile.namespace.clone(),
+                    namespace.to_owned(),
+                    name.to_owned(),
+                );
+                if let Some(first) = self.profiles.get(&key) {
+                    return Err(twice(&profile.origin, profile.at, &first.origin, first.at));
+                }
+                self.profiles.insert(key, *profile);
+            }
+            Object::Traffic(policy) => {
+                let key = (policy.namespace.clone(), policy.name.clone());
+                if let Some(first) = self.traffic.get(&key) {
+                    return Err(twice(&policy.origin, policy.at, &first.origin, first.at));
+                }
+                self.traffic.insert(key, *policy);
+            }
+            Object::Route(route) => {
+                let group: Group = route.group;
+                let key = (
+                    route.kind,
+                    group.name(),
+                    route.namespace.clone(),
+                    route.name.clone(),
+                );
+                if let Some((first, at)) = self.seen.get(&key) {
+                    return Err(twice(&route.origin, route.at, first, *at));
+                }
+                self.seen.insert(key, (route.origin.clone(), route.at));
+                self.routes.push(*route);
+            }
+            Object::Ignored(kind) => {
+                self.others.insert(kind);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
+        // Owned, for a borrowed pair is no key of a map of owned ones.
+        self.services.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// The names of everything that a Service's policy is made of.
+    pub(super) fn about<'a>(&'a self, service: &'a Service) -> Vec<&'a str> {
+        let Service {
+            namespace, name, ..
+        } = service;
+        let attached = self.links.of(ParentKind::Service, namespace, name);
+        let routes = attached
+            .iter()
+            .filter_map(|attached| self.routes.get(attached.route));
+        let profiles = self.profiles.values();
+        let profiles = profiles.filter(|profile| {
+            profile.target.namespace() == namespace && profile.target.name() == name
+        });
+        let traffic = self.traffic(namespace, name);
+        let origins = [&service.origin].into_iter();
+        let origins = origins
+            .chain(routes.map(|route| &route.origin))
+            .chain(profiles.map(|profile| &profile.origin))
+            .chain(traffic.map(|policy| &policy.origin));
+        origins
+            .filter_map(|origin| origin.resource.as_deref())
+            .collect()
+    }
+
+    /// The profile that a client in `client` has of a Service: of its own namespace, else of the Service's.
+    pub(super) fn profile(&self, service: &Service, client: &str) -> Option<&Profile> {
+        [client, &service.namespace]
+            .into_iter()
+            .find_map(|namespace| {
+                let key = (
+                    namespace.to_owned(),
+                    service.namespace.clone(),
+                    service.name.clone(),
+                );
+                self.profiles.get(&key)
+            })
+    }
+
+    /// The budget policy of a Service: of several the oldest, then the first by name.
+    pub(super) fn traffic(&self, namespace: &str, name: &str) -> Option<&TrafficPolicy> {
+        let all = self
+            .traffic
+            .range((namespace.to_owned(), String::new())..)
+            .take_while(|((found, _), _)| found == namespace)
+            .map(|(_, policy)| policy);
+        let named = all.filter(|policy| policy.services.iter().any(|service| service == name));
+        named.reduce(|one, two| if two.before(one) { two } else { one })
+    }
+}
+
+fn twice(origin: &Origin, at: Mark, first: &Origin, first_at: Mark) -> Error {
+    let line = first_at.line;
+    let message = match &first.file {
+        Some(file) => format!("defined twice; first in {file}:{line}"),
+        None => format!("defined twice; first in line {line}"),
+    };
+    Error::found(ErrorKind::Duplicate, origin, "metadata.name", at, message)
+        .remedy("keep one of them; overlays are not merged")
+}

@@ -1,0 +1,106 @@
+//! This crate's own annotations, for what the mesh has no word for.
+
+use super::annotations::{Invalid, Reader};
+use super::diagnostic::Severity;
+use super::grammar::{self, expected};
+use super::keys;
+use crate::policy::{AccrualExtensions, Budget, Difference, Ejection, FailureAccrual, Ratio};
+
+/// What they say. Only [`Fidelity::Extended`](crate::policy::Fidelity) hears it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Own {
+    pub(super) budget: Option<Budget>,
+    pub(super) accrual: AccrualExtensions,
+}
+
+// === impl Own ===
+
+impl Own {
+    /// What is said here, put on top of what a breaker has.
+    pub(super) fn extend(&self, mut accrual: FailureAccrual) -> FailureAccrual {
+        let extensions = accrual.extensions_mut();
+        let own = &self.accrual;
+        extensions.ejection = own.ejection.or(extensions.ejection);
+        extensions.slow_call = own.slow_call.or(extensions.slow_call);
+        extensions.memory = own.memory.or(extensions.memory);
+        extensions.probes = extensions.probes.max(own.probes);
+        accrual
+    }
+}
+
+// === impl Reader ===
+
+impl Reader<'_> {
+    /// The budget, of a Service or a route.
+    pub(super) fn own_budget(&mut self) -> Result<Option<Budget>, Invalid> {
+        let percent = self.read(keys::OWN_BUDGET_PERCENT, |text| {
+            match grammar::count(text)?.try_into() {
+                Ok(percent @ 0..=100_u8) => Ok(percent),
+                _ => Err(expected("a whole number from 0 to 100")),
+            }
+        });
+        let floor = self.read(keys::OWN_BUDGET_MIN, grammar::count);
+        let (percent, floor) = (percent?, floor?);
+        if percent.is_none() && floor.is_none() {
+            return Ok(None);
+        }
+        let mut budget = Budget::default();
+        if let Some(percent) = percent {
+            budget.ratio = Ratio::percent(percent);
+        }
+        if let Some(floor) = floor {
+            budget.min_per_sec = floor;
+        }
+        Ok(Some(budget))
+    }
+
+    /// The breaker's, of a Service.
+    pub(super) fn own_accrual(&mut self, no_breaker: bool) -> Result<AccrualExtensions, Invalid> {
+        let floor = self.read(keys::OWN_MIN_READY, grammar::count);
+        let slow = self.read(keys::OWN_SLOW_CALL, |text| {
+            above_zero(grammar::duration(text)?)
+        });
+        let memory = self.read(keys::OWN_MEMORY, |text| {
+            above_zero(grammar::duration(text)?)
+        });
+        let probes = self.read(keys::OWN_PROBES, |text| match grammar::count(text)? {
+            0 => Err(expected("a whole number, at least 1")),
+            probes => Ok(probes),
+        });
+        let mut extensions = AccrualExtensions::default();
+        extensions.ejection = floor?.map(|min_ready_endpoints| Ejection {
+            min_ready_endpoints,
+        });
+        extensions.slow_call = slow?;
+        extensions.memory = memory?;
+        extensions.probes = probes?.unwrap_or(1);
+        if no_breaker {
+            self.without_effect(
+                &[
+                    keys::OWN_MIN_READY,
+                    keys::OWN_SLOW_CALL,
+                    keys::OWN_MEMORY,
+                    keys::OWN_PROBES,
+                ],
+                &format!("add {}: consecutive", keys::ACCRUAL),
+            );
+        }
+        Ok(extensions)
+    }
+
+    /// Says of each that the mesh does not know it.
+    pub(super) fn mark_own(&mut self) {
+        for found in self.annotations() {
+            if keys::is_own(&found.key) {
+                self.say_beyond(Severity::Note, found, Difference::OwnAnnotations);
+            }
+        }
+    }
+}
+
+fn above_zero(duration: std::time::Duration) -> Result<std::time::Duration, grammar::Mistake> {
+    if duration.is_zero() {
+        return Err(expected("a duration above zero"));
+    }
+    Ok(duration)
+}

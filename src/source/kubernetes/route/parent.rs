@@ -1,0 +1,131 @@
+use std::num::NonZeroU16;
+
+use super::{Group, note};
+use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
+use crate::source::kubernetes::error::Error;
+use crate::source::kubernetes::field::Field;
+use crate::source::kubernetes::place::Mark;
+
+/// What a route is attached to, as far as it is the mesh's business.
+#[derive(Clone, Debug)]
+pub(in crate::source::kubernetes) struct Parent {
+    pub(in crate::source::kubernetes) kind: ParentKind,
+    pub(in crate::source::kubernetes) namespace: String,
+    pub(in crate::source::kubernetes) name: String,
+    /// None is every port.
+    pub(in crate::source::kubernetes) port: Option<NonZeroU16>,
+    pub(in crate::source::kubernetes) path: String,
+    pub(in crate::source::kubernetes) at: Mark,
+}
+
+/// What kind of thing that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::source::kubernetes) enum ParentKind {
+    Service,
+    EgressNetwork,
+}
+
+// === parents ===
+
+/// The parents that the mesh knows. About others that were probably meant to be such something is said.
+///
+/// # Errors
+/// A field of the wrong type, or a parent without a name.
+pub(super) fn read(
+    spec: &Field<'_>,
+    group: Group,
+    namespace: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<Vec<Parent>, Error> {
+    let mut parents = Vec::new();
+    let Some(list) = spec.get("parentRefs")? else {
+        let message = "no parentRefs: the route is attached to nothing";
+        diagnostics.push(
+            note(spec, Severity::Warning, message)
+                .key(spec.child("parentRefs"))
+                .remedy("add parentRefs with name, kind: Service and group: core"),
+        );
+        return Ok(parents);
+    };
+    for parent in list.list()? {
+        parent.known(
+            &["group", "kind", "namespace", "name", "sectionName", "port"],
+            diagnostics,
+        );
+        let kind = parent.get("kind")?.map(|kind| kind.string()).transpose()?;
+        let named = parent.get("group")?;
+        let named = named.map(|group| group.string()).transpose()?;
+        let Some(kind) = attaches(&parent, group, kind, named, diagnostics) else {
+            continue;
+        };
+        let port = parent.get("port")?;
+        if let Some(section) = parent.get("sectionName")? {
+            let message = "has no effect on routes of a Service; they are attached to all of its ports, or to one by port";
+            diagnostics.push(
+                note(&section, Severity::Warning, message)
+                    .mesh("ignores it")
+                    .remedy("write port: with the Service port's number"),
+            );
+        }
+        if kind == ParentKind::EgressNetwork && port.is_none() {
+            return Err(parent
+                .error("an EgressNetwork as parent without a port")
+                .mesh("refuses the route")
+                .remedy("write port: with the number that is called"));
+        }
+        let of = parent.get("namespace")?;
+        parents.push(Parent {
+            kind,
+            namespace: match of {
+                Some(of) => of.name()?.to_owned(),
+                None => namespace.to_owned(),
+            },
+            name: parent
+                .require("name", "the name of a Service")?
+                .name()?
+                .to_owned(),
+            port: port.map(|port| port.port()).transpose()?,
+            path: parent.path.clone(),
+            at: parent.at(),
+        });
+    }
+    Ok(parents)
+}
+
+/// By kind and group, with the group that the API server fills in.
+fn attaches(
+    parent: &Field<'_>,
+    group: Group,
+    kind: Option<&str>,
+    named: Option<&str>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<ParentKind> {
+    let (kind, wanted) = match kind {
+        Some("Service") => (ParentKind::Service, "core"),
+        Some("EgressNetwork") => (ParentKind::EgressNetwork, "policy.linkerd.io"),
+        // A Gateway, as most parents are, or a Server or a whole namespace of the inbound policy.
+        _ => return None,
+    };
+    let filled = named.unwrap_or(group.name());
+    let fits = match kind {
+        ParentKind::Service => filled.is_empty() || filled.eq_ignore_ascii_case("core"),
+        ParentKind::EgressNetwork => filled == wanted,
+    };
+    if fits {
+        return Some(kind);
+    }
+    let message = match named {
+        None => format!(
+            "the group is left out, so that the API server fills in {filled}, and the route is attached to nothing"
+        ),
+        Some(named) => {
+            format!("there is no such kind in group {named}: the route is attached to nothing")
+        }
+    };
+    diagnostics.push(
+        note(parent, Severity::Warning, message)
+            .mesh("does not apply the route")
+            .remedy(format!("write group: {wanted}")),
+    );
+    None
+}
