@@ -15,7 +15,7 @@ use super::load::Load;
 use super::server::Server;
 use super::{Report, SimError, World};
 use crate::discover::backend_names;
-use crate::policy::{AccrualExtensions, ClientPolicy};
+use crate::policy::ClientPolicy;
 use crate::source::kubernetes::Manifests;
 use crate::source::kubernetes::place::Mark;
 use crate::source::kubernetes::yaml::{self, Cause, Refused};
@@ -62,7 +62,6 @@ use crate::source::kubernetes::yaml::{self, Cause, Refused};
 /// | `duration` | how long callers ask | |
 /// | `warmup` | run, but not counted | `0s` |
 /// | `policy` | a manifest: its path relative to this file, or its text (`policy: \|`) | |
-/// | `breaker` | what manifests have no words for: `worse_than_peers` (`true`, or false ejections an hour), `probes`, `memory`, `slow_call`, `min_ready_endpoints`, `max_ejected` (a part), `panic_after`, `dry_run` | as the mesh |
 /// | `target` | `name.namespace:port` | the manifest's only one |
 /// | `clients` | independent clients, each with its own state and load | `1` |
 /// | `load.rate` | requests a second for each client, or steps `[[0s, 100], [30s, 400]]` | |
@@ -92,7 +91,6 @@ pub struct Scenario {
     duration: Duration,
     warmup: Duration,
     manifests: Manifests,
-    breaker: Option<AccrualExtensions>,
     target: String,
     clients: usize,
     load: Load,
@@ -145,7 +143,6 @@ impl Scenario {
             "duration",
             "warmup",
             "policy",
-            "breaker",
             "target",
             "clients",
             "load",
@@ -171,11 +168,6 @@ impl Scenario {
                 .map_or(Ok(Duration::ZERO), Field::duration)?,
             clients: usize::try_from(whole("clients", 1, 100_000, 1)?).unwrap_or(usize::MAX),
             endpoints: parts::endpoints(&endpoints_at, load.shape.grpc)?,
-            breaker: root
-                .get("breaker")
-                .as_ref()
-                .map(parts::breaker)
-                .transpose()?,
             manifests,
             target,
             load,
@@ -275,28 +267,14 @@ impl Scenario {
     /// # Errors
     /// None that were not found when it was read.
     pub fn policy(&self) -> Result<ClientPolicy, SimError> {
-        let policy: ClientPolicy = self.manifests.resolve(&self.target)?;
-        let Some(breaker) = &self.breaker else {
-            return Ok(policy);
-        };
-        Ok(policy.with_failure_accrual(|mut accrual| {
-            let extensions = accrual.extensions_mut();
-            let respect_retry_after = extensions.respect_retry_after;
-            *extensions = breaker.clone();
-            extensions.respect_retry_after = respect_retry_after;
-            accrual
-        }))
+        Ok(self.manifests.resolve(&self.target)?)
     }
 
     /// The world that it describes, for changes, [progress](World::progress) or a [stack](World::stack) of one's own.
     pub fn world(&self) -> World {
-        let world = World::seeded(self.seed).target(self.target.clone());
-        let policy = self.policy().ok().filter(|_| self.breaker.is_some());
-        let world = match policy {
-            Some(policy) => world.policy(policy),
-            None => world.policy(self.manifests.clone()),
-        };
-        let mut world = world
+        let mut world = World::seeded(self.seed)
+            .policy(self.manifests.clone())
+            .target(self.target.clone())
             .clients(self.clients)
             .load(self.load.clone())
             .warmup(self.warmup);

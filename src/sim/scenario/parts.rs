@@ -7,7 +7,6 @@ use http::{HeaderName, HeaderValue, Method};
 use super::error::{ScenarioError, ScenarioErrorKind as Kind};
 use super::field::Field;
 use crate::core::time::nanos;
-use crate::policy::{AccrualExtensions, Ejection, Ratio};
 use crate::sim::chance::Latency;
 use crate::sim::load::Pattern;
 use crate::sim::load::{Load, Open, Shape, at_once, per_second};
@@ -76,53 +75,6 @@ pub(super) fn target(
                 .remedy("say which with target"))
         }
     }
-}
-
-pub(super) fn breaker(field: &Field<'_>) -> Result<AccrualExtensions, ScenarioError> {
-    field.map(&[
-        "worse_than_peers",
-        "probes",
-        "memory",
-        "slow_call",
-        "min_ready_endpoints",
-        "max_ejected",
-        "panic_after",
-        "dry_run",
-    ])?;
-    let whole = |key, least: u32| match field.get(key) {
-        None => Ok(None),
-        Some(field) => {
-            let whole = field.whole(least.into(), u32::MAX.into())?;
-            Ok(Some(u32::try_from(whole).unwrap_or(u32::MAX)))
-        }
-    };
-    let ratio = |field: &Field<'_>, most: u16| {
-        let expected = format!("a number from 0 to {most}");
-        let value = field.number(0.0, most.into(), &expected)?;
-        Ratio::try_from_f64("ratio", value, most).map_err(|_| field.expected(&expected))
-    };
-    let mut breaker = AccrualExtensions::default();
-    if let Some(peers) = field.get("worse_than_peers") {
-        breaker.worse_than_peers = match peers.flag() {
-            Ok(on) => on.then_some(AccrualExtensions::FALSE_EJECTIONS_PER_HOUR),
-            Err(_) => Some(ratio(&peers, 1000)?),
-        };
-    }
-    breaker.probes = whole("probes", 1)?.unwrap_or(breaker.probes);
-    breaker.memory = field.get("memory").map(|f| positive(&f)).transpose()?;
-    breaker.slow_call = field.get("slow_call").map(|f| positive(&f)).transpose()?;
-    let mut ejection = Ejection::NONE;
-    ejection.min_ready_endpoints = whole("min_ready_endpoints", 0)?.unwrap_or(0);
-    ejection.panic_after = whole("panic_after", 1)?;
-    if let Some(share) = field.get("max_ejected") {
-        ejection.max_ejected = ratio(&share, 1)?;
-    }
-    breaker.ejection = (ejection != Ejection::NONE).then_some(ejection);
-    breaker.dry_run = match field.get("dry_run") {
-        Some(field) => field.flag()?,
-        None => false,
-    };
-    Ok(breaker)
 }
 
 pub(super) fn load(field: &Field<'_>) -> Result<Load, ScenarioError> {
