@@ -10,11 +10,15 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
+mod held;
 mod outgoing;
+mod replay;
 mod tail;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::held::{Arrived, Held};
+pub use self::replay::{Replay, ReplayError};
 pub(crate) use self::tail::Tail;
 
 use self::outgoing::Outgoing;

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,9 +12,11 @@ use tokio::time::{Instant, Sleep};
 use crate::budget::RetryBudget;
 use crate::core::BoxError;
 use crate::core::in_flight::InFlightGuard;
+use crate::core::sync::{AtomicU64, Ordering};
 use crate::deadline::{BodyLimit, Limits};
 use crate::error::{Error, ErrorKind};
-use crate::verdict::{Outcome, Ticket, Verdict};
+use crate::policy::Codes;
+use crate::verdict::{Outcome, Ticket, Verdict, grpc};
 
 /// What hears how a response body ends, and how long that may take.
 ///
@@ -23,6 +26,8 @@ pub(crate) struct Tail {
     limit: BodyLimit,
     // What a success pays into, where only the end tells.
     budget: Option<RetryBudget>,
+    // Which codes come too late to be retried, and who counts them.
+    late_codes: Option<(Codes, Arc<AtomicU64>)>,
     // Whether a limit ends the body with gRPC trailers, instead of an error.
     grpc: bool,
     // Whether the caller waits for a frame.
@@ -43,6 +48,7 @@ impl Tail {
             ticket,
             limit: limits.for_body(),
             budget: None,
+            late_codes: None,
             grpc: false,
             awaited: false,
             late: false,
@@ -54,6 +60,12 @@ impl Tail {
     /// Pays a success into this budget when the body has ended.
     pub(crate) fn with_budget(mut self, budget: Option<RetryBudget>) -> Self {
         self.budget = budget;
+        self
+    }
+
+    /// Counts these codes, where the policy would have tried again had it known.
+    pub(crate) fn with_late_codes(mut self, codes: Codes, count: Arc<AtomicU64>) -> Self {
+        self.late_codes = Some((codes, count));
         self
     }
 
@@ -76,8 +88,16 @@ impl Tail {
     pub(super) fn ended(&mut self, last: Option<&Frame<Bytes>>) {
         let trailers = last.and_then(Frame::trailers_ref);
         let outcome = self.ticket.end_in_place(trailers);
+        if let (Some((codes, count)), Some(trailers)) = (&self.late_codes, trailers)
+            && let Some(Some(code)) = grpc::grpc_status(trailers)
+            && codes.contains(code)
+        {
+            count.fetch_add(1, Ordering::Relaxed);
+            // What the policy would try again has not succeeded.
+            return;
+        }
         if let (Verdict::Success, Some(budget)) = (outcome.verdict, &self.budget) {
-            budget.deposit();
+            budget.success(Instant::now());
         }
     }
 

@@ -42,7 +42,7 @@ impl Issuer for Witness {
 
 /// One thing that a body does when it is polled.
 #[derive(Clone, Debug)]
-enum Act {
+pub(super) enum Act {
     Pending,
     Data(u8),
     Trailers(Option<&'static str>),
@@ -51,12 +51,23 @@ enum Act {
 }
 
 /// Does what it is told, then ends.
-struct Acted {
-    acts: VecDeque<Act>,
+pub(super) struct Acted {
+    pub(super) acts: VecDeque<Act>,
     // Whether it says that it has ended before it is polled for it.
-    foretells: bool,
-    hint: (u64, Option<u64>),
-    dead: bool,
+    pub(super) foretells: bool,
+    pub(super) hint: (u64, Option<u64>),
+    pub(super) dead: bool,
+}
+
+impl Acted {
+    pub(super) fn hinting(acts: impl IntoIterator<Item = Act>, hint: (u64, Option<u64>)) -> Self {
+        Self {
+            acts: acts.into_iter().collect(),
+            foretells: false,
+            hint,
+            dead: false,
+        }
+    }
 }
 
 impl HttpBody for Acted {
@@ -108,7 +119,7 @@ impl HttpBody for Acted {
 }
 
 #[derive(Debug, PartialEq)]
-enum Seen {
+pub(super) enum Seen {
     Pending,
     Data(Bytes),
     Trailers(HeaderMap),
@@ -116,10 +127,10 @@ enum Seen {
     End,
 }
 
-type Glance = (Seen, bool, u64, Option<u64>);
+pub(super) type Glance = (Seen, bool, u64, Option<u64>);
 
 // Polls so many times, and returns all that can be seen.
-fn watch(
+pub(super) fn watch(
     body: &mut (impl HttpBody<Data = Bytes, Error = BoxError> + Unpin),
     polls: usize,
 ) -> Vec<Glance> {
@@ -170,7 +181,7 @@ fn settling(
     )
 }
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
+pub(super) fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         2 => Just(Act::Pending),
         3 => (0u8..9).prop_map(Act::Data),

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::backends::{Backends, Sources};
 use super::plan::Budgets;
-use super::{Client, Shared};
+use super::{Client, Counts, Shared};
 use crate::core::draw;
 use crate::core::in_flight::InFlight;
 use crate::core::observe::{Observer, Observers};
@@ -174,6 +174,7 @@ impl ClientBuilder {
             plan_changed: Arc::new(Notify::new()),
             policy_driver: source.driver(Weak::clone(shared)),
             requests: AtomicU64::new(0),
+            counts: Counts::default(),
             answer_grpc_errors: self.answer_grpc_errors,
         });
         if let Some(policy) = first {

@@ -2,8 +2,10 @@
 
 mod attempt;
 mod backends;
+mod breakers;
 mod builder;
 mod future;
+mod hold;
 mod options;
 mod overrides;
 mod plan;
@@ -20,6 +22,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tower_service::Service;
 
+pub use self::breakers::{ClientBreakers, EndpointBreaker};
 pub use self::builder::{BuildError, ClientBuilder, PolicySource};
 pub use self::future::ResponseFuture;
 pub use self::options::{RequestOptions, Served};
@@ -91,8 +94,18 @@ pub(crate) struct Shared {
     plan_changed: Arc<Notify>,
     policy_driver: Option<Driver>,
     requests: AtomicU64,
+    counts: Counts,
     // Whether gRPC requests are answered with a status instead of an error.
     answer_grpc_errors: bool,
+}
+
+/// What happened so often.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Requests that could not be sent again because their body was larger than the policy keeps.
+    pub(crate) bodies_too_large: Arc<AtomicU64>,
+    /// Codes in trailers that the policy would have retried, had they come while the response was held back.
+    pub(crate) trailers_too_late: Arc<AtomicU64>,
 }
 
 // === impl Client ===
@@ -121,6 +134,11 @@ impl Client {
         self.shared.in_flight.close().await;
     }
 
+    /// The breakers of its endpoints: to look at, to take in hand, and to subscribe to.
+    pub fn breakers(&self) -> ClientBreakers {
+        ClientBreakers::new(Arc::clone(&self.shared))
+    }
+
     /// What is going on right now. Takes a short lock for each endpoint.
     pub fn snapshot(&self) -> Snapshot {
         let plan = self.shared.plan.load_full();
@@ -128,6 +146,7 @@ impl Client {
             plan.iter().flat_map(|plan| plan.backends()),
             plan.iter().flat_map(|plan| plan.budgets()),
             self.shared.in_flight.count(),
+            &self.shared.counts,
             Instant::now(),
         )
     }

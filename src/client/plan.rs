@@ -85,8 +85,8 @@ pub(crate) struct Matched {
 #[derive(Default)]
 pub(crate) struct Budgets(Mutex<BTreeMap<BudgetKey, RetryBudget>>);
 
-// The parent, the ratio in millionths, and the floor.
-type BudgetKey = (Arc<Meta>, u32, u32);
+// One for each setting of a parent's.
+type BudgetKey = (Arc<Meta>, Budget);
 
 // === impl Plan ===
 
@@ -216,7 +216,11 @@ impl Compiler<'_> {
         let mesh = client.fidelity == Fidelity::Mesh;
         let retry = policy.params.retry.as_ref();
         let retry = retry.map(|retry| {
-            let budget = retry.budget().or_else(|| default_budget(client));
+            let budget = match retry.budget() {
+                None if retry.is_unlimited() => None,
+                None => default_budget(client),
+                named => named,
+            };
             Arc::new(RetryPlan {
                 retry: retry.clone(),
                 budget: budget.map(|budget| budgets.get(&client.parent, budget, now)),
@@ -328,7 +332,7 @@ impl Weighted for BackendPlan {
 
 impl Budgets {
     fn get(&self, parent: &Arc<Meta>, budget: Budget, now: Instant) -> RetryBudget {
-        let key = (Arc::clone(parent), budget.ratio.ppm(), budget.min_per_sec);
+        let key = (Arc::clone(parent), budget);
         lock(&self.0)
             .entry(key)
             .or_insert_with(|| RetryBudget::new(budget, now))

@@ -97,6 +97,16 @@ impl Limits {
         self
     }
 
+    /// Whether this is one try, whose time is limited.
+    pub(crate) fn is_try(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    /// There is no other try: this one takes what time it needs.
+    pub(crate) fn only_try(&mut self) {
+        self.attempt = None;
+    }
+
     /// The response head is here.
     pub(crate) fn head(&mut self, now: Instant, idle: Option<Duration>) {
         self.attempt = None;

@@ -89,6 +89,7 @@ impl Cell {
         self.loaded.pending() as usize
     }
 
+    #[cfg(test)]
     pub(crate) fn gate(&self) -> Gate {
         lock(&self.state).breaker().gate()
     }
@@ -215,7 +216,7 @@ impl Cell {
         note.pending_until = self.pool.load.pending_until();
         let ticket = Ticket::new(Arc::clone(self) as _, note);
         if admitted.probe {
-            self.pool.observers.tell(now, || Decision::Probing {
+            self.pool.tell(now, || Decision::Probing {
                 endpoint: self.address,
                 request,
             });
@@ -259,8 +260,12 @@ impl Cell {
             None => "reset",
         };
         let decision = || Decision::ByHand { endpoint, what };
-        self.pool.observers.tell(now, decision);
+        self.pool.tell(now, decision);
         self.pool.changed.notify_waiters();
+    }
+
+    pub(crate) fn backend(&self) -> &str {
+        &self.pool.name
     }
 
     /// What its breaker does, and why.
@@ -362,7 +367,7 @@ impl Cell {
     // Called without the lock: an observer may look at this cell.
     fn tell(&self, transition: Transition, now: Instant) {
         let endpoint = self.address;
-        self.pool.observers.tell(now, || match &transition {
+        self.pool.tell(now, || match &transition {
             Transition::Opened { why, until } => Decision::Opened {
                 endpoint,
                 why: why.clone(),

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::Guard;
-use crate::breaker::Totals;
-use crate::core::observe::Observers;
+use crate::breaker::{Events, Totals};
+use crate::core::observe::{Decision, Observers};
 use crate::core::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::core::time::Epoch;
 use crate::load::{Dials, Rules};
@@ -16,6 +17,8 @@ pub(crate) struct Pool {
     pub(crate) seed: u64,
     pub(crate) epoch: Epoch,
     pub(crate) observers: Observers,
+    // Who has subscribed to the breakers, if anybody can.
+    events: Option<Arc<Events>>,
     /// Told when an endpoint may have become able to serve: this backend's, or another's of the same client.
     pub(crate) changed: Arc<Notify>,
     /// By what endpoints are compared.
@@ -52,11 +55,31 @@ impl Pool {
             seed,
             epoch,
             observers,
+            events: None,
             changed,
             load: Dials::new(&Rules::of(&Load::default())),
             guard: Guard::default(),
             totals: Mutex::default(),
             outage: Outage::default(),
+        }
+    }
+
+    /// With somewhere to subscribe to what happens to breakers.
+    pub(crate) fn with_events(mut self, events: Arc<Events>) -> Self {
+        self.events = Some(events);
+        self
+    }
+
+    /// Tells what happened to a breaker.
+    pub(super) fn tell(&self, at: Instant, decision: impl FnOnce() -> Decision) {
+        match &self.events {
+            Some(events) if events.is_wanted() => {
+                let decision = decision();
+                // Before an observer, which may panic.
+                events.send(at, &self.name, &decision);
+                self.observers.tell(at, || decision);
+            }
+            _ => self.observers.tell(at, decision),
         }
     }
 

@@ -124,6 +124,9 @@ impl Walk {
             return self.fail(ErrorKind::NoBackend);
         }
         let now = Instant::now();
+        if let Some(budget) = self.budget() {
+            budget.request(now);
+        }
         self.tell(now, || Decision::Routed {
             request: number,
             route: Arc::clone(&rule.name),
@@ -264,8 +267,10 @@ impl Walk {
         let Some(retry) = self.retry.as_deref().filter(|_| self.repeatable) else {
             return false;
         };
-        self.attempts < u32::from(self.max_retries(&retry.retry))
-            && self.template.is_replayable(retry.retry.max_request_bytes())
+        self.counted() < u32::from(self.max_retries(&retry.retry))
+            && self
+                .template
+                .may_be_replayable(retry.retry.max_request_bytes())
             && retry
                 .budget
                 .as_ref()
