@@ -7,9 +7,9 @@
 //! Two tests run side by side: for an endpoint that fails most of its requests, and for one that fails five times as many
 //! as its peers.
 //!
-//! What the peers do is the pool's failures without the endpoint's own, over two times: a long one, in which it has to be
-//! well known (the upper end of what their results allow is taken), and a short one, so that what befalls all of them at
-//! once ejects nobody. The larger of the two counts.
+//! What the peers do is the pool's failures without the endpoint's own, of the last ten seconds or more, on the high side
+//! of what they allow. Before an ejection they are looked at once more: what they did since the sum was last zero counts
+//! if it is worse, so that what befalls all of them at once ejects nobody.
 //!
 //! All of it in whole numbers.
 
@@ -23,7 +23,7 @@ mod tests;
 
 use self::fixed::{NAT, ONE, ln};
 pub(crate) use self::totals::Totals;
-use self::totals::{Rate, Shares};
+use self::totals::{Others, Rate, Share};
 use crate::core::decay::decay;
 use crate::core::sync::{Mutex, lock};
 use crate::policy::Ratio;
@@ -56,8 +56,9 @@ pub(crate) struct Peers {
     // Results that are not in the totals yet, and when the last ones were added.
     kept: Kept,
     added: u64,
-    // Its part in the totals.
-    shares: Shares,
+    // Its part in the totals, and what the others did when it was last added to.
+    share: Share,
+    others: Others,
     // Its results, decaying, and since when they are counted.
     traffic: u64,
     since: Option<u64>,
@@ -73,14 +74,22 @@ struct Kept {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Test {
-    // What a failure adds and a success takes away; nothing while the peers fail as much as that.
-    failure: i64,
-    success: i64,
+    kind: usize,
+    steps: Steps,
     sum: i64,
     // What it began with: a suspicion from before. And the results since.
     head: i64,
     total: u32,
     bad: u32,
+    // What the peers had done by then.
+    began: Rate,
+}
+
+// What a failure adds and a success takes away; nothing while half of what the peers do fails.
+#[derive(Clone, Copy, Debug, Default)]
+struct Steps {
+    failure: i64,
+    success: i64,
 }
 
 // === impl Peers ===
@@ -92,7 +101,8 @@ impl Peers {
             allowed: u64::from(allowed.ppm()),
             kept: Kept::default(),
             added: 0,
-            shares: Shares::default(),
+            share: Share::default(),
+            others: Others::default(),
             traffic: 0,
             since: None,
             tests: Default::default(),
@@ -112,12 +122,19 @@ impl Peers {
         self.kept.total += 1;
         self.kept.bad += u32::from(bad);
         let late = at.saturating_sub(self.added) >= KEPT_NANOS;
-        let peers = (bad || late || self.kept.total >= KEPT).then(|| self.look(at, totals));
-        for test in &mut self.tests {
-            test.record(bad, self.threshold);
+        if bad || late || self.kept.total >= KEPT {
+            self.look(at, totals);
         }
-        let peers = peers.filter(|_| bad && self.allowed > 0)?;
-        let test = self.tests.iter().find(|test| test.trips(self.threshold))?;
+        for test in &mut self.tests {
+            test.record(bad, self.threshold, self.others.all);
+        }
+        if !bad || self.allowed == 0 {
+            return None;
+        }
+        let all = self.others.all;
+        let trips = |test: &&Test| test.trips(self.threshold, all);
+        let test = self.tests.iter().find(trips)?;
+        let peers = self.others.late;
         Some(format!(
             "worse than its peers: {} of {} failed, and {} of their {}",
             test.bad,
@@ -133,6 +150,7 @@ impl Peers {
         for test in &mut self.tests {
             test.head = self.threshold / 2;
             test.sum = test.head;
+            test.began = self.others.all;
         }
     }
 
@@ -143,33 +161,24 @@ impl Peers {
         }
     }
 
-    // Adds what was kept back, and sees how the peers do. Returns their results over the longer time.
-    fn look(&mut self, at: u64, totals: &Mutex<Totals>) -> Rate {
+    // Adds what was kept back, and sees how the peers do.
+    fn look(&mut self, at: u64, totals: &Mutex<Totals>) {
         let since = *self.since.get_or_insert(at);
         let elapsed = at.saturating_sub(self.added.max(since));
         let kept = std::mem::take(&mut self.kept);
-        let more = u64::from(kept.total) * COUNT;
-        self.traffic = decay(self.traffic, elapsed, TRAFFIC).saturating_add(more);
+        let more = Rate {
+            total: u64::from(kept.total) * COUNT,
+            bad: u64::from(kept.bad) * COUNT,
+        };
+        self.traffic = decay(self.traffic, elapsed, TRAFFIC).saturating_add(more.total);
         self.added = self.added.max(at);
-        let (slow, fast) = {
-            let mut totals = lock(totals);
-            totals.add(at, kept.total, kept.bad, &mut self.shares)
-        };
-        let rate = slow.upper().max(fast.mean()).max(FLOOR);
-        let (grave, slight) = if rate < COMMON {
-            let grave = (ONE + rate) / 2;
-            (
-                Test::steps(rate, grave),
-                Test::steps(rate, grave.min(5 * rate)),
-            )
-        } else {
-            Default::default()
-        };
-        for (test, steps) in self.tests.iter_mut().zip([grave, slight]) {
-            (test.failure, test.success) = steps;
+        self.others = lock(totals).add(at, more, &mut self.share);
+        let rate = self.others.late.upper().max(FLOOR);
+        for (kind, test) in self.tests.iter_mut().enumerate() {
+            test.kind = kind;
+            test.steps = Steps::new(kind, rate);
         }
         self.threshold = self.threshold_at(at.saturating_sub(since));
-        slow
     }
 
     // ln(results an hour x tests / false ejections an hour)
@@ -183,33 +192,65 @@ impl Peers {
     }
 }
 
+// === impl Steps ===
+
+impl Steps {
+    // Logarithms of the likelihood of each result of a bad one, over that of one like its peers. The first test is for one
+    // that fails most, the second for one that fails five times as many.
+    fn new(kind: usize, peers: u64) -> Self {
+        if peers >= COMMON {
+            return Self::default();
+        }
+        let most = (ONE + peers) / 2;
+        let bad = if kind == 0 { most } else { most.min(5 * peers) };
+        Self {
+            failure: ln(bad) - ln(peers),
+            success: ln(ONE - bad) - ln(ONE - peers),
+        }
+    }
+}
+
 // === impl Test ===
 
 impl Test {
-    // Logarithms of the likelihood of each result of a bad one, over that of one like its peers.
-    fn steps(peers: u64, bad: u64) -> (i64, i64) {
-        (ln(bad) - ln(peers), ln(ONE - bad) - ln(ONE - peers))
-    }
-
-    fn record(&mut self, bad: bool, threshold: i64) {
-        if self.failure == 0 {
+    fn record(&mut self, bad: bool, threshold: i64, peers: Rate) {
+        if self.steps.failure == 0 {
             return self.reset();
+        }
+        if self.sum == 0 {
+            if !bad {
+                return;
+            }
+            self.began = peers;
         }
         self.total = self.total.saturating_add(1);
         self.bad = self.bad.saturating_add(u32::from(bad));
-        self.sum += if bad { self.failure } else { self.success };
-        // What was over the threshold without an ejection does not pile up.
-        self.sum = self.sum.min(threshold.max(NAT));
+        let step = if bad {
+            self.steps.failure
+        } else {
+            self.steps.success
+        };
+        // What goes over the threshold without an ejection does not pile up.
+        self.sum = (self.sum + step).min(threshold.max(NAT));
         if self.sum <= 0 {
             self.reset();
         }
     }
 
-    // By what was thought of the peers at the time, and by what is thought of them now.
-    fn trips(&self, threshold: i64) -> bool {
+    // By what was thought of the peers at the time, by what is thought of them now, and by what they did meanwhile.
+    fn trips(&self, threshold: i64, peers: Rate) -> bool {
+        if self.bad < MIN_FAILURES || self.sum < threshold {
+            return false;
+        }
         let good = i64::from(self.total - self.bad);
-        let now = self.head + i64::from(self.bad) * self.failure + good * self.success;
-        self.bad >= MIN_FAILURES && self.sum >= threshold && now >= threshold
+        let sum = |steps: &Steps| {
+            let results = i64::from(self.bad) * steps.failure + good * steps.success;
+            steps.failure > 0 && self.head + results >= threshold
+        };
+        let meanwhile = peers.without(self.began);
+        // Of which something has to be known. (Of nothing, the mean is one.)
+        let meanwhile = meanwhile.mean().max(FLOOR);
+        sum(&self.steps) && sum(&Steps::new(self.kind, meanwhile))
     }
 
     fn reset(&mut self) {

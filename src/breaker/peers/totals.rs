@@ -4,38 +4,32 @@ use super::fixed::ONE;
 use super::{COUNT, SECOND};
 use crate::core::decay::decay;
 
-/// A pool's results, over a long and over a short time.
-#[derive(Clone, Debug)]
+/// A pool's results: of late, and all of them. Those of late decay, but only as long as there are enough of them: where
+/// traffic is thin, the last few count however old they are.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
-    slow: Tally,
-    fast: Tally,
-}
-
-/// Results that decay, but only as long as there are enough of them: where traffic is thin, the last few count however
-/// old they are.
-#[derive(Clone, Debug)]
-struct Tally {
-    tau: u64,
-    // So many are always kept.
-    least: u64,
-    // By how much it has decayed since the beginning, as a time; and up to when.
+    // By how much they have decayed since the beginning, as a time; and up to when.
     decayed: u64,
     at: u64,
-    rate: Rate,
+    late: Rate,
+    all: Rate,
 }
 
-/// The parts of one endpoint.
+/// The part of one endpoint in it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Shares {
-    slow: Share,
-    fast: Share,
-}
-
-// Decayed as far as the tally was at that time.
-#[derive(Clone, Copy, Debug, Default)]
-struct Share {
+pub(super) struct Share {
+    // How far the totals had decayed when this had decayed as much.
     decayed: u64,
-    rate: Rate,
+    late: Rate,
+    all: Rate,
+}
+
+/// The others' results.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Others {
+    pub(super) late: Rate,
+    /// Since the beginning.
+    pub(super) all: Rate,
 }
 
 /// Bad results among all, in steps of `COUNT`.
@@ -45,63 +39,35 @@ pub(super) struct Rate {
     pub(super) bad: u64,
 }
 
+/// Over how long results count, and how many of the last count in any case.
+const TAU: u64 = 10 * SECOND;
+const LEAST: u64 = 200 * COUNT;
 /// Time that is too short to be counted on its own: rounding would eat what decays.
 const TICK: u64 = SECOND / 1000;
 
 // === impl Totals ===
 
-impl Default for Totals {
-    fn default() -> Self {
-        Self {
-            slow: Tally::new(10 * SECOND, 200),
-            fast: Tally::new(SECOND, 20),
-        }
-    }
-}
-
 impl Totals {
-    /// Adds results of one endpoint, and returns those of the others over both times.
-    pub(super) fn add(
-        &mut self,
-        at: u64,
-        total: u32,
-        bad: u32,
-        shares: &mut Shares,
-    ) -> (Rate, Rate) {
-        let more = Rate {
-            total: u64::from(total) * COUNT,
-            bad: u64::from(bad) * COUNT,
-        };
-        (
-            self.slow.add(at, more, &mut shares.slow),
-            self.fast.add(at, more, &mut shares.fast),
-        )
-    }
-}
-
-// === impl Tally ===
-
-impl Tally {
-    fn new(tau: u64, least: u64) -> Self {
-        Self {
-            tau,
-            least: least * COUNT,
-            decayed: 0,
-            at: 0,
-            rate: Rate::default(),
-        }
-    }
-
-    fn add(&mut self, at: u64, more: Rate, share: &mut Share) -> Rate {
+    /// Adds results of one endpoint, and returns those of the others.
+    pub(super) fn add(&mut self, at: u64, more: Rate, share: &mut Share) -> Others {
         self.advance(at);
-        let own = &mut share.rate;
-        own.decay(self.decayed.saturating_sub(share.decayed), self.tau);
-        own.add(more);
+        share.late.decay(self.decayed.saturating_sub(share.decayed));
         share.decayed = self.decayed;
-        self.rate.add(more);
-        Rate {
-            total: self.rate.total.saturating_sub(own.total),
-            bad: self.rate.bad.saturating_sub(own.bad),
+        for rate in [
+            &mut share.late,
+            &mut share.all,
+            &mut self.late,
+            &mut self.all,
+        ] {
+            rate.add(more);
+        }
+        Others {
+            late: Rate {
+                // By rounding, the part may be larger than the whole.
+                total: self.late.total.saturating_sub(share.late.total),
+                bad: self.late.bad.saturating_sub(share.late.bad),
+            },
+            all: self.all.without(share.all),
         }
     }
 
@@ -112,10 +78,10 @@ impl Tally {
         }
         self.at = at;
         // e^-x is at least 1 - x: so much time leaves enough.
-        let spare = self.rate.total.saturating_sub(self.least);
-        let most = u128::from(self.tau) * u128::from(spare) / u128::from(self.rate.total.max(1));
+        let spare = self.late.total.saturating_sub(LEAST);
+        let most = u128::from(TAU) * u128::from(spare) / u128::from(self.late.total.max(1));
         let time = u128::from(elapsed).min(most) as u64;
-        self.rate.decay(time, self.tau);
+        self.late.decay(time);
         self.decayed = self.decayed.saturating_add(time);
     }
 }
@@ -124,13 +90,22 @@ impl Tally {
 
 impl Rate {
     fn add(&mut self, more: Self) {
-        self.total = self.total.saturating_add(more.total);
-        self.bad = self.bad.saturating_add(more.bad);
+        // All of them wrap around, some time.
+        self.total = self.total.wrapping_add(more.total);
+        self.bad = self.bad.wrapping_add(more.bad);
     }
 
-    fn decay(&mut self, elapsed: u64, tau: u64) {
-        self.total = decay(self.total, elapsed, tau);
-        self.bad = decay(self.bad, elapsed, tau);
+    fn decay(&mut self, elapsed: u64) {
+        self.total = decay(self.total, elapsed, TAU);
+        self.bad = decay(self.bad, elapsed, TAU);
+    }
+
+    /// What is left without these.
+    pub(super) fn without(self, other: Self) -> Self {
+        Self {
+            total: self.total.wrapping_sub(other.total),
+            bad: self.bad.wrapping_sub(other.bad),
+        }
     }
 
     /// The share of bad ones. Of nothing it is one: nobody knows.
