@@ -215,30 +215,12 @@ impl Error {
     ///
     /// Another client's refusal stays what it is: no endpoint had anything to do with it.
     pub(crate) fn from_leaf(source: BoxError) -> Self {
-        if let Some(refusal) = Self::find(&*source).filter(|error| error.is_local()) {
-            let mut error = Self::new(refusal.kind().clone()).with_retry_at(refusal.retry_at());
-            error.0.source = Some(source);
-            return error;
-        }
-        if let Some(refusal) = Refusal::find(&*source) {
-            let mut error = Self::new(ErrorKind::BreakerOpen {
-                breaker: refusal.breaker().into(),
-                why: refusal.why().into(),
-            })
-            .with_retry_at(refusal.retry_at());
-            error.0.source = Some(source);
-            return error;
-        }
-        let failure = TransportError::find(&*source)
-            .map_or(TransportFailure::Broken, TransportError::failure);
-        let mut error = Self::new(match failure {
-            TransportFailure::Connect => ErrorKind::Connect,
-            TransportFailure::ConnectTimeout => ErrorKind::ConnectTimeout,
-            TransportFailure::Refused => ErrorKind::Refused,
-            TransportFailure::Broken => ErrorKind::Broken,
-            TransportFailure::RequestBody => ErrorKind::RequestBody,
-            TransportFailure::Request => ErrorKind::InvalidRequest,
-        });
+        let mut error = Self::new(ErrorKind::of(&*source));
+        let refusal = Self::find(&*source).filter(|error| error.is_local());
+        error.0.retry_at = match refusal {
+            Some(refusal) => refusal.retry_at(),
+            None => Refusal::find(&*source).and_then(Refusal::retry_at),
+        };
         error.0.source = Some(source);
         error
     }
@@ -330,6 +312,29 @@ impl StdError for Error {
 // === impl ErrorKind ===
 
 impl ErrorKind {
+    /// What a leaf's error is.
+    pub(crate) fn of(source: &(dyn StdError + 'static)) -> Self {
+        if let Some(refusal) = Error::find(source).filter(|error| error.is_local()) {
+            return refusal.kind().clone();
+        }
+        if let Some(refusal) = Refusal::find(source) {
+            return Self::BreakerOpen {
+                breaker: refusal.breaker().into(),
+                why: refusal.why().into(),
+            };
+        }
+        let failure =
+            TransportError::find(source).map_or(TransportFailure::Broken, TransportError::failure);
+        match failure {
+            TransportFailure::Connect => Self::Connect,
+            TransportFailure::ConnectTimeout => Self::ConnectTimeout,
+            TransportFailure::Refused => Self::Refused,
+            TransportFailure::Broken => Self::Broken,
+            TransportFailure::RequestBody => Self::RequestBody,
+            TransportFailure::Request => Self::InvalidRequest,
+        }
+    }
+
     /// Whether a client refuses a request with this, and no endpoint has anything to do with it.
     pub fn is_local(&self) -> bool {
         matches!(

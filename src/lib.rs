@@ -48,6 +48,7 @@
 //! | [`balance`] | endpoints, and the choice among them; on its own a [`Balance`](balance::Balance) over any services |
 //! | [`route`] | match, precedence, filters |
 //! | [`breaker`], [`load`], [`budget`] | the state machines: pure, told events and the time; the breaker is a layer, too |
+//! | [`retry`] | what is tried again, and the layer that does it alone |
 //! | [`verdict`] | how an exchange ended, and who is told |
 //! | [`body`] | the one erased [`Body`] |
 //! | [`telemetry`] | what is going on |
@@ -80,11 +81,14 @@ pub mod discover;
 pub(crate) mod distribute;
 pub mod endpoint;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod load;
 #[cfg(all(test, tower_mesh_loom))]
 mod loom_tests;
 pub mod policy;
-pub(crate) mod retry;
+pub mod retry;
 pub mod route;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -28,6 +28,8 @@ mod table;
 mod window;
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;

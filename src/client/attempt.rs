@@ -192,7 +192,7 @@ impl Answered {
     /// Reads what there is of a body that is kept. Returns until when there may be more to read, if there may.
     pub(super) fn poll_kept(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Instant> {
         let (until, held) = (self.let_go_at?, self.held.as_mut()?);
-        while held.is_open() && held.bytes() <= KEPT_BYTES {
+        while held.is_open() && held.cost() <= KEPT_BYTES {
             if held.poll_next(cx).is_pending() {
                 if now < until {
                     return Some(until);
@@ -263,6 +263,12 @@ impl Template {
         if let Outbound::Again(replay) = &mut self.body {
             replay.release();
         }
+    }
+
+    /// It is not sent again: what is still being sent of it is kept no longer.
+    pub(super) fn forget(&mut self) {
+        self.parts = None;
+        self.body = Outbound::Once(None);
     }
 
     /// The request; what remains is enough for another only if `again`.

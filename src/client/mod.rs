@@ -31,6 +31,8 @@ pub use self::respond::{AnswerErrors, AnswerErrorsLayer, AnswerFuture};
 
 pub(crate) use self::backends::BackendState;
 use self::backends::Backends;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::overrides::drive as fuzz_overrides;
 use self::plan::{Budgets, Plan};
 use crate::body::Body;
 use crate::core::BoxError;

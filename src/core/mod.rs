@@ -6,6 +6,8 @@ pub mod backoff;
 pub mod decay;
 pub mod draw;
 pub mod in_flight;
+#[cfg(feature = "kubernetes")]
+pub(crate) mod json;
 pub mod observe;
 pub(crate) mod sync;
 pub mod time;

@@ -289,18 +289,14 @@ impl Observers {
 
     /// Tells a decision, which is only made if somebody listens.
     pub(crate) fn tell(&self, at: Instant, decision: impl FnOnce() -> Decision) {
-        self.tell_at(|| at, decision);
+        if let Some(observer) = &self.0 {
+            observer.observe(at, &decision());
+        }
     }
 
-    /// The same, where the moment has to be worked out.
-    pub(crate) fn tell_at(
-        &self,
-        at: impl FnOnce() -> Instant,
-        decision: impl FnOnce() -> Decision,
-    ) {
-        if let Some(observer) = &self.0 {
-            observer.observe(at(), &decision());
-        }
+    /// Whether somebody listens.
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
     }
 }
 

@@ -297,6 +297,7 @@ impl Walk {
         // Whoever keeps a future that is over keeps nothing of others.
         self.prior = None;
         self.token = None;
+        self.template.forget();
         if let Err(error) = &result {
             let (number, why) = (self.number, error.kind().name());
             self.tell(Instant::now(), || Decision::Refused {

@@ -1,10 +1,10 @@
 //! A report as JSON. Written by hand: its numbers are few, and a serializer would be one more dependency.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::display::PERCENTILES;
 use super::{Report, part};
+use crate::core::json::Out;
 
 // === impl Report ===
 
@@ -144,74 +144,4 @@ impl Report {
 
 fn millis(time: Duration) -> f64 {
     time.as_nanos() as f64 / 1e6
-}
-
-/// Text that becomes JSON.
-struct Out(String);
-
-// === impl Out ===
-
-impl Out {
-    fn open(&mut self, bracket: char) {
-        self.0.push(bracket);
-    }
-
-    fn close(&mut self, bracket: char) {
-        self.0.push(bracket);
-    }
-
-    // A comma, unless it is the first.
-    fn item(&mut self) {
-        if !self.0.ends_with(['{', '[']) {
-            self.0.push(',');
-        }
-    }
-
-    fn key(&mut self, key: &str) {
-        self.item();
-        self.text(key);
-        self.0.push(':');
-    }
-
-    fn text(&mut self, text: &str) {
-        self.0.push('"');
-        for c in text.chars() {
-            match c {
-                '"' | '\\' => self.0.extend(['\\', c]),
-                c if c.is_control() => {
-                    // A control character is one unit of UTF-16. Writing to a string does not fail.
-                    let _ = write!(self.0, "\\u{:04x}", u32::from(c));
-                }
-                c => self.0.push(c),
-            }
-        }
-        self.0.push('"');
-    }
-
-    // The shortest text that is read as the same number; never NaN nor infinite here.
-    fn value(&mut self, value: f64) {
-        let _ = write!(self.0, "{value}");
-    }
-
-    fn number(&mut self, key: &str, value: f64) {
-        self.key(key);
-        self.value(value);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_escaped_and_commas_are_where_they_belong() {
-        let mut out = Out(String::new());
-        out.open('{');
-        out.key("a\"b\\c\n");
-        out.text("{");
-        out.number("n", 0.25);
-        out.number("m", 1e9);
-        out.close('}');
-        assert_eq!(out.0, r#"{"a\"b\\c\u000a":"{","n":0.25,"m":1000000000}"#);
-    }
 }

@@ -72,6 +72,7 @@ mod document;
 mod duration;
 mod egress;
 mod error;
+mod explain;
 mod field;
 mod files;
 mod grammar;
@@ -98,6 +99,7 @@ use std::sync::Arc;
 
 pub use self::diagnostic::{Diagnostic, Severity};
 pub use self::error::{Error, ErrorKind};
+pub use self::explain::Explanation;
 use self::objects::Objects;
 use self::place::Origin;
 use self::resolve::Options;

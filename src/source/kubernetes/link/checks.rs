@@ -106,16 +106,14 @@ fn parents<'a>(objects: &'a Objects, route: &'a Route) -> Vec<Parent<'a>> {
 
 /// What a route loses of its Service's, because it says part of it.
 fn inherited(route: &Route, parent: &Parent<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    let Settings {
-        timeouts, retry, ..
-    } = parent.settings;
+    let timeouts = parent.settings.timeouts;
     let of = format!("Service {}/{}", parent.namespace, parent.name);
     let Some(first) = route
         .rules
         .iter()
         .find(|rule| rule.request.is_some() || route.settings.timeouts != Timeouts::default())
     else {
-        return retries(route, &of, retry.is_some(), diagnostics);
+        return retries(route, &of, parent.settings, diagnostics);
     };
     let own = Timeouts {
         request: route.settings.timeouts.request.or(first.request),
@@ -140,19 +138,40 @@ fn inherited(route: &Route, parent: &Parent<'_>, diagnostics: &mut Vec<Diagnosti
             );
         }
     }
-    retries(route, &of, retry.is_some(), diagnostics);
+    retries(route, &of, parent.settings, diagnostics);
 }
 
-fn retries(route: &Route, of: &str, service: bool, diagnostics: &mut Vec<Diagnostic>) {
-    if service && route.settings.retry.is_some() {
-        let message = format!("the route has retries of its own, so that nothing of {of}'s is its");
-        diagnostics.push(
-            Diagnostic::new(Severity::Note, &route.origin, message)
-                .key("metadata.annotations")
-                .at(route.at)
-                .mesh("takes all retry annotations from the one or the other"),
-        );
+// Retries that are repeated whole are nothing to talk about.
+fn retries(route: &Route, of: &str, service: &Settings, diagnostics: &mut Vec<Diagnostic>) {
+    let service = match route.kind {
+        Kind::Grpc => &service.grpc_retry,
+        _ => &service.retry,
+    };
+    let (Some(service), Some(own)) = (service, &route.settings.retry) else {
+        return;
+    };
+    let mut lost = Vec::new();
+    if own.status_ranges().is_empty() && !service.status_ranges().is_empty() {
+        lost.push(keys::RETRY_HTTP);
     }
+    if own.codes().is_empty() && !service.codes().is_empty() {
+        lost.push(keys::RETRY_GRPC);
+    }
+    if own.timeout().is_none() && service.timeout().is_some() {
+        lost.push(keys::RETRY_TIMEOUT);
+    }
+    if lost.is_empty() {
+        return;
+    }
+    let lost = lost.join(" and ");
+    let message = format!("the route has retries of its own, so that {lost} of {of} is not its");
+    diagnostics.push(
+        Diagnostic::new(Severity::Note, &route.origin, message)
+            .key("metadata.annotations")
+            .at(route.at)
+            .mesh("takes all retry annotations from the one or the other")
+            .remedy(format!("repeat {lost} on the route if it is wanted there")),
+    );
 }
 
 fn backends(
