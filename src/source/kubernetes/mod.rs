@@ -51,7 +51,7 @@
 //! | `config.linkerd.io/opaque-ports` | ports, ranges, names | the cluster's default |
 //!
 //! A *duration* is a whole number and one unit (`ms`, `s`, `m`, `h`, `d`), not `1h30m` and not `1.5s`.
-//! `retry.linkerd.io/grpc` and `…/failure-accrual-honor-retry-after` are checked and take no effect yet.
+//! `retry.linkerd.io/grpc` is checked and takes no effect yet.
 //!
 //! # Mistakes
 //!
