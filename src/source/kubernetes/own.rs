@@ -67,13 +67,15 @@ impl Reader<'_> {
             0 => Err(expected("a whole number, at least 1")),
             probes => Ok(probes),
         });
-        let mut extensions = AccrualExtensions::default();
-        extensions.ejection = floor?.map(|min_ready_endpoints| Ejection {
-            min_ready_endpoints,
-        });
-        extensions.slow_call = slow?;
-        extensions.memory = memory?;
-        extensions.probes = probes?.unwrap_or(1);
+        let extensions = AccrualExtensions {
+            ejection: floor?.map(|min_ready_endpoints| Ejection {
+                min_ready_endpoints,
+            }),
+            slow_call: slow?,
+            memory: memory?,
+            probes: probes?.unwrap_or(1),
+            ..AccrualExtensions::default()
+        };
         if no_breaker {
             self.without_effect(
                 &[
