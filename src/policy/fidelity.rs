@@ -100,7 +100,7 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,

@@ -82,11 +82,6 @@
 //! | `config.linkerd.io/opaque-ports` | ports, ranges, names | the cluster's default |
 //!
 //! A *duration* is a whole number and one unit (`ms`, `s`, `m`, `h`, `d`), not `1h30m` and not `1.5s`.
-<<<<<<< HEAD
-//! `retry.linkerd.io/grpc` is checked and takes no effect yet.
-=======
-//! `…/failure-accrual-honor-retry-after` is checked and takes no effect yet.
->>>>>>> manifests
 //!
 //! # Mistakes
 //!

@@ -69,7 +69,6 @@ impl Reader<'_> {
             0 => Err(expected("a whole number, at least 1")),
             probes => Ok(probes),
         });
-<<<<<<< HEAD
         let peers = self.read(keys::OWN_PEERS, peers);
         let share = self.read(keys::OWN_MAX_EJECTED, |text| {
             ratio(grammar::share(text)?, 1)
@@ -90,17 +89,6 @@ impl Reader<'_> {
         extensions.slow_call = slow?;
         extensions.memory = memory?;
         extensions.probes = probes?.unwrap_or(1);
-=======
-        let extensions = AccrualExtensions {
-            ejection: floor?.map(|min_ready_endpoints| Ejection {
-                min_ready_endpoints,
-            }),
-            slow_call: slow?,
-            memory: memory?,
-            probes: probes?.unwrap_or(1),
-            ..AccrualExtensions::default()
-        };
->>>>>>> manifests
         if no_breaker {
             self.without_effect(
                 &[
