@@ -43,7 +43,10 @@ async fn no_more_than_the_share_is_ejected_and_one_always_may() {
         assert_eq!(ejected(&client), most, "{percent} % of {count}");
         let snapshot = client.snapshot();
         assert!(snapshot.backends[0].ejections_refused > 50);
-        assert!(snapshot.to_string().contains(" ejections refused"), "{snapshot}");
+        assert!(
+            snapshot.to_string().contains(" ejections refused"),
+            "{snapshot}"
+        );
     }
 }
 
@@ -207,7 +210,12 @@ async fn forced_closed_it_stays_whatever_it_answers() {
         assert_eq!(client.request(get()).await.unwrap().status(), 503);
     }
     assert_eq!(events.next().await.unwrap().decision.name(), "opened");
-    assert!(breaker.state().to_string().contains("3 failures in a row; next probe in 1."));
+    assert!(
+        breaker
+            .state()
+            .to_string()
+            .contains("3 failures in a row; next probe in 1.")
+    );
 }
 
 #[tokio::test(start_paused = true)]
