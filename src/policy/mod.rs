@@ -29,6 +29,7 @@ mod failures;
 mod fidelity;
 mod filter;
 mod grpc;
+mod hedge;
 mod invalid;
 mod load;
 mod matches;
@@ -56,6 +57,7 @@ pub use self::grpc::{
     GrpcBackend, GrpcDistribution, GrpcFilter, GrpcPolicy, GrpcRoute, GrpcRoutePolicy, GrpcRule,
     InjectGrpcFailure, MatchRpc, MethodKind,
 };
+pub use self::hedge::{Hedge, HedgeDelay};
 pub use self::invalid::InvalidPolicy;
 pub use self::load::{Load, LoadExtensions, PeakEwma, PenaltyPeakEwma, PendingUntil};
 pub use self::matches::{

@@ -169,7 +169,7 @@ impl RetryBuilder {
         self
     }
 
-    /// These gRPC codes too.
+    /// These gRPC codes too, in a response's headers or its trailers.
     pub fn and_on_codes(mut self, codes: impl IntoIterator<Item = u16>) -> Self {
         self.codes.extend(codes);
         self
@@ -244,6 +244,31 @@ impl RetryBuilder {
             backoff: self.backoff,
             paid: self.paid,
         })
+    }
+}
+
+impl RetryBuilder {
+    // What of it is possible: no response has a status or a code that `build` would refuse.
+    pub(crate) fn possible(self) -> Retry {
+        let ranges = self.ranges.iter().filter_map(|range| {
+            let (start, end) = (*range.start().max(&1), *range.end().min(&599));
+            (start <= end).then_some((start, end))
+        });
+        Retry {
+            max_retries: self.max_retries,
+            max_request_bytes: self.max_request_bytes,
+            status_ranges: StatusRanges(ranges.collect()),
+            codes: Codes::of(
+                self.codes
+                    .into_iter()
+                    .filter(|code| (1..=16).contains(code)),
+            )
+            .unwrap_or_default(),
+            trailers: self.trailers,
+            timeout: self.timeout,
+            backoff: self.backoff,
+            paid: self.paid,
+        }
     }
 }
 

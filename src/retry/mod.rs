@@ -1,8 +1,23 @@
-//! Retries: which answers are worth another try, and when that is made.
+//! Retries: which answers are worth another try, when that is made, and at whose expense.
+//!
+//! It stands alone as a tower layer, around any service: [`RetryLayer`]; so does the second
+//! attempt beside one that takes long: [`HedgeLayer`]. The pure part, what is tried again and when, is
+//! the [`Client`](crate::Client)'s, too.
 
+mod future;
+pub(crate) mod hedge;
 mod hint;
 mod judge;
+mod layer;
+mod replaying;
 #[cfg(test)]
 mod tests;
+mod tries;
+mod when;
 
+pub use self::future::RetryFuture;
+pub use self::hedge::{ByMethod, HedgeFuture, HedgeLayer, HedgeService, HedgeWhen};
 pub(crate) use self::judge::{Again, Attempted, Judgement, Rules, Wait, is_idempotent, judge};
+pub use self::layer::{RetryLayer, RetryService};
+pub use self::replaying::{Fill, ReplayingLayer, ReplayingService, Taped, Tapes};
+pub use self::when::{Asks, ByPolicy, Cloned, KeepRequest, RetryWhen, Ruling};

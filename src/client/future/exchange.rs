@@ -17,7 +17,7 @@ use crate::core::observe::{Answer, Decision, NotRetried};
 use crate::core::time::after;
 use crate::deadline::{Limits, Progress, grpc_timeout};
 use crate::error::{Error, ErrorKind};
-use crate::policy::{Fidelity, Timeouts};
+use crate::policy::{Fidelity, MethodKind, Timeouts};
 use crate::retry::{Attempted, Judgement};
 use crate::route::Filtered;
 use crate::verdict::grpc::{GRPC_PREVIOUS_RPC_ATTEMPTS, GRPC_TIMEOUT};
@@ -75,6 +75,9 @@ impl Walk {
         let retry = retry.as_ref().map(|retry| &retry.retry);
         // The next attempt, if there is one, needs what this one sends.
         self.attempts += 1;
+        if self.grpc && self.attempts == 1 {
+            self.template.read_ahead();
+        }
         let keep = retry.is_some_and(|retry| self.may_keep(retry));
         let Some(request) = self.template.take(keep) else {
             return self.fail(ErrorKind::InvalidRequest);
@@ -115,7 +118,12 @@ impl Walk {
             following = Some(progress);
         }
         self.limits = limits;
-        if let Some(deadline) = self.deadline
+        // Who is told of a deadline keeps it: a stream is told only of one that holds for all of it.
+        let told = match self.options.method.unwrap_or(rule.kind) {
+            MethodKind::Unary => self.deadline,
+            _ => self.own_deadline,
+        };
+        if let Some(deadline) = told
             && self.grpc
             && plan.fidelity != Fidelity::Mesh
         {
