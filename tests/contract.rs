@@ -20,10 +20,11 @@ use hyper_util::rt::TokioIo;
 use support::{addresses, get, ms, s};
 use tower::Layer;
 use tower::Service;
+use tower_mesh::balance::Balance;
 use tower_mesh::body::Replay;
 use tower_mesh::breaker::{
     AtEnd, BreakerHandle, BreakerLayer, BreakerService, Breakers, BreakersService, ByHost, Gate,
-    HttpOrGrpc, Wait,
+    HttpOrGrpc, ServerErrors, Wait,
 };
 use tower_mesh::client::AnswerErrors;
 use tower_mesh::connect::{Dialed, HttpConnector, HttpLeaf};
@@ -186,6 +187,7 @@ const SUBJECTS: &[Make] = &[
     breakers_by_host,
     settling_breaker,
     settling_breakers,
+    balance,
 ];
 
 /// What the inner services do, so that calls take every path.
@@ -552,6 +554,71 @@ impl Subject for BreakerSubject {
 
     fn waits(&self) -> bool {
         self.name == "BreakerService, waiting"
+    }
+}
+
+/// A balance over leaves of the inner service: one, or two where another is to be tried.
+struct BalanceSubject {
+    balance: Balance<Strict, ServerErrors>,
+    waits: bool,
+}
+
+fn balance(script: Script, inner: &Strict) -> Box<dyn Subject> {
+    let inner = inner.clone();
+    let endpoints = if matches!(script, Script::Retried) {
+        2
+    } else {
+        1
+    };
+    let balance = Balance::builder()
+        .failure_accrual(accrual(script))
+        .classify(ServerErrors)
+        .queue(Queue {
+            capacity: 3,
+            failfast_timeout: s(1),
+        })
+        .endpoints(addresses(endpoints))
+        .seed(1)
+        .build(move |_: &Endpoint| inner.clone());
+    Box::new(BalanceSubject {
+        balance: balance.unwrap(),
+        waits: matches!(script, Script::Ejected),
+    })
+}
+
+impl Subject for BalanceSubject {
+    fn name(&self) -> &'static str {
+        "Balance"
+    }
+
+    fn call(&mut self) -> Exchange {
+        let mut balance = self.balance.clone();
+        Box::pin(async move {
+            let response = exchange(&mut balance, get()).await;
+            response.map_err(|error| error.to_string())
+        })
+    }
+
+    fn duplicate(&self) -> Box<dyn Subject> {
+        Box::new(Self {
+            balance: self.balance.clone(),
+            waits: self.waits,
+        })
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        let counts = [
+            (self.balance.pending(), "pending"),
+            (self.balance.waiting(), "waiting"),
+        ];
+        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+        counts
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect()
+    }
+
+    fn waits(&self) -> bool {
+        self.waits
     }
 }
 
