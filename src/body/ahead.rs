@@ -110,9 +110,9 @@ mod tests {
     type Frames = Vec<Result<Frame<Bytes>, String>>;
 
     fn body(acts: &[Act]) -> Body {
-        let mut acts = acts.to_vec().into_iter();
+        let mut acts = std::collections::VecDeque::from(acts.to_vec());
         let stream = std::future::poll_fn(move |cx| {
-            let frame: Result<_, BoxError> = match acts.next() {
+            let frame: Result<_, BoxError> = match acts.pop_front() {
                 Some(Act::Pending) => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
