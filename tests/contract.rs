@@ -27,7 +27,7 @@ use tower_mesh::breaker::{
     HttpOrGrpc, ServerErrors, Wait,
 };
 use tower_mesh::client::AnswerErrors;
-use tower_mesh::connect::{Dialed, HttpConnector, HttpLeaf};
+use tower_mesh::connect::{Dialed, HttpConnector, HttpLeaf, TonicConnector, TonicLeaf};
 use tower_mesh::policy::{
     ClientPolicy, Codes, ExponentialBackoff, FailureAccrual, Fidelity, MethodKind, Queue, Ratio,
     Retry,
@@ -182,6 +182,7 @@ const SUBJECTS: &[Make] = &[
     borrowed_client,
     answering_client,
     http_leaf,
+    tonic_leaf,
     breaker,
     waiting_breaker,
     breakers_by_host,
@@ -433,6 +434,61 @@ impl Subject for LeafSubject {
         let busy = busy.into_iter().filter(|(count, _)| *count > 0);
         busy.map(|(count, what)| format!("{count} {what}"))
             .collect()
+    }
+
+    fn is_client(&self) -> bool {
+        false
+    }
+}
+
+/// A leaf over one of tonic's channels, whose connections end in the inner service.
+#[derive(Clone)]
+struct ChannelSubject(TonicLeaf);
+
+fn tonic_leaf(_: Script, inner: &Strict) -> Box<dyn Subject> {
+    let inner = inner.clone();
+    let dial = move |_: http::Uri| {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let inner = inner.clone();
+        let serve = hyper::service::service_fn(move |_: Request<hyper::body::Incoming>| {
+            let mut inner = inner.clone();
+            async move {
+                std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
+                inner.call(get()).await
+            }
+        });
+        tokio::spawn(
+            hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+                .serve_connection(TokioIo::new(theirs), serve),
+        );
+        std::future::ready(std::io::Result::Ok(TokioIo::new(ours)))
+    };
+    let connector = TonicConnector::new().with_channel(move |transport| {
+        transport.connect_with_connector_lazy(tower::service_fn(dial.clone()))
+    });
+    let endpoint = Endpoint::new(support::address(1));
+    Box::new(ChannelSubject(connector.connect(&endpoint)))
+}
+
+impl Subject for ChannelSubject {
+    fn name(&self) -> &'static str {
+        "TonicLeaf"
+    }
+
+    fn call(&mut self) -> Exchange {
+        let mut leaf = self.0.clone();
+        Box::pin(async move {
+            let response = exchange(&mut leaf, get()).await;
+            response.map_err(|error| error.to_string())
+        })
+    }
+
+    fn duplicate(&self) -> Box<dyn Subject> {
+        Box::new(self.clone())
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        Vec::new()
     }
 
     fn is_client(&self) -> bool {
