@@ -38,6 +38,7 @@ pub(super) fn all(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
         }
     }
     for service in objects.services.values() {
+        protocols(service, diagnostics);
         served(objects, service, diagnostics);
     }
     profiles(objects, diagnostics);
@@ -73,12 +74,17 @@ fn ports(
             have.join(", ")
         );
         diagnostics.push(
-            warn(route, format!("{}.port", parent.path), parent.at, message)
-                .mesh("accepts it all the same")
-                .remedy(format!(
-                    "write port: {}, or take the port away for all",
-                    have.join(" or ")
-                )),
+            warn(
+                route,
+                format!("{}.port", parent.path),
+                parent.port_at,
+                message,
+            )
+            .mesh("accepts it all the same")
+            .remedy(format!(
+                "write port: {}, or take the port away for all",
+                have.join(" or ")
+            )),
         );
     }
 }
@@ -174,6 +180,19 @@ fn retries(route: &Route, of: &str, service: &Settings, diagnostics: &mut Vec<Di
     );
 }
 
+/// What helps against a Service that is not there.
+fn missing(objects: &Objects, namespace: &str, name: &str) -> String {
+    let here = objects.services.keys();
+    let here = here.filter(|(of, _)| of == namespace);
+    let names: Vec<&str> = here.map(|(_, name)| name.as_str()).take(100).collect();
+    match keys::nearest_of(name, &names) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!(
+            "write the manifest of Service {namespace}/{name} beside this one, or correct the name"
+        ),
+    }
+}
+
 fn backends(
     objects: &Objects,
     route: &Route,
@@ -209,9 +228,7 @@ fn backends(
                     BackendKind::Service if backend.port.is_none() => {
                         diagnostic.remedy("write port: with the Service's port")
                     }
-                    BackendKind::Service => diagnostic.remedy(format!(
-                        "write the manifest of Service {namespace}/{name} beside this one, or correct the name"
-                    )),
+                    BackendKind::Service => diagnostic.remedy(missing(objects, namespace, name)),
                     _ => diagnostic.remedy("name a Service"),
                 });
             }
@@ -270,10 +287,7 @@ fn order(route: &Route, diagnostics: &mut Vec<Diagnostic>) {
             if std::ptr::eq(*earlier, *later) {
                 continue;
             }
-            let at = Mark {
-                line: later.line,
-                column: 1,
-            };
+            let at = later.at;
             let (path, method) = (one.path.as_ref(), two.method.as_ref());
             let bare = |one: &MatchRequest| one.headers.is_empty() && one.query_params.is_empty();
             if let (Some(MatchPath::Prefix(prefix)), Some(MatchPath::Exact(exact))) =
@@ -307,12 +321,39 @@ fn order(route: &Route, diagnostics: &mut Vec<Diagnostic>) {
                     by_others.path, by_method.path
                 );
                 diagnostics.push(
-                    warn(route, &by_method.path, Mark { line: by_method.line, column: 1 }, message)
+                    warn(route, &by_method.path, by_method.at, message)
                         .mesh("counts headers and query parameters before the method, other than Gateway API says")
                         .remedy("name the method in both"),
                 );
             }
         }
+    }
+}
+
+/// Protocols by names that the mesh does not know, and that are HTTP.
+fn protocols(
+    service: &crate::source::kubernetes::service::Service,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    for port in &service.ports {
+        let Some((protocol, at)) = &port.app_protocol else {
+            continue;
+        };
+        let better = match protocol.to_ascii_lowercase().as_str() {
+            "grpc" | "http2" | "h2c" | "http/2" | "kubernetes.io/grpc" => "kubernetes.io/h2c",
+            "http1" | "http/1.1" | "kubernetes.io/http" | "kubernetes.io/ws" | "ws" => "http",
+            _ => continue,
+        };
+        let message = format!(
+            "{protocol:?} is no protocol that the mesh knows: no retries, timeouts or routes"
+        );
+        diagnostics.push(
+            Diagnostic::new(Severity::Warning, &service.origin, message)
+                .key(format!("{}.appProtocol", port.path))
+                .at(*at)
+                .mesh("forwards it as opaque TCP")
+                .remedy(format!("write {better}")),
+        );
     }
 }
 

@@ -5,6 +5,7 @@ mod folder;
 mod fuzz;
 mod good;
 mod grammar;
+mod mistakes;
 mod table;
 
 use super::{Error, Manifests};
