@@ -113,7 +113,7 @@ impl Dice {
         let min = self.one_of(&[0, 1, 500, 1000]);
         Terms {
             unified,
-            max_failures: self.one_of(&[0, 1, 2, 3]),
+            max_failures: self.one_of(&[0, 1, 2, 3, 5]),
             threshold_percent: if unified {
                 self.one_of(&[0, 20, 50, 80, 100])
             } else {
