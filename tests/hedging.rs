@@ -3,7 +3,6 @@
 
 mod support;
 
-
 use support::{Log, Mesh, Reply, address, addresses, get, ms, s};
 use tokio::time::Instant;
 use tower_mesh::policy::{Budget, ClientPolicy, FailureAccrual, Fidelity, Hedge, Retry};
@@ -191,10 +190,7 @@ fn one_of_ten_hangs_and_everybody_is_answered() {
     }
     // What the test would see otherwise.
     let none = world(1, true, None);
-    assert!(
-        none.error_rate() > 0.0 || none.slowest() > s(1),
-        "{none}"
-    );
+    assert!(none.error_rate() > 0.0 || none.slowest() > s(1), "{none}");
 }
 
 #[test]

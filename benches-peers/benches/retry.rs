@@ -131,7 +131,7 @@ fn threads(count: usize, call: impl Fn() + Sync) -> f64 {
 fn main() {
     let now = tokio::time::Instant::now;
     let policy = || Retry::on(500..=599).limit(2);
-    let tps = || Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2));
+    let tps = |ratio| Arc::new(TpsBudget::new(Duration::from_secs(10), 10, ratio));
     let resilience = || {
         let budget = tower_resilience_retry::RetryBudgetBuilder::new()
             .token_bucket()
@@ -146,20 +146,18 @@ fn main() {
         .when(Result::<(), Infallible>::is_err)
         .layer(Leaf);
     let ours_http = RetryLayer::new(policy()).layer(Leaf);
-    let theirs = TheirLayer::new(TowersPolicy(tps())).layer(Leaf);
+    let theirs = TheirLayer::new(TowersPolicy(tps(0.2))).layer(Leaf);
     let (mut leaf, mut bare, mut ours_unit, mut ours_http) = (Leaf, Leaf, ours_unit, ours_http);
     let (mut theirs_unit, mut theirs_http) = (theirs.clone(), theirs);
     let mut resilience_unit = resilience().layer(Leaf);
     let request = six_headers();
 
-    let budget = RetryBudget::new(Budget::default(), now());
-    let tps_budget = tps();
-    // Both have enough for all that is asked.
+    // Each deposit pays for a withdrawal.
+    let budget = RetryBudget::new(Budget::percent(100), now());
+    let tps_budget = tps(1.0);
     let ours_alone = || {
-        let at = now();
-        budget.success(at);
-        keep(budget.withdraw(at).map(|token| token.spend()).is_some());
-        budget.success(at);
+        budget.success(now());
+        keep(budget.withdraw(now()).map(|token| token.spend()).is_some());
     };
     let at = now();
     let ours_at = || {
@@ -198,7 +196,7 @@ fn main() {
         "http: ours, and a clone of the request",
         "http: tower's, and a clone of the request",
         "budget: ours, deposit and withdraw",
-        "budget: ours, two deposits, withdraw and the clock",
+        "budget: ours, and the clock for each",
         "budget: TpsBudget, deposit and withdraw",
         "the clock",
     ];

@@ -291,7 +291,7 @@ impl<C, K> Shared<C, K> {
     /// A request succeeded.
     pub(super) fn success(&self) {
         if let Some(budget) = &self.budget {
-            budget.success(Instant::now());
+            budget.success_by(Instant::now);
         }
     }
 }
