@@ -50,7 +50,7 @@
 //! | [`breaker`], [`load`], [`budget`] | the state machines: pure, told events and the time; the breaker is a layer, too |
 //! | [`retry`] | what is tried again, and the layer that does it alone |
 //! | [`verdict`] | how an exchange ended, and who is told |
-//! | [`body`] | the one erased [`Body`] |
+//! | [`body`] | the one erased [`Body`], and [`Replay`](body::Replay), which sends one again |
 //! | [`telemetry`] | what is going on |
 //! | `sim` | a seeded world in virtual time: scripted endpoints, load, a report (feature `sim`) |
 //! | [`error`] | the one error of a client |
@@ -66,6 +66,8 @@
 //! * **`sim`**: what a policy does to traffic, in virtual time: a `World` of scripted endpoints and callers around the
 //!   real client, for `#[test]`s and scenario files. It turns tokio's `test-util` on, so it belongs among the
 //!   dev-dependencies.
+//! * **`tonic`**: endpoints over tonic's own channels, and errors that carry a `tonic::Status`. Generated clients run over a
+//!   [`Client`] without it, too: `hyper` is enough for `build_grpc`.
 //! * **`full`**: all of them.
 
 pub mod balance;
@@ -81,6 +83,9 @@ pub mod discover;
 pub(crate) mod distribute;
 pub mod endpoint;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod load;
 #[cfg(all(test, tower_mesh_loom))]
 mod loom_tests;

@@ -1,208 +1,25 @@
-//! What is sent again, byte for byte; what is held back for its trailers, and how long; what a failed attempt leaves behind.
-//! Scripted endpoints in virtual time.
+//! What is sent again, byte for byte, and what a failed attempt leaves behind. Scripted endpoints in virtual time.
 
 mod support;
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http::{HeaderValue, Request, Response};
+use http_body_util::BodyExt;
+use support::frames::{
+    Answering, Arrived, Frames, Part, Sink, attempts, client, message, observed, on_unavailable,
+    post, retrying, trailers, upload, wait,
+};
 use support::{Log, address, addresses, ms, s};
 use tokio::time::Instant;
-use tokio_stream::StreamExt as _;
-use tower_mesh::policy::{
-    Budget, ClientPolicy, ClientPolicyBuilder, Codes, ExponentialBackoff, FailureAccrual, Fidelity,
-    MethodKind, Ratio, Retry, RetryBuilder, Timeouts, Trailers,
-};
+use tower_mesh::core::observe::Decision;
+use tower_mesh::policy::{Budget, FailureAccrual, Load, Retry, RetryBuilder};
 use tower_mesh::verdict::{Sent, TransportError, TransportFailure};
-use tower_mesh::{Body, Client, Endpoint, Error, ErrorKind, RequestOptions, Served};
-
-// === scripted endpoints ===
-
-type Answer = Result<Response<Body>, TransportError>;
-type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
-/// What reached an endpoint.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Arrived {
-    bytes: Vec<u8>,
-    trailers: bool,
-    ended: bool,
-}
-
-/// The attempts, in the order in which they were sent.
-#[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<Arrived>>>);
-
-impl Sink {
-    fn begin(&self) -> usize {
-        let mut all = self.0.lock().unwrap();
-        all.push(Arrived::default());
-        all.len() - 1
-    }
-
-    /// Reads so many frames.
-    async fn read(&self, n: usize, body: &mut Body, frames: usize) {
-        for _ in 0..frames {
-            let frame = body.frame().await;
-            let mut all = self.0.lock().unwrap();
-            match frame {
-                Some(Ok(frame)) if frame.is_data() => {
-                    all[n].bytes.extend(frame.into_data().unwrap());
-                }
-                Some(Ok(_)) => assert!(!std::mem::replace(&mut all[n].trailers, true)),
-                Some(Err(_)) => return,
-                None => {
-                    all[n].ended = true;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn all(&self) -> Vec<Arrived> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-/// A client whose endpoints do this: address, how many requests there were before at any of them, the request.
-fn client(
-    policy: ClientPolicyBuilder,
-    endpoints: u8,
-    script: impl Fn(SocketAddr, usize, Request<Body>) -> Answering + Clone + Send + Sync + 'static,
-) -> Client {
-    observed(policy, endpoints, &Log::default(), script)
-}
-
-fn observed(
-    policy: ClientPolicyBuilder,
-    endpoints: u8,
-    log: &Log,
-    script: impl Fn(SocketAddr, usize, Request<Body>) -> Answering + Clone + Send + Sync + 'static,
-) -> Client {
-    let count = Arc::new(Mutex::new(0));
-    Client::builder(policy.build().unwrap())
-        .endpoints(addresses(endpoints))
-        .seed(7)
-        .observer(log.observer())
-        .return_grpc_errors()
-        .build(move |endpoint: &Endpoint| {
-            let (script, count, address) = (script.clone(), Arc::clone(&count), endpoint.address());
-            tower::service_fn(move |request: Request<Body>| {
-                let mut count = count.lock().unwrap();
-                *count += 1;
-                script(address, *count - 1, request)
-            })
-        })
-        .unwrap()
-}
-
-fn retrying(retry: RetryBuilder) -> ClientPolicyBuilder {
-    ClientPolicy::http().retry(retry)
-}
-
-fn wait(wait: Duration) -> ExponentialBackoff {
-    ExponentialBackoff::try_new(wait, wait, Ratio::ZERO).unwrap()
-}
-
-fn attempts(response: &Response<Body>) -> u32 {
-    response.extensions().get::<Served>().unwrap().attempts
-}
-
-// === bodies ===
-
-fn trailers(name: &'static str, value: &'static str) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    trailers.insert(name, HeaderValue::from_static(value));
-    trailers
-}
-
-/// Frames, each after its time. It knows whether it is still there.
-#[derive(Clone)]
-struct Frames {
-    frames: Vec<(Duration, Option<Part>)>,
-    // The inner one is held by the bodies.
-    alive: Arc<Arc<()>>,
-}
-
-#[derive(Clone)]
-enum Part {
-    Data(Bytes),
-    Trailers(HeaderMap),
-    Error,
-}
-
-impl Frames {
-    fn new() -> Self {
-        Self {
-            frames: Vec::new(),
-            alive: Arc::default(),
-        }
-    }
-
-    fn with(mut self, after: Duration, frame: Part) -> Self {
-        self.frames.push((after, Some(frame)));
-        self
-    }
-
-    fn data(self, after: Duration, bytes: impl Into<Bytes>) -> Self {
-        self.with(after, Part::Data(bytes.into()))
-    }
-
-    fn status(self, after: Duration, code: &'static str) -> Self {
-        self.with(after, Part::Trailers(trailers("grpc-status", code)))
-    }
-
-    fn end(mut self, after: Duration) -> Self {
-        self.frames.push((after, None));
-        self
-    }
-
-    fn body(&self) -> Body {
-        let alive = Arc::clone(&*self.alive);
-        let frames = tokio_stream::iter(self.frames.clone()).then(move |(after, frame)| {
-            let _alive = Arc::clone(&alive);
-            async move {
-                if !after.is_zero() {
-                    tokio::time::sleep(after).await;
-                }
-                frame.map(|frame| match frame {
-                    Part::Data(bytes) => Ok(Frame::data(bytes)),
-                    Part::Trailers(trailers) => Ok(Frame::trailers(trailers)),
-                    Part::Error => Err(std::io::Error::other("reset")),
-                })
-            }
-        });
-        Body::new(StreamBody::new(frames.filter_map(|frame| frame)))
-    }
-
-    fn alive(&self) -> usize {
-        Arc::strong_count(&*self.alive) - 1
-    }
-}
-
-fn upload(frames: &[&'static str], trailers_: bool) -> Frames {
-    let mut body = Frames::new();
-    for frame in frames {
-        body = body.data(ms(1), *frame);
-    }
-    if trailers_ {
-        body = body.with(ms(1), Part::Trailers(trailers("x-sum", "7")));
-    }
-    body.end(ms(1))
-}
-
-fn post(body: Body) -> Request<Body> {
-    Request::post("http://web.shop/").body(body).unwrap()
-}
+use tower_mesh::{Body, Client, Endpoint, RequestOptions};
 
 // === what is sent again ===
 
@@ -344,6 +161,31 @@ async fn the_last_try_reads_on_after_its_answer_has_begun() {
     };
     assert_eq!(sink.all(), [whole]);
     assert_eq!(body.alive(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_for_a_call_that_is_over() {
+    // Its request is still being sent, and somebody keeps its future.
+    let sink = Sink::default();
+    let to = sink.clone();
+    let policy = retrying(Retry::on(503..=503).max_request_bytes(3));
+    let client = client(policy, 2, move |_, _, request| {
+        let sink = to.clone();
+        Box::pin(async move {
+            let n = sink.begin();
+            let mut body = request.into_body();
+            tokio::spawn(async move { sink.read(n, &mut body, 100).await });
+            Ok(Response::new(Body::empty()))
+        })
+    });
+    let body = upload(&["ab", "cd", "ef"], true);
+    let mut call = Box::pin(client.request(post(body.body())));
+    call.as_mut().await.unwrap();
+    tokio::time::sleep(s(1)).await;
+    assert_eq!(sink.all()[0].bytes, b"abcdef");
+    // What is kept has a limit, and this would be over it.
+    assert_eq!(client.snapshot().bodies_too_large, 0);
+    drop(call);
 }
 
 #[tokio::test(start_paused = true)]
@@ -514,6 +356,16 @@ async fn without_another_try_the_last_answer_stands_whole() {
     );
     assert!(body.frame().await.is_none());
     assert_eq!(client_.snapshot().in_flight, 0);
+    // An endless row of frames with nothing in them has an end, too.
+    let client_ = client(policy(retry()), 1, |_, _, _| {
+        let frame = || Ok::<_, Infallible>(http_body::Frame::data(bytes::Bytes::new()));
+        let frames = tokio_stream::iter(std::iter::repeat_with(frame));
+        let body = Body::new(http_body_util::StreamBody::new(frames));
+        Box::pin(async move { Ok(Response::builder().status(503).body(body).unwrap()) })
+    });
+    let response = client_.request(post(Body::empty())).await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert!(response.into_body().frame().await.unwrap().is_err());
     // Where it is known before the wait, it stands as it came, however slow.
     for (name, retry, options) in [
         ("limit", retry(), RequestOptions::new().no_retries()),
@@ -532,445 +384,6 @@ async fn without_another_try_the_last_answer_stands_whole() {
         let body = response.into_body().collect().await.unwrap();
         assert_eq!(body.to_bytes(), "it is down", "{name}");
     }
-}
-
-// === trailers ===
-
-fn message(len: usize) -> Bytes {
-    let mut bytes = vec![0];
-    bytes.extend((len as u32).to_be_bytes());
-    bytes.extend(std::iter::repeat_n(7, len));
-    bytes.into()
-}
-
-fn grpc(method: Option<MethodKind>) -> Request<Body> {
-    let mut request = post(Body::from(message(3)));
-    let grpc = HeaderValue::from_static("application/grpc");
-    request.headers_mut().insert("content-type", grpc);
-    if let Some(method) = method {
-        let options = RequestOptions::new().method(method);
-        request.extensions_mut().insert(options);
-    }
-    request
-}
-
-/// The first answer is this one; the others are fine at once.
-fn grpc_answers(
-    first: Frames,
-) -> impl Fn(SocketAddr, usize, Request<Body>) -> Answering + Clone + Send + Sync {
-    move |_, n, _| {
-        let first = first.clone();
-        Box::pin(async move {
-            let body = match n {
-                0 => first.body(),
-                _ => Frames::new()
-                    .data(ms(0), message(1))
-                    .status(ms(0), "0")
-                    .body(),
-            };
-            let response = Response::builder().header("content-type", "application/grpc");
-            Ok(response.body(body).unwrap())
-        })
-    }
-}
-
-fn on_unavailable() -> RetryBuilder {
-    let codes = Codes::of([Codes::UNAVAILABLE]).unwrap();
-    Retry::never_on_status().codes(codes).no_backoff()
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_table_of_held_responses() {
-    use MethodKind::{Auto, Streaming, Unary};
-    let m = || message(4);
-    // What the endpoint does first; as which method; attempts, when the head was handed over, and codes too late.
-    let rows: Vec<(&str, Frames, MethodKind, u32, Duration, u64)> = vec![
-        (
-            "trailers alone",
-            Frames::new().status(ms(0), "14"),
-            Auto,
-            2,
-            ms(0),
-            0,
-        ),
-        (
-            "trailers in time",
-            Frames::new().status(ms(9), "14"),
-            Auto,
-            2,
-            ms(9),
-            0,
-        ),
-        (
-            "trailers late",
-            Frames::new().status(ms(11), "14"),
-            Auto,
-            1,
-            ms(10),
-            1,
-        ),
-        (
-            "message and trailers",
-            Frames::new().data(ms(9), m()).status(ms(9), "14"),
-            Auto,
-            2,
-            ms(18),
-            0,
-        ),
-        (
-            "message, trailers late",
-            Frames::new().data(ms(9), m()).status(ms(11), "14"),
-            Auto,
-            1,
-            ms(19),
-            1,
-        ),
-        (
-            "another code",
-            Frames::new().data(ms(9), m()).status(ms(9), "5"),
-            Auto,
-            1,
-            ms(18),
-            0,
-        ),
-        (
-            "another code late",
-            Frames::new().status(ms(11), "5"),
-            Auto,
-            1,
-            ms(10),
-            0,
-        ),
-        (
-            "two messages",
-            Frames::new()
-                .data(ms(1), m())
-                .data(ms(1), m())
-                .status(ms(0), "14"),
-            Auto,
-            1,
-            ms(2),
-            1,
-        ),
-        (
-            "two at once",
-            Frames::new()
-                .data(ms(1), [m(), m()].concat())
-                .status(ms(0), "14"),
-            Auto,
-            1,
-            ms(1),
-            1,
-        ),
-        (
-            "in parts",
-            Frames::new()
-                .data(ms(5), m().slice(..3))
-                .data(ms(9), m().slice(3..))
-                .status(ms(9), "14"),
-            Auto,
-            2,
-            ms(23),
-            0,
-        ),
-        (
-            "in parts that drip",
-            Frames::new()
-                .data(ms(5), m().slice(..3))
-                .data(ms(9), m().slice(3..4))
-                .data(ms(9), m().slice(4..))
-                .status(ms(0), "14"),
-            Auto,
-            1,
-            ms(15),
-            1,
-        ),
-        (
-            "reset",
-            Frames::new().data(ms(5), m()).with(ms(3), Part::Error),
-            Auto,
-            2,
-            ms(8),
-            0,
-        ),
-        (
-            "no trailers",
-            Frames::new().data(ms(5), m()).end(ms(3)),
-            Auto,
-            1,
-            ms(8),
-            0,
-        ),
-        (
-            "unary",
-            Frames::new().data(ms(500), m()).status(ms(500), "14"),
-            Unary,
-            2,
-            ms(1000),
-            0,
-        ),
-        (
-            "unary and fine",
-            Frames::new().data(ms(500), m()).status(ms(500), "0"),
-            Unary,
-            1,
-            ms(1000),
-            0,
-        ),
-        (
-            "unary over the limit",
-            Frames::new()
-                .data(ms(500), message(96))
-                .status(ms(500), "14"),
-            Unary,
-            1,
-            ms(500),
-            1,
-        ),
-        (
-            "unary at the limit",
-            Frames::new()
-                .data(ms(500), message(95))
-                .status(ms(500), "14"),
-            Unary,
-            2,
-            ms(1000),
-            0,
-        ),
-        (
-            "streaming",
-            Frames::new().status(ms(0), "14"),
-            Streaming,
-            1,
-            ms(0),
-            0,
-        ),
-    ];
-    for (name, first, method, expected, head_at, late) in rows {
-        for by_route in [true, false] {
-            let retry = on_unavailable().max_request_bytes(100);
-            let retry = if by_route {
-                retry.trailers(method)
-            } else {
-                retry
-            };
-            let policy = retrying(retry);
-            let client = client(policy, 2, grpc_answers(first.clone()));
-            let start = Instant::now();
-            let response = client
-                .request(grpc((!by_route).then_some(method)))
-                .await
-                .unwrap();
-            assert_eq!(
-                (attempts(&response), start.elapsed()),
-                (expected, head_at),
-                "{name}"
-            );
-            let body = response.into_body().collect().await;
-            if expected == 1 {
-                // Nothing of what was held is lost, twice, or out of order.
-                let sent: Vec<u8> = first
-                    .frames
-                    .iter()
-                    .filter_map(|(_, frame)| match frame {
-                        Some(Part::Data(bytes)) => Some(bytes.to_vec()),
-                        _ => None,
-                    })
-                    .flatten()
-                    .collect();
-                assert_eq!(body.unwrap().to_bytes(), sent, "{name}");
-            } else {
-                assert_eq!(
-                    body.unwrap().trailers().unwrap()["grpc-status"],
-                    "0",
-                    "{name}"
-                );
-            }
-            let snapshot = client.snapshot();
-            assert_eq!(
-                (snapshot.trailers_too_late, snapshot.in_flight),
-                (late, 0),
-                "{name}"
-            );
-            assert!(
-                snapshot.endpoints().all(|endpoint| endpoint.pending == 0),
-                "{name}"
-            );
-            assert_eq!(first.alive(), 0);
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_waits_are_settings() {
-    let trailers = Trailers::default().first_frame(ms(100)).next_frame(ms(50));
-    let first = Frames::new().data(ms(90), message(1)).status(ms(40), "14");
-    let client = client(
-        retrying(on_unavailable().trailers(trailers)),
-        2,
-        grpc_answers(first),
-    );
-    let response = client.request(grpc(None)).await.unwrap();
-    assert_eq!(attempts(&response), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn nothing_else_is_held() {
-    let slow = || Frames::new().data(ms(5), message(1)).status(ms(3), "14");
-    let plain = || post(Body::empty());
-    let no_retries = || {
-        let mut request = grpc(None);
-        request
-            .extensions_mut()
-            .insert(RequestOptions::new().no_retries());
-        request
-    };
-    let unknown = || {
-        let mut request = grpc(None);
-        *request.body_mut() = Body::from(vec![7; 200]);
-        request
-    };
-    let cases = [
-        ("no codes", retrying(Retry::on(503..=503)), grpc(None)),
-        ("no retries", ClientPolicy::http(), grpc(None)),
-        ("not gRPC", retrying(on_unavailable()), plain()),
-        (
-            "this request is not retried",
-            retrying(on_unavailable()),
-            no_retries(),
-        ),
-        (
-            "its body is too large",
-            retrying(on_unavailable().max_request_bytes(100)),
-            unknown(),
-        ),
-    ];
-    for (name, policy, request) in cases {
-        let client = client(policy, 2, grpc_answers(slow()));
-        let start = Instant::now();
-        let response = client.request(request).await.unwrap();
-        assert_eq!((attempts(&response), start.elapsed()), (1, ms(0)), "{name}");
-    }
-    // Nor the head of the last try.
-    let always = |_, _, _| -> Answering {
-        let body = Frames::new()
-            .data(ms(5), message(1))
-            .status(ms(3), "14")
-            .body();
-        Box::pin(async move { Ok(Response::new(body)) })
-    };
-    let client = client(retrying(on_unavailable()), 2, always);
-    let start = Instant::now();
-    let response = client.request(grpc(None)).await.unwrap();
-    assert_eq!((attempts(&response), start.elapsed()), (2, ms(8)));
-    let body = response.into_body().collect().await.unwrap();
-    assert_eq!(body.trailers().unwrap()["grpc-status"], "14");
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_mesh_waits_for_the_first_frame_and_looks_once_more() {
-    let rows = [
-        (Frames::new().status(s(5), "14"), 2, s(5)),
-        (
-            Frames::new().data(s(5), message(1)).status(ms(0), "14"),
-            2,
-            s(5),
-        ),
-        (
-            Frames::new().data(s(5), message(1)).status(ms(1), "14"),
-            1,
-            s(5),
-        ),
-    ];
-    for (first, expected, head_at) in rows {
-        let policy = retrying(on_unavailable()).fidelity(Fidelity::Mesh);
-        let client = client(policy, 2, grpc_answers(first));
-        let start = Instant::now();
-        // As whatever the mesh does not ask for.
-        let response = client
-            .request(grpc(Some(MethodKind::Streaming)))
-            .await
-            .unwrap();
-        assert_eq!((attempts(&response), start.elapsed()), (expected, head_at));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_held_back_has_its_limits_in_time() {
-    let stalls = Frames::new().data(ms(0), message(1)).status(s(60), "0");
-    let policy =
-        |timeouts| retrying(on_unavailable().trailers(MethodKind::Unary)).timeouts(timeouts);
-    let idle = Timeouts {
-        idle: Some(ms(300)),
-        ..Timeouts::default()
-    };
-    let response = Timeouts {
-        response: Some(ms(400)),
-        ..Timeouts::default()
-    };
-    for (timeouts, kind, after) in [
-        (
-            Timeouts::request(ms(500)),
-            ErrorKind::RequestTimeout,
-            ms(500),
-        ),
-        (idle, ErrorKind::IdleTimeout, ms(300)),
-        (response, ErrorKind::ResponseTimeout, ms(400)),
-    ] {
-        let client = client(policy(timeouts), 2, grpc_answers(stalls.clone()));
-        let start = Instant::now();
-        let error: Error = client.request(grpc(None)).await.unwrap_err();
-        assert_eq!((error.kind(), start.elapsed()), (&kind, after));
-        assert_eq!(error.endpoint().is_some(), true);
-        let snapshot = client.snapshot();
-        assert_eq!(snapshot.in_flight, 0);
-        assert!(snapshot.endpoints().all(|endpoint| endpoint.pending == 0));
-        assert_eq!(stalls.alive(), 0);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_code_in_trailers_is_judged_once_and_pays_as_it_should() {
-    // A success that was held pays into the budget once; a code that is retried pays nothing, held or not.
-    let now = |client: &Client| {
-        let budget = &client.snapshot().budgets[0];
-        (budget.deposits, budget.withdrawals)
-    };
-    let fails = || Frames::new().data(ms(1), message(1)).status(ms(30), "8");
-    // RESOURCE_EXHAUSTED is retried here, and no failure of the endpoint's.
-    let codes = Codes::of([Codes::RESOURCE_EXHAUSTED]).unwrap();
-    let retry = Retry::never_on_status().codes(codes).no_backoff();
-    for (method, after_head, after_end) in [
-        (MethodKind::Unary, (0, 1), (1, 1)),
-        (MethodKind::Auto, (0, 0), (0, 0)),
-    ] {
-        let client = client(retrying(retry.clone()), 2, grpc_answers(fails()));
-        let response = client.request(grpc(Some(method))).await.unwrap();
-        assert_eq!(now(&client), after_head, "{method:?}");
-        response.into_body().collect().await.unwrap();
-        assert_eq!(now(&client), after_end, "{method:?}");
-        // One that succeeds: paid when its trailers are here, once.
-        let response = client.request(grpc(Some(method))).await.unwrap();
-        assert_eq!(now(&client), (after_end.0 + 1, after_end.1), "{method:?}");
-        response.into_body().collect().await.unwrap();
-        assert_eq!(now(&client), (after_end.0 + 1, after_end.1), "{method:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_failure_in_held_trailers_trips_the_breaker() {
-    let policy =
-        retrying(on_unavailable().limit(1)).failure_accrual(FailureAccrual::consecutive(1));
-    let log = Log::default();
-    let fails = Frames::new().data(ms(1), message(1)).status(ms(1), "14");
-    let client = observed(policy, 2, &log, grpc_answers(fails));
-    client.request(grpc(None)).await.unwrap();
-    assert_eq!(log.count("opened"), 1);
-    let late = Frames::new().status(ms(50), "14");
-    let log = Log::default();
-    let client = observed(retrying(on_unavailable()), 2, &log, grpc_answers(late));
-    client.request(grpc(None)).await.unwrap();
-    assert_eq!(log.count("handed_over"), 1);
 }
 
 // === dropped at any point ===
@@ -1080,86 +493,121 @@ async fn dropped_after_any_poll_everything_comes_back() {
 
 // === the must-show ===
 
-/// One of three endpoints answers 500, with a body, for 20 s at 200 requests a second.
+/// What became of one of three endpoints that answers 500, with a body, from 5 s to 25 s, at 200 requests a second.
+struct Outage {
+    /// Requests that it got meanwhile.
+    asked: usize,
+    /// Until when it was ejected when it recovered, if it was.
+    ejected: Option<Duration>,
+    /// When it was first asked again.
+    first: Duration,
+    /// When it had served ten requests within a second again.
+    back: Duration,
+}
+
+async fn outage(seed: u64, load: Load) -> Outage {
+    let down = s(5)..s(25);
+    let start = Instant::now();
+    let bad = address(3);
+    let served: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let to = Arc::clone(&served);
+    let policy = retrying(Retry::on(500..=599)).failure_accrual(FailureAccrual::consecutive(7));
+    let log = Log::default();
+    let failing = down.clone();
+    let client = Client::builder(policy.load(load).build().unwrap())
+        .endpoints(addresses(3))
+        .seed(seed)
+        .observer(log.observer())
+        .build(move |endpoint: &Endpoint| {
+            let is_bad = endpoint.address() == bad;
+            let (served, failing) = (Arc::clone(&to), failing.clone());
+            tower::service_fn(move |_: Request<Body>| {
+                let at = Instant::now() - start;
+                let fails = is_bad && failing.contains(&at);
+                if is_bad {
+                    served.lock().unwrap().push(at);
+                }
+                async move {
+                    tokio::time::sleep(ms(if fails { 2 } else { 20 })).await;
+                    let page = Frames::new().data(ms(0), "it is ");
+                    let page = page.data(ms(1), "down").end(ms(0));
+                    Ok::<_, Infallible>(match fails {
+                        true => Response::builder().status(500).body(page.body()).unwrap(),
+                        false => Response::new(Body::from("fine")),
+                    })
+                }
+            })
+        })
+        .unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..200 * 60 {
+        tokio::time::sleep_until(start + ms(5) * n).await;
+        let client = client.clone();
+        calls.spawn(async move {
+            let response = client.request(support::get()).await.unwrap();
+            assert_eq!(response.status(), 200, "seed {seed}: a caller saw an error");
+            response.into_body().collect().await.unwrap();
+        });
+        while let Some(done) = calls.try_join_next() {
+            done.unwrap();
+        }
+    }
+    while let Some(done) = calls.join_next().await {
+        done.unwrap();
+    }
+    let served = served.lock().unwrap();
+    let lines = log.0.lock().unwrap();
+    let mut opened = lines.iter().filter_map(|(at, decision)| match decision {
+        Decision::Opened { until, .. } if *at < start + down.end => Some(*until - start),
+        _ => None,
+    });
+    // Not a probe alone.
+    let since: Vec<_> = served.iter().filter(|at| **at >= down.end).collect();
+    let mut tens = since.windows(10);
+    let ten = tens.find(|ten| *ten[9] - *ten[0] < s(1));
+    Outage {
+        asked: served.iter().filter(|at| down.contains(at)).count(),
+        ejected: opened.next_back(),
+        first: **since.first().expect("it is asked again"),
+        back: *ten.expect("it has traffic again")[9],
+    }
+}
+
+/// With the mesh's load, which knows nothing of failures: it is the breaker that keeps the traffic away.
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_fails_for_20_s_costs_nothing_and_is_back_soon() {
-    let down = (s(5), s(25));
     for seed in 1..=8 {
-        let start = Instant::now();
-        let bad = address(3);
-        let served: Arc<Mutex<Vec<(SocketAddr, Duration)>>> = Arc::default();
-        let to = Arc::clone(&served);
-        let policy = retrying(Retry::on(500..=599)).failure_accrual(FailureAccrual::consecutive(7));
-        let log = Log::default();
-        let client = Client::builder(policy.build().unwrap())
-            .endpoints(addresses(3))
-            .seed(seed)
-            .observer(log.observer())
-            .build(move |endpoint: &Endpoint| {
-                let (address, served) = (endpoint.address(), Arc::clone(&to));
-                tower::service_fn(move |_: Request<Body>| {
-                    let at = start.elapsed();
-                    let fails = address == bad && (down.0..down.1).contains(&at);
-                    served.lock().unwrap().push((address, at));
-                    async move {
-                        tokio::time::sleep(ms(if fails { 2 } else { 20 })).await;
-                        let page = Frames::new()
-                            .data(ms(0), "it is ")
-                            .data(ms(1), "down")
-                            .end(ms(0));
-                        Ok::<_, Infallible>(match fails {
-                            true => Response::builder().status(500).body(page.body()).unwrap(),
-                            false => Response::new(Body::from("fine")),
-                        })
-                    }
-                })
-            })
-            .unwrap();
-        let mut calls = tokio::task::JoinSet::new();
-        for n in 0..200 * 60 {
-            tokio::time::sleep_until(start + ms(5) * n).await;
-            let client = client.clone();
-            calls.spawn(async move {
-                let response = client.request(support::get()).await.unwrap();
-                let ok = response.status() == 200;
-                response.into_body().collect().await.unwrap();
-                ok
-            });
-            while calls.try_join_next().is_some_and(|ok| {
-                assert!(ok.unwrap(), "seed {seed}: a caller saw an error");
-                true
-            }) {}
-        }
-        while let Some(ok) = calls.join_next().await {
-            assert!(ok.unwrap(), "seed {seed}: a caller saw an error");
-        }
-        // The backoff that it is in when it recovers: from the last opening before.
-        let lines = log.0.lock().unwrap();
-        let until = lines.iter().filter_map(|(at, decision)| match decision {
-            tower_mesh::core::observe::Decision::Opened { until, .. } if *at < start + down.1 => {
-                Some(*until - start)
-            }
-            _ => None,
-        });
-        let until = until.last().expect("the breaker trips");
-        let back = served.lock().unwrap();
-        // Traffic again: not the probe alone, but ten requests within a second.
-        let times: Vec<_> = back
-            .iter()
-            .filter(|(at, when)| *at == bad && *when >= down.1)
-            .map(|(_, when)| *when)
-            .collect();
-        let again = times
-            .windows(10)
-            .find(|ten| ten[9] - ten[0] < s(1))
-            .expect("traffic")[9];
-        let latest = until.max(down.1) + s(6);
+        let mut load = Load::default();
+        load.extensions_mut().failures = false;
+        let Outage {
+            asked,
+            ejected,
+            back,
+            ..
+        } = outage(seed, load).await;
+        let ejected = ejected.expect("the breaker trips");
+        println!("seed {seed}: asked {asked} times, ejected until {ejected:?}, back at {back:?}");
+        assert!(back <= ejected.max(s(25)) + s(6), "seed {seed}: {back:?}");
+    }
+}
+
+/// With the default load, which keeps nearly all traffic away before the breaker has seen seven failures: it asks every
+/// five seconds or so.
+#[tokio::test(start_paused = true)]
+async fn the_same_where_the_load_knows_of_failures() {
+    for seed in 1..=8 {
+        let Outage {
+            asked,
+            ejected,
+            first,
+            back,
+        } = outage(seed, Load::default()).await;
         println!(
-            "seed {seed}: recovered at 25 s, backoff until {until:?}, traffic again at {again:?}"
+            "seed {seed}: asked {asked} times, ejected until {ejected:?}, asked again at {first:?}, back at {back:?}"
         );
-        assert!(
-            again <= latest,
-            "seed {seed}: traffic again at {again:?}, backoff until {until:?}"
-        );
+        assert!(asked < 12, "seed {seed}: no more than the breaker needs");
+        let ejected = ejected.unwrap_or_default().max(s(25));
+        assert!(first <= ejected + s(6), "seed {seed}: {first:?}");
+        assert!(back <= ejected + s(10), "seed {seed}: {back:?}");
     }
 }

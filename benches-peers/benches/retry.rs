@@ -169,8 +169,8 @@ fn main() {
         keep(tps_budget.withdraw());
     };
     let times = medians(
-        20_000,
-        101,
+        500,
+        2001,
         [
             &mut || call(&mut leaf, ()),
             &mut || call(&mut ours_unit, ()),

@@ -16,6 +16,8 @@ pub(crate) struct Held {
     frames: VecDeque<Frame<Bytes>>,
     // Bytes in them.
     bytes: u64,
+    // What reading them has cost: an empty frame is not kept, but as much as a byte.
+    cost: u64,
     rest: Rest,
     // The most bytes that were promised to come.
     upper: Option<u64>,
@@ -30,7 +32,7 @@ enum Rest {
 /// What came next.
 #[derive(Debug)]
 pub(crate) enum Arrived<'a> {
-    Data(&'a Bytes),
+    Data(Bytes),
     Trailers(&'a HeaderMap),
     /// Nothing more comes.
     Ended,
@@ -52,6 +54,7 @@ impl Held {
             upper: body.size_hint().upper(),
             frames: VecDeque::new(),
             bytes: 0,
+            cost: 0,
             rest: if body.is_end_stream() {
                 Rest::Ended
             } else {
@@ -65,9 +68,9 @@ impl Held {
         matches!(self.rest, Rest::Open(_))
     }
 
-    /// Bytes that have arrived.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+    /// Bytes that have arrived; an empty frame counts as one, so that an endless row of them has an end.
+    pub(crate) fn cost(&self) -> u64 {
+        self.cost
     }
 
     /// Reads on.
@@ -75,14 +78,15 @@ impl Held {
         while let Rest::Open(body) = &mut self.rest {
             match std::task::ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
-                    let data = frame.data_ref().map(Bytes::len);
-                    let known = data.is_some_and(|len| len > 0) || frame.is_trailers();
-                    self.bytes += data.unwrap_or(0) as u64;
-                    if !known {
-                        continue;
+                    let data = frame.data_ref().cloned().unwrap_or_default();
+                    let len = data.len() as u64;
+                    self.bytes += len;
+                    self.cost += len.max(1);
+                    if len > 0 || frame.is_trailers() {
+                        self.frames.push_back(frame);
                     }
-                    self.frames.push_back(frame);
-                    return Poll::Ready(self.last_arrived());
+                    let trailers = self.frames.back().and_then(Frame::trailers_ref);
+                    return Poll::Ready(trailers.map_or(Arrived::Data(data), Arrived::Trailers));
                 }
                 Some(Err(error)) => self.rest = Rest::Broke(Some(error)),
                 None => self.rest = Rest::Ended,
@@ -92,17 +96,6 @@ impl Held {
             Rest::Broke(Some(_)) => Arrived::Broke,
             _ => Arrived::Ended,
         })
-    }
-
-    fn last_arrived(&self) -> Arrived<'_> {
-        let last = self.frames.back();
-        match last.and_then(Frame::data_ref) {
-            Some(data) => Arrived::Data(data),
-            None => match last.and_then(Frame::trailers_ref) {
-                Some(trailers) => Arrived::Trailers(trailers),
-                None => Arrived::Ended,
-            },
-        }
     }
 
     /// Lets go of what has not arrived: its connection is free, or closed.

@@ -16,6 +16,8 @@ use crate::verdict::{
     Verdict,
 };
 
+mod ends;
+
 /// Writes down what it hears.
 #[derive(Default)]
 struct Witness {
@@ -289,47 +291,6 @@ fn for_a_probe_the_head_or_the_first_message_is_enough() {
     assert_eq!(outcome(grpc(), &[Data(1), Error], true).0, Verdict::Success);
     assert_eq!(outcome(grpc(), &[Pending, Error], true).0, Verdict::Failure);
     assert_eq!(outcome(grpc(), &[Pending], true).0, Verdict::Neutral);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_grpc_body_that_takes_too_long_ends_with_deadline_exceeded() {
-    use http_body_util::BodyExt;
-    let witness = Arc::new(Witness::default());
-    let now = Instant::now();
-    let mut ticket = Ticket::new(Arc::clone(&witness) as _, Note::new(now, 0, 0, false));
-    ticket.head(grpc_head(Fidelity::Extended), now);
-    let until = now + std::time::Duration::from_millis(100);
-    let limits = Limits::new(now, Some(until), None, None, None);
-    let guard = Arc::new(InFlight::default()).enter().unwrap();
-    let acts = [Act::Data(2)]
-        .into_iter()
-        .chain(std::iter::repeat_n(Act::Pending, 50));
-    let body = Acted {
-        acts: acts.collect(),
-        foretells: false,
-        hint: (0, None),
-        dead: false,
-    };
-    let body = Body::from(Kind::Boxed(Box::pin(body)));
-    let mut body = body.with_tail(Tail::new(ticket, limits, Some(guard)).with_grpc(true));
-    assert!(body.frame().await.unwrap().unwrap().is_data());
-    let trailers = body
-        .frame()
-        .await
-        .unwrap()
-        .unwrap()
-        .into_trailers()
-        .unwrap();
-    assert_eq!(trailers["grpc-status"], "4");
-    let message = trailers["grpc-message"].to_str().unwrap();
-    assert!(
-        message.starts_with("the request's deadline passed"),
-        "{message}"
-    );
-    assert_eq!(Instant::now(), until);
-    assert!(body.frame().await.is_none());
-    assert!(body.is_end_stream());
-    assert_eq!(*witness.settled.lock().unwrap(), [(Verdict::Failure, true)]);
 }
 
 #[test]

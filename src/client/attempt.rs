@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{Method, Request, Response};
+use http_body::Body as _;
 use tokio::time::Instant;
 
 use crate::body::{Body, Held, Replay};
@@ -191,7 +192,7 @@ impl Answered {
     /// Reads what there is of a body that is kept. Returns until when there may be more to read, if there may.
     pub(super) fn poll_kept(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Instant> {
         let (until, held) = (self.let_go_at?, self.held.as_mut()?);
-        while held.is_open() && held.bytes() <= KEPT_BYTES {
+        while held.is_open() && held.cost() <= KEPT_BYTES {
             if held.poll_next(cx).is_pending() {
                 if now < until {
                     return Some(until);
@@ -228,6 +229,13 @@ impl Template {
         self.parts.as_mut()
     }
 
+    /// What its body has at hand is read before it is sent: a unary gRPC call's is all of it.
+    pub(super) fn read_ahead(&mut self) {
+        if let Outbound::Once(body) = &mut self.body {
+            *body = body.take().map(Body::at_hand);
+        }
+    }
+
     /// Gets ready to send it more than once, as long as its body has at most so many bytes. Larger ones are counted.
     pub(super) fn keep(&mut self, max_bytes: usize, too_large: &Arc<AtomicU64>) {
         if let Outbound::Once(body) = &mut self.body
@@ -235,6 +243,16 @@ impl Template {
         {
             let replay = Replay::counted(body, max_bytes, Some(too_large));
             self.body = Outbound::Again(replay);
+        }
+    }
+
+    /// Whether it may turn out so that it can be sent again.
+    pub(super) fn may_be_replayable(&self, max_bytes: usize) -> bool {
+        match &self.body {
+            Outbound::Once(body) => body
+                .as_ref()
+                .is_some_and(|body| body.size_hint().lower() <= max_bytes as u64),
+            Outbound::Again(_) => self.is_replayable(),
         }
     }
 
@@ -273,6 +291,12 @@ impl Template {
         if let Outbound::Again(replay) = &mut self.body {
             replay.release();
         }
+    }
+
+    /// It is not sent again: what is still being sent of it is kept no longer.
+    pub(super) fn forget(&mut self) {
+        self.parts = None;
+        self.body = Outbound::Once(None);
     }
 
     /// The request; what remains is enough for another only if `again`.

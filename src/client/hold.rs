@@ -82,6 +82,7 @@ impl Hold {
             return false;
         }
         match self.way {
+            _ if data.is_empty() => true,
             Way::Unary => true,
             // What is there already is looked at, and nothing is waited for.
             Way::Mesh => self.until.replace(now).is_none(),

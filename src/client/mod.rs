@@ -2,14 +2,18 @@
 
 mod attempt;
 mod backends;
+mod breakers;
 mod builder;
 mod future;
 mod hold;
 mod options;
+mod origin;
 mod overrides;
 mod plan;
 mod ready;
 mod respond;
+#[cfg(feature = "tonic")]
+mod status;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +25,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tower_service::Service;
 
+pub use self::breakers::{ClientBreakers, EndpointBreaker};
 pub use self::builder::{BuildError, ClientBuilder, PolicySource};
 pub use self::future::ResponseFuture;
 pub use self::options::{RequestOptions, Served};
@@ -29,7 +34,11 @@ pub use self::respond::{AnswerErrors, AnswerErrorsLayer, AnswerFuture};
 
 pub(crate) use self::backends::BackendState;
 use self::backends::Backends;
+use self::origin::Origin;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::overrides::drive as fuzz_overrides;
 use self::plan::{Budgets, Plan};
+pub(crate) use self::respond::grpc_trailers;
 use crate::body::Body;
 use crate::core::BoxError;
 use crate::core::in_flight::InFlight;
@@ -92,6 +101,8 @@ pub(crate) struct Shared {
     plan_changed: Arc<Notify>,
     policy_driver: Option<Driver>,
     requests: AtomicU64,
+    // What requests are for that name no host, if the builder was told; or else the policy says it.
+    origin: Option<Origin>,
     counts: Counts,
     // Whether gRPC requests are answered with a status instead of an error.
     answer_grpc_errors: bool,
@@ -130,6 +141,11 @@ impl Client {
     /// Refuses new requests from now on, and waits until those in flight have ended, their response bodies included.
     pub async fn close(&self) {
         self.shared.in_flight.close().await;
+    }
+
+    /// The breakers of its endpoints: to look at, to take in hand, and to subscribe to.
+    pub fn breakers(&self) -> ClientBreakers {
+        ClientBreakers::new(Arc::clone(&self.shared))
     }
 
     /// What is going on right now. Takes a short lock for each endpoint.

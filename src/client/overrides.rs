@@ -86,6 +86,57 @@ impl Overrides {
     }
 }
 
+/// What must hold of any headers; see [`fuzz`](crate::fuzz).
+#[cfg(any(test, fuzzing))]
+pub(crate) fn drive(mut headers: HeaderMap) {
+    if let Some(value) = headers.get("grpc-timeout")
+        && let Some(time) = crate::deadline::grpc_timeout::parse(value)
+    {
+        // What remains of it fits into a header again, and is not longer.
+        let again = crate::deadline::grpc_timeout::format(time);
+        let again = crate::deadline::grpc_timeout::parse(&again);
+        assert!(again.is_some_and(|again| again <= time), "{value:?}");
+    }
+    let overrides = Overrides::take(&mut headers);
+    for name in [
+        "l5d-timeout",
+        "l5d-request-timeout",
+        "l5d-response-timeout",
+        "l5d-retry-limit",
+        "l5d-retry-timeout",
+        "l5d-retry-http",
+        "l5d-retry-grpc",
+    ] {
+        assert!(!headers.contains_key(name), "{name} is still there");
+    }
+    let idle = Some(Duration::from_secs(7));
+    let timeouts = overrides.timeouts(Timeouts {
+        idle,
+        ..Timeouts::default()
+    });
+    assert_eq!(timeouts.idle, idle, "no header is for that");
+    assert_eq!(timeouts.request, overrides.request);
+    // The instant that it comes to does not overflow.
+    let now = tokio::time::Instant::now();
+    for limit in [timeouts.request, timeouts.response].into_iter().flatten() {
+        assert!(crate::core::time::after(now, limit) >= now);
+    }
+    let retry = overrides.retry(None, None);
+    let asked = overrides
+        != Overrides {
+            request: overrides.request,
+            response: overrides.response,
+            ..Overrides::default()
+        };
+    assert_eq!(retry.is_some(), asked);
+    if let Some(plan) = retry {
+        assert_eq!(plan.retry.max_retries(), overrides.limit.unwrap_or(1));
+        for range in plan.retry.status_ranges().iter() {
+            assert!(*range.start() >= 100 && range.end() <= &599);
+        }
+    }
+}
+
 // `^\d+(ms|s|m|h|d)$`, or a bare zero.
 fn duration(value: &HeaderValue) -> Option<Duration> {
     let text = value.to_str().ok()?;

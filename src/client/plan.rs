@@ -6,6 +6,7 @@ use http::{HeaderMap, Method, Uri, Version};
 use tokio::time::Instant;
 
 use super::backends::{BackendState, Backends};
+use super::origin::Origin;
 use crate::balance::Settings;
 use crate::budget::RetryBudget;
 use crate::core::sync::{Mutex, lock};
@@ -26,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) grpc: GrpcClassifier,
     /// What retries are paid from that a request's own headers ask for.
     pub(crate) default_budget: Option<RetryBudget>,
+    /// What requests are for that name no host.
+    pub(crate) origin: Option<Origin>,
     policy: Arc<ClientPolicy>,
     // One for each version where they differ, else one.
     routes: [Vec<Vec<RulePlan>>; 2],
@@ -35,7 +38,6 @@ pub(crate) struct Plan {
 pub(crate) struct RulePlan {
     pub(crate) name: Arc<str>,
     pub(crate) filters: Filters,
-    #[allow(dead_code, reason = "read once streams are bounded by it")]
     pub(crate) kind: MethodKind,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<Arc<RetryPlan>>,
@@ -136,6 +138,7 @@ impl Plan {
             grpc: GrpcClassifier::new(failures.codes, policy.fidelity),
             default_budget: default_budget(&policy)
                 .map(|budget| budgets.get(&policy.parent, budget, now)),
+            origin: Origin::of(&policy),
             policy,
             routes,
         }
@@ -267,7 +270,7 @@ impl Compiler<'_> {
             };
             let accrual = accrual.clone();
             let settings = Settings {
-                // Difference::EjectionFloor and Difference::ForwardBreaker.
+                // Difference::EjectionFloor, ProbeHint and ForwardBreaker.
                 accrual: match accrual {
                     _ if mesh && forward => None,
                     accrual if mesh => accrual.map(FailureAccrual::into_the_meshs),

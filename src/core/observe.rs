@@ -105,6 +105,21 @@ pub enum Decision {
         /// The evidence.
         why: Cow<'static, str>,
     },
+    /// An ejected endpoint was chosen all the same: none of those that were looked at can serve, and the policy says to
+    /// panic.
+    Panicked {
+        /// The endpoint.
+        endpoint: SocketAddr,
+        /// The request.
+        request: u64,
+    },
+    /// Somebody took an endpoint's breaker in hand, or let it go.
+    ByHand {
+        /// The endpoint.
+        endpoint: SocketAddr,
+        /// What was done: it was `opened` or `closed`, and stays so, or `reset`.
+        what: &'static str,
+    },
     /// An ejected endpoint gets a probe.
     Probing {
         /// The endpoint.
@@ -242,6 +257,8 @@ impl Decision {
             Self::Refused { .. } => "refused",
             Self::Opened { .. } => "opened",
             Self::EjectionRefused { .. } => "ejection_refused",
+            Self::Panicked { .. } => "panicked",
+            Self::ByHand { .. } => "by_hand",
             Self::Probing { .. } => "probing",
             Self::ProbePassed { .. } => "probe_passed",
             Self::ProbeReturned { .. } => "probe_returned",
@@ -280,18 +297,14 @@ impl Observers {
 
     /// Tells a decision, which is only made if somebody listens.
     pub(crate) fn tell(&self, at: Instant, decision: impl FnOnce() -> Decision) {
-        self.tell_at(|| at, decision);
+        if let Some(observer) = &self.0 {
+            observer.observe(at, &decision());
+        }
     }
 
-    /// The same, where the moment has to be worked out.
-    pub(crate) fn tell_at(
-        &self,
-        at: impl FnOnce() -> Instant,
-        decision: impl FnOnce() -> Decision,
-    ) {
-        if let Some(observer) = &self.0 {
-            observer.observe(at(), &decision());
-        }
+    /// Whether somebody listens.
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
     }
 }
 

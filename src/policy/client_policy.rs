@@ -1,9 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Authority;
+
 use super::{
-    Backend, FailureAccrual, Failures, Fidelity, GrpcPolicy, Meta, OpaquePolicy, Route,
-    RouteDistribution, TlsPolicy,
+    Backend, BackendDispatcher, EndpointDiscovery, FailureAccrual, Failures, Fidelity, GrpcPolicy,
+    Meta, OpaquePolicy, Route, RouteDistribution, TlsPolicy,
 };
 
 /// Everything a client needs to know to call one target.
@@ -79,6 +81,35 @@ impl ClientPolicy {
         self
     }
 
+    /// The same policy, with its failure accrual changed where it has one. Manifests have no words for
+    /// [what goes beyond the mesh](super::AccrualExtensions):
+    ///
+    /// ```
+    /// # use tower_mesh::policy::{ClientPolicy, FailureAccrual};
+    /// # let policy = ClientPolicy::http().failure_accrual(FailureAccrual::consecutive(7)).build()?;
+    /// let policy = policy.with_failure_accrual(|accrual| accrual.worse_than_peers().probes(3));
+    /// # Ok::<(), tower_mesh::policy::InvalidPolicy>(())
+    /// ```
+    #[must_use]
+    pub fn with_failure_accrual(
+        mut self,
+        change: impl Fn(FailureAccrual) -> FailureAccrual,
+    ) -> Self {
+        let change = |accrual: &mut Option<FailureAccrual>| *accrual = accrual.take().map(&change);
+        match &mut self.protocol {
+            Protocol::Http1(policy) | Protocol::Http2(policy) => {
+                change(&mut policy.failure_accrual);
+            }
+            Protocol::Detect { http1, http2, .. } => {
+                change(&mut http1.failure_accrual);
+                change(&mut http2.failure_accrual);
+            }
+            Protocol::Grpc(policy) => change(&mut policy.failure_accrual),
+            Protocol::Opaque(_) | Protocol::Tls(_) => {}
+        }
+        self
+    }
+
     /// The HTTP policy for requests of this version; one without routes, if the target is not spoken to in HTTP (then
     /// see [`protocol`](Self::protocol)).
     pub fn for_version(&self, version: http::Version) -> &HttpPolicy {
@@ -93,6 +124,35 @@ impl ClientPolicy {
             }
             Protocol::Grpc(_) | Protocol::Opaque(_) | Protocol::Tls(_) => &NO_HTTP,
         }
+    }
+
+    /// Where requests that name no host are for: the path of the parent's own backend if it has a port, such as
+    /// `payments.shop.svc.cluster.local:8080`, or else the parent's name in the cluster, if it is a Service.
+    pub fn authority(&self) -> Option<Authority> {
+        let backends = self.backends();
+        let own = backends.iter().find(|backend| backend.meta == self.parent);
+        let path = own.and_then(|backend| match &backend.dispatcher {
+            BackendDispatcher::BalanceP2c(_, EndpointDiscovery::DestinationGet { path }) => {
+                Some(path.as_str())
+            }
+            BackendDispatcher::Forward(_) | BackendDispatcher::Fail { .. } => None,
+        });
+        let with_port = |path: &str| {
+            let authority = path.parse::<Authority>().ok()?;
+            authority.port_u16().map(|_| authority)
+        };
+        path.and_then(with_port).or_else(|| match &*self.parent {
+            Meta::Resource(service) if service.kind() == "Service" => {
+                let (name, namespace) = (service.name(), service.namespace());
+                let host = format!("{name}.{namespace}.svc.cluster.local");
+                let authority = match service.port() {
+                    Some(port) => format!("{host}:{port}"),
+                    None => host,
+                };
+                authority.parse().ok()
+            }
+            _ => None,
+        })
     }
 
     /// Every backend that a route names, each once, in the order of first mention. The opaque route of

@@ -9,6 +9,7 @@ use std::fmt;
 /// | `retry-budget` | retries of routes have no budget | a policy that names no budget gets 20 % and 10 a second |
 /// | `backend-queue` | the policy's queue is ignored; 10000 requests may wait 3 s | each backend's own queue is used |
 /// | `ejection-floor` | min_ready_endpoints is ignored | an ejection below min_ready_endpoints is refused |
+/// | `probe-hint` | honor-retry-after is passed on and ignored | Retry-After and grpc-retry-pushback-ms are the least an ejected endpoint waits, within its backoff |
 /// | `forward-breaker` | failure accrual is ignored for a forward address | a forward address has a breaker like any endpoint |
 /// | `unsafe-repeat` | any method is repeated after a try that timed out, and after a broken connection where 502 is retried | what has an unknown outcome is sent again only if that is harmless: idempotent methods, an Idempotency-Key, gRPC, requests marked safe to repeat |
 /// | `avoid-tried` | a retry may go to the endpoint that just failed | a retry prefers endpoints this request has not been sent to |
@@ -20,6 +21,7 @@ use std::fmt;
 /// | `grpc-codes` | PERMISSION_DENIED counts against the endpoint | PERMISSION_DENIED says nothing against the endpoint |
 /// | `grpc-missing-status` | a missing or unreadable status, a page that is not gRPC and a truncated stream are successes | they are failures; a stream that its caller drops before the end is neutral |
 /// | `grpc-timeout` | grpc-timeout is passed on and otherwise ignored | it is a deadline if it is shorter than the policy's, and what remains is written on each attempt |
+/// | `stream-deadline` | the policy's request timeout cuts a gRPC stream short, however long ago it began | it holds until a stream has begun; then only the caller's own deadline, the response timeout and the idle timeout do |
 /// | `held-trailers` | where responses are retried, each waits for its first frame, however long; trailers that are not there with it are not looked at | where gRPC codes are retried, a response is held back for its trailers as its method is, and for a few milliseconds where that is not known |
 /// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
 /// | `outage-probes` | each waits out its own backoff, however long it has grown | they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once |
@@ -49,6 +51,8 @@ pub enum Difference {
     BackendQueue,
     /// Whether `min_ready_endpoints` is honoured.
     EjectionFloor,
+    /// Whether an endpoint's own hint counts for its probe, where the policy says so.
+    ProbeHint,
     /// Whether a single forward address has a breaker.
     ForwardBreaker,
     /// Whether a request that may have been processed is repeated.
@@ -71,6 +75,8 @@ pub enum Difference {
     GrpcMissingStatus,
     /// Whether a request's `grpc-timeout` is a deadline.
     GrpcTimeout,
+    /// Whether the policy's request timeout cuts a gRPC stream short that has begun.
+    StreamDeadline,
     /// How long a gRPC response is held back for the code in its trailers.
     HeldTrailers,
     /// Whether the idle timeout covers the wait for a response head.
@@ -97,10 +103,11 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
+        Self::ProbeHint,
         Self::ForwardBreaker,
         Self::UnsafeRepeat,
         Self::AvoidTried,
@@ -112,6 +119,7 @@ impl Difference {
         Self::GrpcCodes,
         Self::GrpcMissingStatus,
         Self::GrpcTimeout,
+        Self::StreamDeadline,
         Self::HeldTrailers,
         Self::IdleHead,
         Self::OutageProbes,
@@ -130,6 +138,7 @@ impl Difference {
             Self::RetryBudget => "retry-budget",
             Self::BackendQueue => "backend-queue",
             Self::EjectionFloor => "ejection-floor",
+            Self::ProbeHint => "probe-hint",
             Self::ForwardBreaker => "forward-breaker",
             Self::UnsafeRepeat => "unsafe-repeat",
             Self::AvoidTried => "avoid-tried",
@@ -141,6 +150,7 @@ impl Difference {
             Self::GrpcCodes => "grpc-codes",
             Self::GrpcMissingStatus => "grpc-missing-status",
             Self::GrpcTimeout => "grpc-timeout",
+            Self::StreamDeadline => "stream-deadline",
             Self::HeldTrailers => "held-trailers",
             Self::IdleHead => "idle-head",
             Self::OutageProbes => "outage-probes",
@@ -160,6 +170,7 @@ impl Difference {
             Self::RetryBudget => "retries of routes have no budget",
             Self::BackendQueue => "the policy's queue is ignored; 10000 requests may wait 3 s",
             Self::EjectionFloor => "min_ready_endpoints is ignored",
+            Self::ProbeHint => "honor-retry-after is passed on and ignored",
             Self::ForwardBreaker => "failure accrual is ignored for a forward address",
             Self::UnsafeRepeat => {
                 "any method is repeated after a try that timed out, and after a broken connection where 502 is retried"
@@ -179,6 +190,9 @@ impl Difference {
                 "a missing or unreadable status, a page that is not gRPC and a truncated stream are successes"
             }
             Self::GrpcTimeout => "grpc-timeout is passed on and otherwise ignored",
+            Self::StreamDeadline => {
+                "the policy's request timeout cuts a gRPC stream short, however long ago it began"
+            }
             Self::HeldTrailers => {
                 "where responses are retried, each waits for its first frame, however long; trailers that are not there with it are not looked at"
             }
@@ -204,6 +218,9 @@ impl Difference {
             Self::RetryBudget => "a policy that names no budget gets 20 % and 10 a second",
             Self::BackendQueue => "each backend's own queue is used",
             Self::EjectionFloor => "an ejection below min_ready_endpoints is refused",
+            Self::ProbeHint => {
+                "Retry-After and grpc-retry-pushback-ms are the least an ejected endpoint waits, within its backoff"
+            }
             Self::ForwardBreaker => "a forward address has a breaker like any endpoint",
             Self::UnsafeRepeat => {
                 "what has an unknown outcome is sent again only if that is harmless: idempotent methods, an Idempotency-Key, gRPC, requests marked safe to repeat"
@@ -224,6 +241,9 @@ impl Difference {
             }
             Self::GrpcTimeout => {
                 "it is a deadline if it is shorter than the policy's, and what remains is written on each attempt"
+            }
+            Self::StreamDeadline => {
+                "it holds until a stream has begun; then only the caller's own deadline, the response timeout and the idle timeout do"
             }
             Self::HeldTrailers => {
                 "where gRPC codes are retried, a response is held back for its trailers as its method is, and for a few milliseconds where that is not known"

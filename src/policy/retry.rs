@@ -248,7 +248,7 @@ impl RetryBuilder {
 }
 
 impl RetryBuilder {
-    // What of it is possible: no response has a status that `build` would refuse.
+    // What of it is possible: no response has a status or a code that `build` would refuse.
     pub(crate) fn possible(self) -> Retry {
         let ranges = self.ranges.iter().filter_map(|range| {
             let (start, end) = (*range.start().max(&1), *range.end().min(&599));

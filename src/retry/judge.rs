@@ -27,7 +27,6 @@ pub(crate) enum Attempted<'a> {
     /// codes: its trailers are.
     Head(StatusCode, &'a HeaderMap),
     /// The trailers of a gRPC response whose head had no code. None: it ended without any.
-    #[allow(dead_code, reason = "trailers are not held back yet")]
     Trailers(Option<&'a HeaderMap>),
     /// No response.
     Failed(&'a ErrorKind, Sent),

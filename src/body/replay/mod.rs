@@ -8,8 +8,10 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, SizeHint};
 
+#[cfg(all(test, tower_mesh_loom))]
+mod loom_tests;
 mod tape;
-#[cfg(test)]
+#[cfg(all(test, not(tower_mesh_loom)))]
 mod tests;
 
 use self::tape::{Polled, Tape, Turn};

@@ -9,7 +9,7 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{Next, Step, Walk};
-use crate::body::{Body, Tail};
+use crate::body::{Body, GrpcEnd, Tail};
 use crate::budget::RetryBudget;
 use crate::client::attempt::{Answered, Prior};
 use crate::client::options::Served;
@@ -18,9 +18,11 @@ use crate::core::backoff;
 use crate::core::draw::{Purpose, draw};
 use crate::core::observe::{Decision, NotRetried};
 use crate::core::time::after;
+use crate::deadline::Limits;
 use crate::error::{Error, ErrorKind};
-use crate::policy::Fidelity;
+use crate::policy::{Fidelity, MethodKind};
 use crate::retry::{self, Again, Attempted, Judgement, Rules, Wait};
+use crate::verdict::Verdict;
 use crate::verdict::grpc::{GRPC_STATUS, is_grpc};
 
 // === impl Walk ===
@@ -166,11 +168,11 @@ impl Walk {
             let error = error.with_endpoint(answered.endpoint);
             return self.done(Err(error.with_attempts(self.attempts)));
         }
-        let response = self.hand_over(rule, answered);
+        let response = self.hand_over(plan, rule, answered);
         self.done(Ok(response))
     }
 
-    fn hand_over(&mut self, rule: &RulePlan, answered: Answered) -> Response<Body> {
+    fn hand_over(&mut self, plan: &Plan, rule: &RulePlan, answered: Answered) -> Response<Body> {
         let (endpoint, backend) = (answered.endpoint, answered.backend);
         let (verdict, late) = (answered.verdict, answered.late);
         let (mut response, ticket, limits) = answered.into_response();
@@ -186,13 +188,50 @@ impl Walk {
         });
         let budget = self.budget().or(self.hedge_budget());
         let budget = budget.filter(|_| verdict.is_none()).cloned();
+        let (limits, grpc) = self.grpc_end(plan, rule, limits, endpoint, verdict);
         let tail = Tail::new(ticket, limits, self.in_flight.take());
-        let mut tail = tail.with_budget(budget).with_grpc(self.grpc);
+        let mut tail = tail.with_budget(budget).with_grpc(grpc);
         if let Some(retry) = self.retry.as_ref().filter(|_| late) {
             let count = Arc::clone(&self.shared.counts.trailers_too_late);
             tail = tail.with_late_codes(retry.retry.codes(), count);
         }
         response.map(|body| body.with_tail(tail))
+    }
+}
+
+impl Walk {
+    // How the end of a gRPC response is told, and by which limits.
+    fn grpc_end(
+        &self,
+        plan: &Plan,
+        rule: &RulePlan,
+        limits: Limits,
+        endpoint: SocketAddr,
+        verdict: Option<Verdict>,
+    ) -> (Limits, Option<GrpcEnd>) {
+        if !self.grpc {
+            return (limits, None);
+        }
+        let mut end = GrpcEnd {
+            in_trailers: self.shared.answer_grpc_errors,
+            // Difference::GrpcMissingStatus.
+            status_due: verdict.is_none() && plan.fidelity != Fidelity::Mesh,
+            once_begun: None,
+            endpoint,
+            attempts: self.attempts,
+        };
+        // Difference::StreamDeadline.
+        let outlives = plan.fidelity != Fidelity::Mesh && self.own_deadline != self.deadline;
+        match self.options.method.unwrap_or(rule.kind) {
+            MethodKind::Auto if outlives => {
+                end.once_begun = Some(self.own_deadline);
+                (limits.with_moving_request(), Some(end))
+            }
+            MethodKind::Streaming if outlives => {
+                (limits.with_request(self.own_deadline), Some(end))
+            }
+            _ => (limits, Some(end)),
+        }
     }
 }
 

@@ -79,6 +79,9 @@ impl Walk {
         let Some(parts) = self.template.parts_mut() else {
             return self.fail(ErrorKind::InvalidRequest);
         };
+        if let Some(origin) = self.shared.origin.as_ref().or(plan.origin.as_ref()) {
+            origin.complete(parts);
+        }
         if let Some(protocol) = plan.not_carried() {
             return self.fail(ErrorKind::NotCarried { protocol });
         }
@@ -119,6 +122,7 @@ impl Walk {
                 .and_then(grpc_timeout::parse);
             let deadline = timeout.map(|timeout| after(self.started, timeout));
             self.deadline = earlier(self.deadline, deadline);
+            self.own_deadline = earlier(self.own_deadline, deadline);
         }
         if rule.backends.is_empty() {
             return self.fail(ErrorKind::NoBackend);
@@ -257,10 +261,26 @@ impl Walk {
             avoid: &self.avoid,
             except,
             only: self.options.only,
+            repeatable: backend.state.balance.pool.guard.is_reduced() && self.may_repeat(now),
         };
         let connector = &*self.shared.connector;
         let balance = &backend.state.balance;
         balance.pick(&want, |site, ticket| Attempt::new(site, ticket, connector))
+    }
+
+    // Whether another endpoint may be asked, should the next one fail.
+    fn may_repeat(&self, now: Instant) -> bool {
+        let Some(retry) = self.retry.as_deref().filter(|_| self.repeatable) else {
+            return false;
+        };
+        self.counted() < u32::from(self.max_retries(&retry.retry))
+            && self
+                .template
+                .may_be_replayable(retry.retry.max_request_bytes())
+            && retry
+                .budget
+                .as_ref()
+                .is_none_or(|budget| budget.balance_milli(now) >= 1000)
     }
 
     /// Waits in the line of `backend` for an endpoint of any.

@@ -19,7 +19,7 @@ use crate::core::observe::{Answer, Decision, NotRetried};
 use crate::core::time::after;
 use crate::deadline::{Limits, Progress, grpc_timeout};
 use crate::error::{Error, ErrorKind};
-use crate::policy::{Fidelity, Retry, Timeouts};
+use crate::policy::{Fidelity, MethodKind, Retry, Timeouts};
 use crate::retry::{Attempted, Judgement};
 use crate::route::{Filtered, PathMatched};
 use crate::verdict::grpc::{GRPC_PREVIOUS_RPC_ATTEMPTS, GRPC_TIMEOUT, GrpcEos};
@@ -77,6 +77,9 @@ impl Walk {
         let retry = retry.as_ref().map(|retry| &retry.retry);
         // The next attempt, if there is one, needs what this one sends.
         self.attempts += 1;
+        if self.grpc && self.attempts == 1 {
+            self.template.read_ahead();
+        }
         let keep = retry.is_some_and(|retry| self.may_keep(retry));
         let hedges = self.attempts == 1 && self.hedge.is_some();
         if hedges && !keep {
@@ -157,7 +160,12 @@ impl Walk {
             limits = limits.with_progress(Arc::clone(&progress));
             following = Some(progress);
         }
-        if let Some(deadline) = self.deadline
+        // Who is told of a deadline keeps it: a stream is told only of one that holds for all of it.
+        let told = match self.options.method.unwrap_or(rule.kind) {
+            MethodKind::Unary => self.deadline,
+            _ => self.own_deadline,
+        };
+        if let Some(deadline) = told
             && self.grpc
             && plan.fidelity != Fidelity::Mesh
         {

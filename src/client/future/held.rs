@@ -85,8 +85,7 @@ impl Walk {
             let held = answered.hold();
             match held.poll_next(cx) {
                 Poll::Ready(Arrived::Data(data)) => {
-                    let data = data.clone();
-                    let on = hold.data(&data, held.bytes(), now);
+                    let on = hold.data(&data, held.cost(), now);
                     *awaited = false;
                     answered.ticket.frame(true);
                     if !on {

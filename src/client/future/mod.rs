@@ -68,6 +68,8 @@ struct Walk {
     number: u64,
     started: Instant,
     deadline: Option<Instant>,
+    // What of it the caller itself asked for.
+    own_deadline: Option<Instant>,
     attempts: u32,
     // Whether one of them reached nobody and does not count.
     untouched: bool,
@@ -164,6 +166,7 @@ impl ResponseFuture {
                 plan: None,
                 in_flight: None,
                 deadline: earlier(options.deadline, timeout),
+                own_deadline: earlier(options.deadline, timeout),
                 avoid: options.avoid.clone(),
                 template: Template::new(request),
                 options,
@@ -307,6 +310,7 @@ impl Walk {
         self.prior = None;
         self.token = None;
         self.hedging = None;
+        self.template.forget();
         if let Err(error) = &result {
             let (number, why) = (self.number, error.kind().name());
             self.tell(Instant::now(), || Decision::Refused {
@@ -314,9 +318,14 @@ impl Walk {
                 why,
             });
         }
-        if self.grpc && self.shared.answer_grpc_errors {
+        if !self.grpc {
+            return Some(result);
+        }
+        if self.shared.answer_grpc_errors {
             return Some(result.or_else(|error| Ok(grpc_response(error, Instant::now()))));
         }
+        #[cfg(feature = "tonic")]
+        let result = result.map_err(|error| error.with_status(Instant::now()));
         Some(result)
     }
 

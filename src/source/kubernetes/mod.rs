@@ -27,9 +27,39 @@
 //!
 //! # What is read
 //!
-//! Core `Service`s and their annotations, as Linkerd's policy controller (2.20) reads them. Other kinds may stand in the
-//! same files and are left out; where the mesh would make policy of them (HTTPRoute, GRPCRoute, TLSRoute, TCPRoute,
-//! ServiceProfile, EgressNetwork, XBackendTrafficPolicy) a [`Diagnostic`] says so. `kind: List` is unwrapped.
+//! What Linkerd's policy controller (2.20) makes policy of, as it does:
+//!
+//! | kind | for |
+//! |---|---|
+//! | `Service` | its ports with `appProtocol`, and its annotations (below) |
+//! | `HTTPRoute`, of `gateway.networking.k8s.io` and of `policy.linkerd.io` | matches, filters, timeouts, backends, and annotations |
+//! | `GRPCRoute` | the same for gRPC |
+//! | `TLSRoute`, `TCPRoute` | which protocol a port speaks, and where its connections go |
+//! | `EgressNetwork` | addresses outside the cluster: [`Manifests::resolve_address`] |
+//! | `ServiceProfile` | takes the place of everything else, where it has routes or `dstOverrides` |
+//! | `XBackendTrafficPolicy` | a retry budget, which the mesh does not read |
+//!
+//! The defaults that an API server fills in are filled in. Routes are attached by `parentRefs`, to all ports or to one; a
+//! route in another namespace than its Service's is for the clients of that namespace
+//! ([`Manifests::client_namespace`]). Of several kinds of routes on a port one is served: gRPC before HTTP before TLS before
+//! TCP. Other kinds may stand in the same files and are left out. `kind: List` is unwrapped.
+//!
+//! Where the mesh reads otherwise than it seems, or not at all, it is resolved as the mesh does and a [`Diagnostic`] says
+//! so. Some things go beyond the mesh unless it is told [not to](Manifests::fidelity); each is a
+//! [`Difference`](crate::policy::Difference), and marked as such in the diagnostics. Among them are annotations of this
+//! crate's own:
+//!
+//! | annotation | value | of |
+//! |---|---|---|
+//! | `tower-mesh/retry-budget-percent` | 0 to 100: retries for so many hundredths of the successes | Services and routes |
+//! | `tower-mesh/retry-budget-min-per-second` | a whole number: so many besides | Services and routes |
+//! | `tower-mesh/failure-accrual-min-ready-endpoints` | a whole number: so many are never ejected | Services |
+//! | `tower-mesh/failure-accrual-slow-call` | duration: longer is a failure | Services |
+//! | `tower-mesh/failure-accrual-probes` | a whole number: so many probes in a row re-admit | Services |
+//! | `tower-mesh/failure-accrual-memory` | duration: so much service makes up for an ejection | Services |
+//!
+//! These are Linkerd's. Those of retries and timeouts are read from routes, too; there they take the place of *all* of the
+//! Service's retries, or timeouts.
 //!
 //! | annotation of a Service | value | default |
 //! |---|---|---|
@@ -45,20 +75,22 @@
 //! | `balancer.alpha.linkerd.io/load-biaser-penalty` | duration, at most 49 days | `5s` |
 //! | `balancer.alpha.linkerd.io/load-biaser-max-retry-after` | duration | `300s` |
 //! | `retry.linkerd.io/http` | `5xx`, `gateway-error`, `503`, `500-504`; commas, no spaces | none |
+//! | `retry.linkerd.io/grpc` | `cancelled`, `deadline-exceeded`, `internal`, `resource-exhausted`, `unavailable`; commas, no spaces | none |
 //! | `retry.linkerd.io/limit` | 0 to 65535; `0` is the same as absent | `1` with another retry key |
 //! | `retry.linkerd.io/timeout` | duration; `0` is the same as absent | none |
 //! | `timeout.linkerd.io/request`, `/response`, `/idle` | duration; `0` times out at once | none |
 //! | `config.linkerd.io/opaque-ports` | ports, ranges, names | the cluster's default |
 //!
 //! A *duration* is a whole number and one unit (`ms`, `s`, `m`, `h`, `d`), not `1h30m` and not `1.5s`.
-//! `retry.linkerd.io/grpc` and `…/failure-accrual-honor-retry-after` are checked and take no effect yet.
 //!
 //! # Mistakes
 //!
 //! What is not YAML, or not a Service by its fields, is an [`Error`] when it is read. An annotation whose value is not in
-//! its grammar is an error when that Service is resolved, and a [`Diagnostic`] before; all other Services resolve. The
-//! mesh does less: a line in its controller's log, and the whole family (breaker, retries, timeouts) is gone. With
-//! [`Fidelity::Mesh`] so it is here.
+//! its grammar, and a route that the mesh would not apply, is an error when a target that it is about is resolved, and a
+//! [`Diagnostic`] before; all other targets resolve. The mesh does less: a line in its controller's log, and the whole family
+//! (breaker, retries, timeouts) or the whole route is gone. With [`Fidelity::Mesh`] so it is here. What the mesh's proxy
+//! cannot read, so that every request fails, is left out alone. [`Manifests::strict`] takes warnings for errors, and
+//! [`Manifests::explain`] says everything at once, for people or for machines.
 //!
 //! Limits are large but finite: 32 MiB in a file, 100 levels, and two million values of 64 MiB together, what aliases
 //! repeat included. Nesting costs no stack, aliases no more memory than that.

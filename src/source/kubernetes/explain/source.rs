@@ -11,6 +11,18 @@ impl Diagnostic {
     ///
     /// `source` is the text of the file that it names; without it the line is left out.
     pub fn underlined(&self, source: Option<&str>) -> String {
+        let number = self
+            .line
+            .and_then(|line| usize::try_from(line).ok()?.checked_sub(1));
+        self.with_line(
+            source
+                .zip(number)
+                .and_then(|(source, number)| source.lines().nth(number)),
+        )
+    }
+
+    /// The same with the line alone.
+    pub(super) fn with_line(&self, text: Option<&str>) -> String {
         let mut out = format!("{}: ", self.severity);
         for part in [&self.resource, &self.key].into_iter().flatten() {
             let _ = write!(out, "{}: ", plain(part));
@@ -31,11 +43,6 @@ impl Diagnostic {
             }
             (None, ..) => {}
         }
-        let text = source.and_then(|source| {
-            source
-                .lines()
-                .nth(usize::try_from(line).ok()?.checked_sub(1)?)
-        });
         if let (Some(text), Some(column)) = (text, self.column) {
             // A tab is one column for the reader of YAML, and so it is here.
             let text = plain(&text.replace('\t', " "));

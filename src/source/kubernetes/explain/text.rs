@@ -1,5 +1,6 @@
 //! An explanation for a person.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::tree::{Asked, Fit, Placed, RetryNode, RuleNode, Tree};
@@ -46,9 +47,22 @@ impl Explanation {
                 line!(out, "does not resolve: {error}");
             }
         }
+        // Each file is asked for once, and cut into lines once: a bundle has megabytes, and may have a thousand diagnostics.
+        let mut files: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for diagnostic in &self.diagnostics {
-            let text = diagnostic.file.as_deref().and_then(&mut source);
-            line!(out, "\n{}", diagnostic.underlined(text.as_deref()));
+            let lines = diagnostic.file.as_deref().map(|file| {
+                &*files.entry(file).or_insert_with(|| {
+                    let text = source(file).unwrap_or_default();
+                    text.lines().map(str::to_owned).collect()
+                })
+            });
+            let number = diagnostic
+                .line
+                .and_then(|line| usize::try_from(line).ok()?.checked_sub(1));
+            let text = lines
+                .zip(number)
+                .and_then(|(lines, number)| lines.get(number));
+            line!(out, "\n{}", diagnostic.with_line(text.map(String::as_str)));
         }
         let (errors, warnings) = self.counts();
         line!(out, "\n{errors} errors, {warnings} warnings");

@@ -38,6 +38,7 @@ pub(super) fn all(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
         }
     }
     for service in objects.services.values() {
+        protocols(service, diagnostics);
         served(objects, service, diagnostics);
     }
     profiles(objects, diagnostics);
@@ -73,12 +74,17 @@ fn ports(
             have.join(", ")
         );
         diagnostics.push(
-            warn(route, format!("{}.port", parent.path), parent.at, message)
-                .mesh("accepts it all the same")
-                .remedy(format!(
-                    "write port: {}, or take the port away for all",
-                    have.join(" or ")
-                )),
+            warn(
+                route,
+                format!("{}.port", parent.path),
+                parent.port_at,
+                message,
+            )
+            .mesh("accepts it all the same")
+            .remedy(format!(
+                "write port: {}, or take the port away for all",
+                have.join(" or ")
+            )),
         );
     }
 }
@@ -106,16 +112,14 @@ fn parents<'a>(objects: &'a Objects, route: &'a Route) -> Vec<Parent<'a>> {
 
 /// What a route loses of its Service's, because it says part of it.
 fn inherited(route: &Route, parent: &Parent<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    let Settings {
-        timeouts, retry, ..
-    } = parent.settings;
+    let timeouts = parent.settings.timeouts;
     let of = format!("Service {}/{}", parent.namespace, parent.name);
     let Some(first) = route
         .rules
         .iter()
         .find(|rule| rule.request.is_some() || route.settings.timeouts != Timeouts::default())
     else {
-        return retries(route, &of, retry.is_some(), diagnostics);
+        return retries(route, &of, parent.settings, diagnostics);
     };
     let own = Timeouts {
         request: route.settings.timeouts.request.or(first.request),
@@ -140,18 +144,52 @@ fn inherited(route: &Route, parent: &Parent<'_>, diagnostics: &mut Vec<Diagnosti
             );
         }
     }
-    retries(route, &of, retry.is_some(), diagnostics);
+    retries(route, &of, parent.settings, diagnostics);
 }
 
-fn retries(route: &Route, of: &str, service: bool, diagnostics: &mut Vec<Diagnostic>) {
-    if service && route.settings.retry.is_some() {
-        let message = format!("the route has retries of its own, so that nothing of {of}'s is its");
-        diagnostics.push(
-            Diagnostic::new(Severity::Note, &route.origin, message)
-                .key("metadata.annotations")
-                .at(route.at)
-                .mesh("takes all retry annotations from the one or the other"),
-        );
+// Retries that are repeated whole are nothing to talk about.
+fn retries(route: &Route, of: &str, service: &Settings, diagnostics: &mut Vec<Diagnostic>) {
+    let service = match route.kind {
+        Kind::Grpc => &service.grpc_retry,
+        _ => &service.retry,
+    };
+    let (Some(service), Some(own)) = (service, &route.settings.retry) else {
+        return;
+    };
+    let mut lost = Vec::new();
+    if own.status_ranges().is_empty() && !service.status_ranges().is_empty() {
+        lost.push(keys::RETRY_HTTP);
+    }
+    if own.codes().is_empty() && !service.codes().is_empty() {
+        lost.push(keys::RETRY_GRPC);
+    }
+    if own.timeout().is_none() && service.timeout().is_some() {
+        lost.push(keys::RETRY_TIMEOUT);
+    }
+    if lost.is_empty() {
+        return;
+    }
+    let lost = lost.join(" and ");
+    let message = format!("the route has retries of its own, so that {lost} of {of} is not its");
+    diagnostics.push(
+        Diagnostic::new(Severity::Note, &route.origin, message)
+            .key("metadata.annotations")
+            .at(route.at)
+            .mesh("takes all retry annotations from the one or the other")
+            .remedy(format!("repeat {lost} on the route if it is wanted there")),
+    );
+}
+
+/// What helps against a Service that is not there.
+fn missing(objects: &Objects, namespace: &str, name: &str) -> String {
+    let here = objects.services.keys();
+    let here = here.filter(|(of, _)| of == namespace);
+    let names: Vec<&str> = here.map(|(_, name)| name.as_str()).take(100).collect();
+    match keys::nearest_of(name, &names) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!(
+            "write the manifest of Service {namespace}/{name} beside this one, or correct the name"
+        ),
     }
 }
 
@@ -190,9 +228,7 @@ fn backends(
                     BackendKind::Service if backend.port.is_none() => {
                         diagnostic.remedy("write port: with the Service's port")
                     }
-                    BackendKind::Service => diagnostic.remedy(format!(
-                        "write the manifest of Service {namespace}/{name} beside this one, or correct the name"
-                    )),
+                    BackendKind::Service => diagnostic.remedy(missing(objects, namespace, name)),
                     _ => diagnostic.remedy("name a Service"),
                 });
             }
@@ -251,10 +287,7 @@ fn order(route: &Route, diagnostics: &mut Vec<Diagnostic>) {
             if std::ptr::eq(*earlier, *later) {
                 continue;
             }
-            let at = Mark {
-                line: later.line,
-                column: 1,
-            };
+            let at = later.at;
             let (path, method) = (one.path.as_ref(), two.method.as_ref());
             let bare = |one: &MatchRequest| one.headers.is_empty() && one.query_params.is_empty();
             if let (Some(MatchPath::Prefix(prefix)), Some(MatchPath::Exact(exact))) =
@@ -288,12 +321,39 @@ fn order(route: &Route, diagnostics: &mut Vec<Diagnostic>) {
                     by_others.path, by_method.path
                 );
                 diagnostics.push(
-                    warn(route, &by_method.path, Mark { line: by_method.line, column: 1 }, message)
+                    warn(route, &by_method.path, by_method.at, message)
                         .mesh("counts headers and query parameters before the method, other than Gateway API says")
                         .remedy("name the method in both"),
                 );
             }
         }
+    }
+}
+
+/// Protocols by names that the mesh does not know, and that are HTTP.
+fn protocols(
+    service: &crate::source::kubernetes::service::Service,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    for port in &service.ports {
+        let Some((protocol, at)) = &port.app_protocol else {
+            continue;
+        };
+        let better = match protocol.to_ascii_lowercase().as_str() {
+            "grpc" | "http2" | "h2c" | "http/2" | "kubernetes.io/grpc" => "kubernetes.io/h2c",
+            "http1" | "http/1.1" | "kubernetes.io/http" | "kubernetes.io/ws" | "ws" => "http",
+            _ => continue,
+        };
+        let message = format!(
+            "{protocol:?} is no protocol that the mesh knows: no retries, timeouts or routes"
+        );
+        diagnostics.push(
+            Diagnostic::new(Severity::Warning, &service.origin, message)
+                .key(format!("{}.appProtocol", port.path))
+                .at(*at)
+                .mesh("forwards it as opaque TCP")
+                .remedy(format!("write {better}")),
+        );
     }
 }
 

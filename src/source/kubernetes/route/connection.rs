@@ -24,7 +24,7 @@ fn one(rule: &Field<'_>, kind: Kind, diagnostics: &mut Vec<Diagnostic>) -> Resul
     Ok(Rule {
         backends: backend::read(rule, kind, Group::Gateway, diagnostics)?,
         path: rule.path.clone(),
-        line: rule.at().line,
+        at: rule.at(),
         ..Rule::default()
     })
 }

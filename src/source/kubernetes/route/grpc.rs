@@ -56,7 +56,7 @@ fn one(rule: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Rule, Erro
         filters,
         backends: backend::read(rule, Kind::Grpc, Group::Gateway, diagnostics)?,
         path: rule.path.clone(),
-        line: rule.at().line,
+        at: rule.at(),
         ..Rule::default()
     })
 }

@@ -6,6 +6,7 @@ use crate::policy::{Difference, ExponentialBackoff, Filter, MatchRequest, MatchR
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
 use crate::source::kubernetes::error::Error;
 use crate::source::kubernetes::field::Field;
+use crate::source::kubernetes::place::Mark;
 use crate::source::kubernetes::{duration, grammar};
 
 /// A rule of a route of any kind. What a kind does not have is at its default.
@@ -25,7 +26,7 @@ pub(in crate::source::kubernetes) struct Rule {
     /// `retry`, which the mesh does not read.
     pub(in crate::source::kubernetes) retry: Option<Retry>,
     pub(in crate::source::kubernetes) path: String,
-    pub(in crate::source::kubernetes) line: u32,
+    pub(in crate::source::kubernetes) at: Mark,
 }
 
 // === rules ===
@@ -45,7 +46,7 @@ pub(super) fn rules(
         return vec![Rule {
             matches: vec![matches::every_path()],
             path: spec.child("rules"),
-            line: spec.at().line,
+            at: spec.at(),
             ..Rule::default()
         }];
     };
@@ -102,7 +103,7 @@ fn one(rule: &Field<'_>, group: Group, diagnostics: &mut Vec<Diagnostic>) -> Res
         backend_request,
         retry,
         path: rule.path.clone(),
-        line: rule.at().line,
+        at: rule.at(),
         ..Rule::default()
     })
 }

@@ -14,6 +14,7 @@ pub(in crate::source::kubernetes) struct Parent {
     pub(in crate::source::kubernetes) name: String,
     /// None is every port.
     pub(in crate::source::kubernetes) port: Option<NonZeroU16>,
+    pub(in crate::source::kubernetes) port_at: Mark,
     pub(in crate::source::kubernetes) path: String,
     pub(in crate::source::kubernetes) at: Mark,
 }
@@ -84,6 +85,7 @@ pub(super) fn read(
                 .require("name", "the name of a Service")?
                 .name()?
                 .to_owned(),
+            port_at: port.as_ref().map_or(parent.at(), Field::at),
             port: port.map(|port| port.port()).transpose()?,
             path: parent.path.clone(),
             at: parent.at(),

@@ -1,9 +1,11 @@
 mod bad;
 mod diagnostics;
+mod explain;
 mod folder;
 mod fuzz;
 mod good;
 mod grammar;
+mod mistakes;
 mod table;
 
 use super::{Error, Manifests};

@@ -1,0 +1,103 @@
+//! What must hold whatever comes from outside. For the fuzzers in `fuzz/`, and for a test over their corpus.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Manifests: read or refused, resolved or refused, in words that stay on their line.
+#[cfg(feature = "kubernetes")]
+pub fn manifests(data: &[u8]) {
+    use crate::policy::Fidelity;
+    use crate::source::kubernetes::Manifests;
+    let text = String::from_utf8_lossy(data);
+    let manifests = match Manifests::parse_named("m.yaml", &text) {
+        Ok(manifests) => manifests,
+        Err(error) => {
+            assert!(!error.to_string().contains(char::is_control), "{error}");
+            return;
+        }
+    };
+    for diagnostic in manifests.diagnostics() {
+        let line = diagnostic.to_string();
+        assert!(!line.contains(char::is_control), "{line}");
+    }
+    // The first few: a document may have a thousand ports.
+    let mut targets: Vec<String> = manifests
+        .targets()
+        .take(4)
+        .map(|target| target.to_string())
+        .collect();
+    targets.extend(["203.0.113.7:443".to_owned(), "10.0.0.7:80".to_owned()]);
+    for fidelity in [Fidelity::Mesh, Fidelity::Extended] {
+        for client in ["shop", "b"] {
+            let manifests = manifests.clone().fidelity(fidelity);
+            let manifests = manifests.client_namespace(client);
+            for target in &targets {
+                if let Ok(policy) = manifests.resolve(target) {
+                    assert_eq!(policy.fidelity, fidelity);
+                    // A policy is a value: what is resolved twice is the same.
+                    assert_eq!(manifests.resolve(target).ok(), Some(policy));
+                }
+                let request = http::Request::get("/a/b?c=d").body(());
+                let mut explanation = manifests.explain(target);
+                if let Ok(request) = request {
+                    explanation = explanation.request(&request);
+                }
+                let words = explanation.to_text(|_| Some(text.clone().into_owned()));
+                let moves = |c: char| c.is_control() && c != '\n';
+                assert!(!words.contains(moves), "{words:?}");
+                let json = explanation.to_json();
+                assert!(!json.contains(char::is_control), "{json:?}");
+            }
+        }
+    }
+}
+
+/// One header in a line, `name: value`: read leniently, and taken away.
+pub fn overrides(data: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for line in data.split(|byte| *byte == b'\n').take(64) {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let value = value.trim_ascii();
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            headers.append(name, value);
+        }
+    }
+    crate::client::fuzz_overrides(headers);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    // In a published package there is no corpus.
+    fn over(corpus: &str, check: fn(&[u8])) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fuzz/corpus")
+            .join(corpus);
+        let Ok(entries) = fs::read_dir(folder) else {
+            return;
+        };
+        let mut count = 0;
+        for entry in entries {
+            check(&fs::read(entry.unwrap().path()).unwrap());
+            count += 1;
+        }
+        assert!(count > 10, "{corpus} has {count} files");
+    }
+
+    #[cfg(feature = "kubernetes")]
+    #[test]
+    fn the_corpus_of_manifests() {
+        over("manifests", super::manifests);
+    }
+
+    #[test]
+    fn the_corpus_of_overrides() {
+        over("overrides", super::overrides);
+    }
+}
