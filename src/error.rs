@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use crate::breaker::Refusal;
 use crate::core::{BoxError, find_source};
 use crate::policy::Codes;
+#[cfg(feature = "hyper")]
+use crate::verdict::grpc::code_of_reset;
 use crate::verdict::grpc::{code_of_status, status_of_code};
 use crate::verdict::{TransportError, TransportFailure};
 
@@ -133,6 +135,11 @@ pub enum ErrorKind {
         "the response did not begin within the policy's timeout for one try: look at the endpoint, or raise the timeout"
     )]
     HeadersTimeout,
+    /// A limit in time of the leaf's own passed before the response began.
+    #[error(
+        "the response did not begin within the leaf's own limit in time: look at the endpoint, or leave limits to the policy"
+    )]
+    LeafTimeout,
     /// Nothing moved in either direction for as long as the policy allows.
     #[error(
         "nothing was sent or received for the policy's idle timeout: look at who was silent, or raise the timeout"
@@ -215,30 +222,12 @@ impl Error {
     ///
     /// Another client's refusal stays what it is: no endpoint had anything to do with it.
     pub(crate) fn from_leaf(source: BoxError) -> Self {
-        if let Some(refusal) = Self::find(&*source).filter(|error| error.is_local()) {
-            let mut error = Self::new(refusal.kind().clone()).with_retry_at(refusal.retry_at());
-            error.0.source = Some(source);
-            return error;
-        }
-        if let Some(refusal) = Refusal::find(&*source) {
-            let mut error = Self::new(ErrorKind::BreakerOpen {
-                breaker: refusal.breaker().into(),
-                why: refusal.why().into(),
-            })
-            .with_retry_at(refusal.retry_at());
-            error.0.source = Some(source);
-            return error;
-        }
-        let failure = TransportError::find(&*source)
-            .map_or(TransportFailure::Broken, TransportError::failure);
-        let mut error = Self::new(match failure {
-            TransportFailure::Connect => ErrorKind::Connect,
-            TransportFailure::ConnectTimeout => ErrorKind::ConnectTimeout,
-            TransportFailure::Refused => ErrorKind::Refused,
-            TransportFailure::Broken => ErrorKind::Broken,
-            TransportFailure::RequestBody => ErrorKind::RequestBody,
-            TransportFailure::Request => ErrorKind::InvalidRequest,
-        });
+        let mut error = Self::new(ErrorKind::of(&*source));
+        let refusal = Self::find(&*source).filter(|error| error.is_local());
+        error.0.retry_at = match refusal {
+            Some(refusal) => refusal.retry_at(),
+            None => Refusal::find(&*source).and_then(Refusal::retry_at),
+        };
         error.0.source = Some(source);
         error
     }
@@ -246,6 +235,13 @@ impl Error {
     /// Finds one in an error's chain of sources.
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         find_source(error)
+    }
+
+    /// The same error, with another between it and its source.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn between(mut self, put: impl FnOnce(Option<BoxError>) -> BoxError) -> Self {
+        self.0.source = Some(put(self.0.source.take()));
+        self
     }
 
     pub(crate) fn with_retry_at(mut self, at: Option<Instant>) -> Self {
@@ -268,6 +264,50 @@ impl Error {
         &self.0.kind
     }
 
+    /// The gRPC status code that says this: its kind's, but of a stream that was reset the one that its reason means, as the
+    /// gRPC specification maps it.
+    pub fn grpc_code(&self) -> u16 {
+        let by_source = || {
+            self.code_of_source()
+                .filter(|_| self.0.kind == ErrorKind::Broken)
+        };
+        by_source().unwrap_or_else(|| self.0.kind.grpc_code())
+    }
+
+    #[cfg(feature = "hyper")]
+    fn code_of_source(&self) -> Option<u16> {
+        let source = self.source()?;
+        if let Some(h2) = find_source::<h2::Error>(source) {
+            let reason = h2.reason().filter(|_| h2.is_reset() && h2.is_remote())?;
+            return Some(code_of_reset(reason.into()));
+        }
+        #[cfg(feature = "tonic")]
+        if let Some(status) = find_source::<tonic::Status>(source)
+            && !matches!(status.code(), tonic::Code::Ok | tonic::Code::Unknown)
+        {
+            return u16::try_from(i32::from(status.code())).ok();
+        }
+        None
+    }
+
+    #[cfg(not(feature = "hyper"))]
+    fn code_of_source(&self) -> Option<u16> {
+        None
+    }
+
+    /// What a gRPC status says: this, and the root of what the endpoint's own error says. A status that was sent has no
+    /// sources that could say it.
+    pub(crate) fn grpc_message(&self) -> String {
+        let mut root = self.source().filter(|_| !self.is_local());
+        while let Some(deeper) = root.and_then(StdError::source) {
+            root = Some(deeper);
+        }
+        match root {
+            Some(root) => format!("{self}: {root}"),
+            None => self.to_string(),
+        }
+    }
+
     /// Whether this client refused the request, and no endpoint has anything to do with it.
     pub fn is_local(&self) -> bool {
         self.0.kind.is_local()
@@ -281,6 +321,7 @@ impl Error {
                 | ErrorKind::ResponseTimeout
                 | ErrorKind::HeadersTimeout
                 | ErrorKind::IdleTimeout
+                | ErrorKind::LeafTimeout
         )
     }
 
@@ -330,6 +371,30 @@ impl StdError for Error {
 // === impl ErrorKind ===
 
 impl ErrorKind {
+    /// What a leaf's error is.
+    pub(crate) fn of(source: &(dyn StdError + 'static)) -> Self {
+        if let Some(refusal) = Error::find(source).filter(|error| error.is_local()) {
+            return refusal.kind().clone();
+        }
+        if let Some(refusal) = Refusal::find(source) {
+            return Self::BreakerOpen {
+                breaker: refusal.breaker().into(),
+                why: refusal.why().into(),
+            };
+        }
+        let failure =
+            TransportError::find(source).map_or(TransportFailure::Broken, TransportError::failure);
+        match failure {
+            TransportFailure::Connect => Self::Connect,
+            TransportFailure::ConnectTimeout => Self::ConnectTimeout,
+            TransportFailure::Refused => Self::Refused,
+            TransportFailure::Broken => Self::Broken,
+            TransportFailure::Timeout => Self::LeafTimeout,
+            TransportFailure::RequestBody => Self::RequestBody,
+            TransportFailure::Request => Self::InvalidRequest,
+        }
+    }
+
     /// Whether a client refuses a request with this, and no endpoint has anything to do with it.
     pub fn is_local(&self) -> bool {
         matches!(
@@ -368,6 +433,7 @@ impl ErrorKind {
             | Self::ResponseTimeout
             | Self::HeadersTimeout
             | Self::IdleTimeout
+            | Self::LeafTimeout
             | Self::NotGrpc { .. }
             | Self::Truncated
             | Self::Connect
@@ -389,7 +455,7 @@ impl ErrorKind {
     /// | `StatusInjected` | by the code: 499 for 1; 400 for 3, 9, 11; 504 for 4; 404 for 5; 409 for 6, 10; 403 for 7; 429 for 8; 501 for 12; 503 for 14; 401 for 16; else 500 | as configured |
     /// | `NotCarried` | 501 | UNIMPLEMENTED |
     /// | `InvalidFilter` | 500 | INTERNAL |
-    /// | `RequestTimeout`, `ResponseTimeout`, `HeadersTimeout`, `IdleTimeout` | 504 | DEADLINE_EXCEEDED |
+    /// | `RequestTimeout`, `ResponseTimeout`, `HeadersTimeout`, `IdleTimeout`, `LeafTimeout` | 504 | DEADLINE_EXCEEDED |
     /// | `ConnectTimeout` | 504 | UNAVAILABLE |
     /// | `Connect`, `Broken` | 502 | UNAVAILABLE |
     /// | `NotGrpc` | 502 | by the HTTP status, as the gRPC specification maps it |
@@ -420,6 +486,7 @@ impl ErrorKind {
             | Self::ResponseTimeout
             | Self::HeadersTimeout
             | Self::IdleTimeout
+            | Self::LeafTimeout
             | Self::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Connect | Self::Broken | Self::NotGrpc { .. } | Self::Truncated => {
                 StatusCode::BAD_GATEWAY
@@ -454,7 +521,8 @@ impl ErrorKind {
             Self::RequestTimeout
             | Self::ResponseTimeout
             | Self::HeadersTimeout
-            | Self::IdleTimeout => Codes::DEADLINE_EXCEEDED,
+            | Self::IdleTimeout
+            | Self::LeafTimeout => Codes::DEADLINE_EXCEEDED,
             Self::RequestBody => Codes::CANCELLED,
         }
     }
@@ -478,6 +546,7 @@ impl ErrorKind {
             Self::ResponseTimeout => "response_timeout",
             Self::HeadersTimeout => "headers_timeout",
             Self::IdleTimeout => "idle_timeout",
+            Self::LeafTimeout => "leaf_timeout",
             Self::NotGrpc { .. } => "not_grpc",
             Self::Truncated => "truncated",
             Self::Connect => "connect",

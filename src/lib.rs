@@ -48,6 +48,7 @@
 //! | [`balance`] | endpoints, and the choice among them; on its own a [`Balance`](balance::Balance) over any services |
 //! | [`route`] | match, precedence, filters |
 //! | [`breaker`], [`load`], [`budget`] | the state machines: pure, told events and the time; the breaker is a layer, too |
+//! | [`retry`] | what is tried again, and the layer that does it alone |
 //! | [`verdict`] | how an exchange ended, and who is told |
 //! | [`body`] | the one erased [`Body`] |
 //! | [`telemetry`] | what is going on |
@@ -65,6 +66,8 @@
 //! * **`sim`**: what a policy does to traffic, in virtual time: a `World` of scripted endpoints and callers around the
 //!   real client, for `#[test]`s and scenario files. It turns tokio's `test-util` on, so it belongs among the
 //!   dev-dependencies.
+//! * **`tonic`**: endpoints over tonic's own channels, and errors that carry a `tonic::Status`. Generated clients run over a
+//!   [`Client`] without it, too: `hyper` is enough for `build_grpc`.
 //! * **`full`**: all of them.
 
 pub mod balance;
@@ -87,7 +90,7 @@ pub mod load;
 #[cfg(all(test, tower_mesh_loom))]
 mod loom_tests;
 pub mod policy;
-pub(crate) mod retry;
+pub mod retry;
 pub mod route;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -38,7 +38,7 @@ fn a_budget_grants_no_more_than_it_has() {
             let budget = budget.clone();
             thread::spawn(move || budget.withdraw(now).map(|token| token.spend()).is_some())
         });
-        budget.deposit();
+        budget.success(now);
         let granted = asking.map(|thread| u64::from(thread.join().unwrap_or(false)));
         let left = budget.balance_milli(now) / 1000;
         assert_eq!(granted.iter().sum::<u64>() + left, 2);
@@ -52,20 +52,76 @@ fn time_is_paid_for_once() {
         let budget = RetryBudget::new(Budget::percent(0).min_per_sec(1), start);
         for _ in 0..START {
             budget
-                .withdraw(start)
+                .withdraw_hedge(start)
                 .into_iter()
                 .for_each(|token| token.spend());
         }
         let later = start + Duration::from_secs(1);
         let asking = [1, 2].map(|_| {
             let budget = budget.clone();
-            thread::spawn(move || budget.withdraw(later).map(|token| token.spend()).is_some())
+            let ask = move || budget.withdraw_hedge(later).map(|token| token.spend());
+            thread::spawn(move || ask().is_some())
         });
         let granted = asking.map(|thread| u32::from(thread.join().unwrap_or(false)));
         // Whoever looks while the other pays may be too early, but never do both get the one.
         assert!(granted.iter().sum::<u32>() <= 1);
-        let left = u32::from(budget.withdraw(later).is_some());
+        let left = u32::from(budget.withdraw_hedge(later).is_some());
         assert_eq!(granted.iter().sum::<u32>() + left, 1);
+    });
+}
+
+#[test]
+fn deposits_withdrawals_and_refills_lose_and_make_nothing() {
+    check(|| {
+        let start = Instant::now();
+        let budget = RetryBudget::new(Budget::percent(100).min_per_sec(1), start);
+        for _ in 0..START - 1 {
+            budget
+                .withdraw_hedge(start)
+                .into_iter()
+                .for_each(|token| token.spend());
+        }
+        // One is left, one is earned and one is the floor's.
+        let later = start + Duration::from_secs(1);
+        let asking = {
+            let budget = budget.clone();
+            let ask = move || budget.withdraw_hedge(later).map(|token| token.spend());
+            thread::spawn(move || ask().is_some())
+        };
+        let earning = {
+            let budget = budget.clone();
+            thread::spawn(move || budget.success(later))
+        };
+        let mine = budget.withdraw_hedge(later).map(|token| token.spend());
+        let theirs = asking.join().unwrap_or(false);
+        assert!(earning.join().is_ok());
+        let granted = u64::from(mine.is_some()) + u64::from(theirs);
+        assert_eq!(granted + budget.balance_milli(later) / 1000, 3);
+        assert_eq!(budget.withdrawals(), START - 1 + granted);
+    });
+}
+
+#[test]
+fn what_leaks_is_not_granted_too() {
+    check(|| {
+        let start = Instant::now();
+        let budget = RetryBudget::new(Budget::percent(100).min_per_sec(0), start);
+        for _ in 0..START - 1 {
+            budget
+                .withdraw_hedge(start)
+                .into_iter()
+                .for_each(|token| token.spend());
+        }
+        // Without a bank beyond what is kept, all but ten goes with time; nothing makes one of none.
+        let later = start + Duration::from_secs(3600);
+        let asking = [start, later].map(|at| {
+            let budget = budget.clone();
+            let ask = move || budget.withdraw_hedge(at).map(|token| token.spend());
+            thread::spawn(move || ask().is_some())
+        });
+        let granted = asking.map(|thread| u64::from(thread.join().unwrap_or(false)));
+        assert_eq!(granted.iter().sum::<u64>(), 1);
+        assert_eq!(budget.balance_milli(later), 0);
     });
 }
 

@@ -40,7 +40,10 @@ fn client(policy: ClientPolicy) -> Client {
 }
 
 /// The allocations of one request, head to dropped body, after the first ones.
-fn per_request(client: &Client, request: impl Fn() -> Request<Empty<Bytes>>) -> u64 {
+fn per_request<B>(client: &Client, request: impl Fn() -> Request<B>) -> u64
+where
+    B: http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -99,6 +102,74 @@ fn retries_allocate_only_for_the_copy_of_the_head() {
     };
     // Two more for the copy of the header map.
     assert_eq!(per_request(&client, with_headers), 6);
+}
+
+#[test]
+fn a_body_in_memory_costs_a_retry_nothing() {
+    let plain = client(ClientPolicy::http().build().unwrap());
+    let policy = ClientPolicy::http().retry(Retry::on(500..=599));
+    let retrying = client(policy.build().unwrap());
+    let bytes = Bytes::from(vec![7; 10_000]);
+    let post = |bytes: Bytes| {
+        move || {
+            Request::post("http://web.shop/")
+                .body(Full::new(bytes.clone()))
+                .unwrap()
+        }
+    };
+    for bytes in [bytes, Bytes::from_static(b"text")] {
+        assert_eq!(per_request(&plain, post(bytes.clone())), 4);
+        assert_eq!(per_request(&retrying, post(bytes)), 4);
+    }
+}
+
+#[test]
+fn a_stream_that_may_be_sent_again_is_not_copied() {
+    use tower_mesh::body::Replay;
+    const FRAMES: usize = 16;
+    const SIZE: usize = 4096;
+    let frame = Bytes::from(vec![7; SIZE]);
+    let stream = || {
+        let frames = vec![frame.clone(); FRAMES].into_iter();
+        let frames = frames.map(|frame| Ok::<_, Infallible>(http_body::Frame::data(frame)));
+        Body::new(http_body_util::StreamBody::new(tokio_stream::iter(frames)))
+    };
+    let whole = frame.clone();
+    let read = |mut body: Body| {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut frames = 0;
+        while let Poll::Ready(Some(frame)) =
+            http_body::Body::poll_frame(std::pin::Pin::new(&mut body), &mut cx)
+        {
+            let data = frame.unwrap().into_data().unwrap();
+            assert_eq!(data.as_ptr(), whole.as_ptr(), "the caller's own bytes");
+            frames += 1;
+        }
+        frames
+    };
+    let body = stream();
+    let mut replay = None;
+    let kept = allocation_counter::measure(|| {
+        let replay = replay.insert(Replay::new(body, FRAMES * SIZE));
+        assert_eq!(read(replay.attempt().unwrap()), FRAMES);
+    });
+    let mut replay = replay.unwrap();
+    assert_eq!(replay.kept_bytes(), FRAMES * SIZE);
+    // The tape, its reader, a body around it, and a row of frames that grows to 16 in three steps.
+    assert_eq!(kept.count_total, 6);
+    assert!(kept.bytes_total < 2048, "{} bytes", kept.bytes_total);
+    let again = allocation_counter::measure(|| {
+        assert_eq!(read(replay.attempt().unwrap()), FRAMES);
+    });
+    // The body.
+    assert_eq!(again.count_total, 1);
+    // The last attempt of one that nobody has read is the stream itself.
+    let body = stream();
+    let last = allocation_counter::measure(|| {
+        let replay = Replay::new(body, FRAMES * SIZE);
+        assert_eq!(read(replay.last().unwrap()), FRAMES);
+    });
+    assert!(last.count_total <= 3, "{}", last.count_total);
 }
 
 #[test]

@@ -193,7 +193,7 @@ async fn it_opens_for_what_the_closure_calls_a_failure_and_says_why() {
         panic!("{error:?}")
     };
     assert_eq!(
-        (refusal.breaker(), refusal.why()),
+        (refusal.breaker(), &*refusal.why()),
         ("orders", "2 failures in a row")
     );
     // The error is found behind others, and is no DbError.
@@ -411,6 +411,141 @@ async fn those_who_wait_are_woken_by_the_probes_due_time_and_by_its_end() {
     assert!(!waiter.is_finished());
     b.handle.reset();
     waiter.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_refused_in_time_and_behind_so_many() {
+    let b = bench(BreakerLayer::new(accrual(1)).wait(Wait::at_most(s(2)).callers(3)));
+    // Helped in time.
+    b.trip(1).await;
+    let start = Instant::now();
+    b.call().await.unwrap();
+    assert_eq!(Instant::now() - start, s(1));
+
+    // The next probe is due after its time: refused at once, and told when to come back.
+    b.trip(1).await;
+    tokio::time::advance(s(1)).await;
+    b.trip(1).await;
+    tokio::time::advance(s(2)).await;
+    b.trip(1).await;
+    let error = b.call().await.unwrap_err();
+    assert_eq!(error.retry_at(), Some(Instant::now() + s(4)));
+    assert!(error.to_string().ends_with("come back in 4.0 s"), "{error}");
+
+    // It is worth waiting for, and then comes to nothing.
+    tokio::time::advance(s(3)).await;
+    b.database.will([Answer::Hangs]);
+    let probe = tokio::spawn(b.call());
+    tokio::time::sleep(ms(1001)).await;
+    assert!(b.is_probing());
+    let start = Instant::now();
+    let waiters: Vec<_> = (0..3).map(|_| tokio::spawn(b.call())).collect();
+    tokio::task::yield_now().await;
+    assert_eq!(b.handle.state().waiting, 3);
+    assert!(b.handle.state().to_string().ends_with("; 3 waiting"));
+    // One too many.
+    let error = b.call().await.unwrap_err();
+    assert_eq!(Instant::now(), start);
+    assert!(
+        error
+            .to_string()
+            .ends_with("come back later; 3 callers wait already"),
+        "{error}"
+    );
+    for waiter in waiters {
+        let error = waiter.await.unwrap().unwrap_err();
+        assert!(
+            error.to_string().ends_with("; it waited for 2.0 s"),
+            "{error}"
+        );
+        assert_eq!(Instant::now() - start, s(2));
+    }
+    // Their places are free again; so are those of who leaves.
+    let mut gone = Box::pin(b.call());
+    assert!(poll_now(gone.as_mut()).is_pending());
+    assert_eq!(b.handle.state().waiting, 1);
+    drop(gone);
+    assert_eq!(b.handle.state().waiting, 0);
+    assert_eq!(b.handle.state().refused, 5);
+    probe.abort();
+
+    // Nobody waits for no time, or where there is no place.
+    for wait in [Wait::at_most(s(0)), Wait::at_most(s(9)).callers(0)] {
+        let b = bench(BreakerLayer::new(accrual(1)).wait(wait));
+        b.trip(1).await;
+        let start = Instant::now();
+        assert!(is_open(b.call().await));
+        assert_eq!(Instant::now(), start);
+    }
+    // By hand, there is no time to wait for but their own.
+    let b = bench(BreakerLayer::new(accrual(1)).wait(Wait::at_most(s(7))));
+    b.handle.force_open();
+    let start = Instant::now();
+    assert!(is_open(b.call().await));
+    assert_eq!(Instant::now() - start, s(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_for_who_subscribes() {
+    let b = bench(BreakerLayer::new(accrual(1).probes(2)).named("db"));
+    b.trip(1).await;
+    let mut events = b.handle.subscribe();
+    let mut other = b.service.handle().subscribe();
+    tokio::time::advance(s(1)).await;
+    // A probe that passes, one that is dropped, and one that closes it.
+    b.call().await.unwrap();
+    b.database.will([Answer::Hangs]);
+    tokio::time::timeout(ms(500), b.call()).await.unwrap_err();
+    b.call().await.unwrap();
+    assert!(!b.handle.state().is_open());
+    let names = [
+        "breaker_probing",
+        "breaker_probe_passed",
+        "breaker_probing",
+        "breaker_probe_returned",
+        "breaker_probing",
+        "breaker_closed",
+    ];
+    for name in names {
+        let event = events.next().await.unwrap();
+        assert_eq!((event.decision.name(), event.missed), (name, 0));
+        assert_eq!(other.next().await.unwrap(), event);
+    }
+    // Who waits is woken.
+    let next = tokio::spawn(async move {
+        let event = events.next().await;
+        (event, events)
+    });
+    tokio::task::yield_now().await;
+    b.handle.force_open();
+    let (event, mut events) = next.await.unwrap();
+    let event = event.unwrap();
+    assert_eq!(event.at, Instant::now());
+    let opened = Decision::BreakerOpened {
+        breaker: "db".into(),
+        why: "opened by hand".into(),
+        until: None,
+    };
+    assert_eq!(event.decision, opened);
+    // Refusals are none; who does not read loses the oldest.
+    drop(other);
+    for n in 0..300 {
+        assert!(is_open(b.call().await));
+        if n % 2 == 0 {
+            b.handle.reset();
+        }
+        b.handle.force_open();
+    }
+    let first = events.next().await.unwrap();
+    // Each `force_open` is one, and each second time there is a `reset` before.
+    assert_eq!(first.missed, 300 + 150 - 256);
+    for _ in 1..256 {
+        assert_eq!(events.next().await.unwrap().missed, 0);
+    }
+    assert!(poll_now(pin!(events.next())).is_pending());
+    // It ends with the breaker.
+    drop(b);
+    assert_eq!(events.next().await, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -718,6 +853,48 @@ async fn the_least_recently_used_that_is_idle_and_closed_makes_room() {
         client.call(to(host)).await.unwrap();
     }
     assert_eq!(hosts(&breakers), ["i:80", "j:80", "k:80"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_of_many_is_forced_and_heard() {
+    let breakers = Breakers::by_host(accrual(1)).capacity(2);
+    let mut client = breakers.layer(service_fn(internet));
+    let mut all = breakers.subscribe();
+    client.call(to("good")).await.unwrap();
+    let good = breakers.handle("good:80").unwrap();
+    let mut of_good = good.subscribe();
+    // Before anybody has asked for it.
+    assert!(breakers.handle("later:80").is_none());
+    let later = breakers.handle_or_new("later:80").unwrap();
+    assert!(breakers.handle_or_new("third:80").is_none(), "no room");
+    later.force_open();
+    assert!(is_open(client.call(to("later")).await));
+    client.call(to("good")).await.unwrap();
+    good.force_open();
+    assert!(is_open(client.call(to("good")).await));
+    good.reset();
+    client.call(to("good")).await.unwrap();
+    later.reset();
+    client.call(to("later")).await.unwrap();
+    let mut heard = Vec::new();
+    for _ in 0..4 {
+        heard.push(match all.next().await.unwrap().decision {
+            Decision::BreakerOpened { breaker, .. } => format!("{breaker} opened"),
+            Decision::BreakerClosed { breaker } => format!("{breaker} closed"),
+            other => panic!("{other:?}"),
+        });
+    }
+    let expected = [
+        "later:80 opened",
+        "good:80 opened",
+        "good:80 closed",
+        "later:80 closed",
+    ];
+    assert_eq!(heard, expected);
+    let names = [of_good.next().await, of_good.next().await];
+    let names = names.map(|event| event.unwrap().decision.name());
+    assert_eq!(names, ["breaker_opened", "breaker_closed"]);
+    assert!(poll_now(pin!(of_good.next())).is_pending());
 }
 
 #[tokio::test(start_paused = true)]

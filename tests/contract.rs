@@ -20,13 +20,15 @@ use hyper_util::rt::TokioIo;
 use support::{addresses, get, ms, s};
 use tower::Layer;
 use tower::Service;
+use tower_mesh::body::Replay;
 use tower_mesh::breaker::{
     BreakerHandle, BreakerLayer, BreakerService, Breakers, BreakersService, Gate, Wait,
 };
 use tower_mesh::client::AnswerErrors;
 use tower_mesh::connect::{Dialed, HttpConnector, HttpLeaf};
 use tower_mesh::policy::{
-    ClientPolicy, ExponentialBackoff, FailureAccrual, Fidelity, Queue, Ratio, Retry,
+    ClientPolicy, Codes, ExponentialBackoff, FailureAccrual, Fidelity, MethodKind, Queue, Ratio,
+    Retry,
 };
 use tower_mesh::{Body, BoxError, Client, Connect, Endpoint};
 
@@ -192,23 +194,41 @@ enum Script {
     Ejected,
     /// It is ejected and the line is long: fails fast.
     Hopeless,
+    /// gRPC, whose response is held back for its trailers, which never say a code.
+    Held(MethodKind),
 }
 
-const SCRIPTS: [Script; 4] = [
+const SCRIPTS: [Script; 6] = [
     Script::Healthy,
     Script::Retried,
     Script::Ejected,
     Script::Hopeless,
+    Script::Held(MethodKind::Auto),
+    Script::Held(MethodKind::Unary),
 ];
 
 fn statuses(script: Script) -> fn(usize) -> StatusCode {
     match script {
-        Script::Healthy => |_| StatusCode::OK,
+        Script::Healthy | Script::Held(_) => |_| StatusCode::OK,
         Script::Retried | Script::Ejected => |n| match n {
             0 => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::OK,
         },
         Script::Hopeless => |_| StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn grpc() -> Request<Body> {
+    let mut request = get();
+    let grpc = http::HeaderValue::from_static("application/grpc");
+    request.headers_mut().insert("content-type", grpc);
+    request
+}
+
+fn asks(script: Script) -> fn() -> Request<Body> {
+    match script {
+        Script::Held(_) => grpc,
+        _ => get,
     }
 }
 
@@ -226,6 +246,11 @@ fn make_client(script: Script, inner: &Strict) -> Client {
         Script::Ejected => {
             let accrual = FailureAccrual::consecutive(1).backoff(wait);
             (policy.failure_accrual(accrual), 1)
+        }
+        Script::Held(method) => {
+            let codes = Codes::of([Codes::UNKNOWN]).unwrap();
+            let retry = Retry::never_on_status().codes(codes);
+            (policy.retry(retry.trailers(method).backoff(wait)), 2)
         }
         Script::Hopeless => {
             // In the mesh they wait, however long it is until the next probe.
@@ -246,6 +271,7 @@ struct ClientSubject {
     inner: Strict,
     name: &'static str,
     through: Through,
+    request: fn() -> Request<Body>,
 }
 
 #[derive(Clone, Copy)]
@@ -261,6 +287,7 @@ fn client(script: Script, inner: &Strict) -> Box<dyn Subject> {
         inner: inner.clone(),
         name: "Client",
         through: Through::Client,
+        request: asks(script),
     })
 }
 
@@ -270,6 +297,7 @@ fn borrowed_client(script: Script, inner: &Strict) -> Box<dyn Subject> {
         inner: inner.clone(),
         name: "&Client",
         through: Through::Borrowed,
+        request: asks(script),
     })
 }
 
@@ -279,6 +307,7 @@ fn answering_client(script: Script, inner: &Strict) -> Box<dyn Subject> {
         inner: inner.clone(),
         name: "AnswerErrors<Client>",
         through: Through::Answering,
+        request: asks(script),
     })
 }
 
@@ -289,13 +318,13 @@ impl Subject for ClientSubject {
 
     fn call(&mut self) -> Exchange {
         let mut client = self.client.clone();
-        let through = self.through;
+        let (through, request) = (self.through, (self.request)());
         Box::pin(async move {
             let response = match through {
-                Through::Client => exchange(&mut client).await,
-                Through::Borrowed => exchange(&mut &client).await,
+                Through::Client => exchange(&mut client, request).await,
+                Through::Borrowed => exchange(&mut &client, request).await,
                 Through::Answering => {
-                    let answered = exchange(&mut AnswerErrors::new(client)).await;
+                    let answered = exchange(&mut AnswerErrors::new(client), request).await;
                     answered.and_then(|(status, body)| match status {
                         // What it says in the body is what the others return.
                         StatusCode::SERVICE_UNAVAILABLE if body != "hello" => {
@@ -378,7 +407,7 @@ impl Subject for LeafSubject {
     fn call(&mut self) -> Exchange {
         let mut leaf = self.0.clone();
         Box::pin(async move {
-            let response = exchange(&mut leaf).await;
+            let response = exchange(&mut leaf, get()).await;
             response.map_err(|error| error.to_string())
         })
     }
@@ -470,8 +499,8 @@ impl Subject for BreakerSubject {
         let service = self.service.clone();
         Box::pin(async move {
             let response = match service {
-                Guarded::One(mut service, _) => exchange(&mut service).await,
-                Guarded::Many(mut service, _) => exchange(&mut service).await,
+                Guarded::One(mut service, _) => exchange(&mut service, get()).await,
+                Guarded::Many(mut service, _) => exchange(&mut service, get()).await,
             };
             response.map_err(|error| error.to_string())
         })
@@ -497,7 +526,10 @@ impl Subject for BreakerSubject {
     }
 }
 
-async fn exchange<S, R>(service: &mut S) -> Result<(StatusCode, Bytes), BoxError>
+async fn exchange<S, R>(
+    service: &mut S,
+    request: Request<Body>,
+) -> Result<(StatusCode, Bytes), BoxError>
 where
     S: Service<Request<Body>, Response = Response<R>, Error: Into<BoxError>>,
     R: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
@@ -506,7 +538,7 @@ where
     std::future::poll_fn(|cx| service.poll_ready(cx))
         .await
         .map_err(Into::into)?;
-    let response = service.call(get()).await.map_err(Into::into)?;
+    let response = service.call(request).await.map_err(Into::into)?;
     let status = response.status();
     let body = response.into_body().collect().await.map_err(Into::into)?;
     Ok((status, body.to_bytes()))
@@ -697,6 +729,36 @@ const BODIES: &[(&str, Wrap)] = &[
     ("erased twice", || {
         Box::pin(async { Body::new(Body::new(Slow::new(Arc::default()))) })
     }),
+    ("replayed, the first time", || {
+        Box::pin(async {
+            let body = Body::new(Slow::new(Arc::default()));
+            let mut replay = Replay::new(body, 5);
+            replay.attempt().unwrap()
+        })
+    }),
+    ("replayed, after an attempt that read nothing", || {
+        Box::pin(async {
+            let mut replay = Replay::new(Body::new(Slow::new(Arc::default())), 5);
+            drop(replay.attempt());
+            replay.last().unwrap()
+        })
+    }),
+    ("replayed, over the limit", || {
+        Box::pin(async {
+            let mut replay = Replay::new(Body::new(Slow::new(Arc::default())), 1);
+            let body = replay.attempt().unwrap();
+            // Kept, so that it is the limit that ends it.
+            std::mem::forget(replay);
+            body
+        })
+    }),
+    ("held, and handed over before its first frame", || {
+        Box::pin(async {
+            let inner = Strict::new(|_| StatusCode::OK);
+            let client = make_client(Script::Held(MethodKind::Streaming), &inner);
+            client.request(grpc()).await.unwrap().into_body()
+        })
+    }),
     ("settling", || {
         Box::pin(async {
             let client = make_client(Script::Healthy, &Strict::new(|_| StatusCode::OK));
@@ -775,6 +837,7 @@ fn bodies_dropped_at_any_frame_leave_nothing_behind() {
                 inner: inner.clone(),
                 name: "body",
                 through: Through::Client,
+                request: get,
             };
             assert_eq!(
                 subject.leftovers(),

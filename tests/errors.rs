@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,14 +16,16 @@ use tower_mesh::breaker::BreakerLayer;
 use tower_mesh::client::{AnswerErrors, AnswerErrorsLayer};
 use tower_mesh::error::Fault;
 use tower_mesh::policy::{
-    ClientPolicy, ClientPolicyBuilder, FailureAccrual, Filter, InjectFailure, ModifyPath, Protocol,
-    Queue, Ratio, RedirectRequest, Retry, RouteDistribution, Timeouts,
+    ClientPolicy, ClientPolicyBuilder, FailureAccrual, Filter, GrpcFilter, InjectFailure,
+    InjectGrpcFailure, ModifyPath, Protocol, Queue, Ratio, RedirectRequest, Retry,
+    RouteDistribution, Timeouts,
 };
 use tower_mesh::verdict::{Sent, TransportFailure};
 use tower_mesh::{Body, BoxError, Client, Endpoint, Error, ErrorKind};
 
 fn request(grpc: bool) -> Request<Body> {
-    let request = Request::post("http://web.shop/a");
+    // One that may be repeated: another is not cut short by the timeout of a try.
+    let request = Request::put("http://web.shop/a");
     let request = if grpc {
         request.header("content-type", "application/grpc+proto")
     } else {
@@ -87,6 +90,34 @@ async fn producing(kind: &str) -> Client {
                 with_filter(Filter::InjectFailure(teapot.unwrap())),
                 &all_well,
             )
+        }
+        "status_injected" => {
+            let mut policy = ClientPolicy::grpc().build().unwrap();
+            let Protocol::Grpc(grpc) = &mut policy.protocol else {
+                panic!()
+            };
+            let slow = InjectGrpcFailure::new(8, "not so fast", Ratio::ONE).unwrap();
+            let filter = GrpcFilter::InjectFailure(slow);
+            grpc.routes[0].rules[0].policy.filters.push(filter);
+            build(policy, &all_well)
+        }
+        "not_carried" => {
+            let opaque = ClientPolicy {
+                protocol: Protocol::Opaque(Default::default()),
+                ..http().build().unwrap()
+            };
+            // Given at once, it is refused at once.
+            let refused = Client::builder(opaque.clone()).build(all_well.connect());
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains("speaks opaque TCP"), "{error}");
+            let (sender, receiver) = tokio::sync::watch::channel(None);
+            let client = Client::builder(receiver)
+                .endpoints(addresses(1))
+                .build(all_well.connect())
+                .unwrap();
+            sender.send(Some(opaque)).unwrap();
+            std::mem::forget(sender);
+            client
         }
         "invalid_filter" => {
             let mut redirect = RedirectRequest::new();
@@ -172,6 +203,10 @@ async fn producing(kind: &str) -> Client {
             let retry = Retry::never_on_status().timeout(ms(10)).budget(budget);
             build(http().retry(retry).build().unwrap(), &hang)
         }
+        "leaf_timeout" => build(
+            http().build().unwrap(),
+            &failing(TransportFailure::Timeout, Sent::Unknown),
+        ),
         "not_grpc" => build(
             http().build().unwrap(),
             &replying(Reply::Status(403, ms(1))),
@@ -205,11 +240,13 @@ async fn producing(kind: &str) -> Client {
 }
 
 // Kind; whose fault; HTTP status; gRPC code.
-const TABLE: [(&str, Fault, u16, u16); 21] = [
+const TABLE: [(&str, Fault, u16, u16); 24] = [
     ("no_policy", Fault::Policy, 503, 14),
     ("no_route", Fault::Policy, 404, 5),
     ("redirect", Fault::Policy, 301, 5),
     ("failure_injected", Fault::Policy, 429, 14),
+    ("status_injected", Fault::Policy, 429, 8),
+    ("not_carried", Fault::Policy, 501, 12),
     ("invalid_filter", Fault::Policy, 500, 13),
     ("no_backend", Fault::Policy, 503, 14),
     ("fail_fast", Fault::Endpoint, 503, 14),
@@ -220,6 +257,7 @@ const TABLE: [(&str, Fault, u16, u16); 21] = [
     ("response_timeout", Fault::Endpoint, 504, 4),
     ("headers_timeout", Fault::Endpoint, 504, 4),
     ("idle_timeout", Fault::Endpoint, 504, 4),
+    ("leaf_timeout", Fault::Endpoint, 504, 4),
     ("not_grpc", Fault::Endpoint, 502, 7),
     ("connect", Fault::Endpoint, 502, 14),
     ("connect_timeout", Fault::Endpoint, 504, 14),
@@ -246,12 +284,24 @@ async fn every_kind_is_produced_and_answered() {
         assert_eq!(error.kind().fault(), fault, "{kind}");
         let text = error.kind().to_string();
         // What happened, and what to do about it; what a filter of the policy does is its own explanation.
-        let filtered = ["redirect", "failure_injected", "invalid_filter"].contains(&kind);
+        let filtered = [
+            "redirect",
+            "failure_injected",
+            "status_injected",
+            "invalid_filter",
+        ]
+        .contains(&kind);
         assert!(
             filtered || text.contains(": "),
             "{kind} has no remedy: {text}"
         );
-        assert_eq!(headers["grpc-message"], error.to_string(), "{kind}");
+        let message = headers["grpc-message"].to_str().unwrap();
+        match message.strip_prefix(&error.to_string()) {
+            Some("") => assert!(error.is_local() || error.source().is_none(), "{kind}"),
+            // What a leaf's own error says goes with it.
+            Some(root) => assert!(root.starts_with(": ") && !error.is_local(), "{message}"),
+            None => panic!("{kind}: {message}"),
+        }
         assert_eq!(
             headers.contains_key("grpc-retry-pushback-ms"),
             kind == "fail_fast"
@@ -294,7 +344,8 @@ async fn every_kind_is_produced_and_answered() {
     }
     assert_eq!(
         kinds.len(),
-        21,
+        // But for `truncated`, which only a body says: `body::tests::ends`.
+        24,
         "a kind without a row here is not there yet"
     );
 }

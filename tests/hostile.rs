@@ -642,7 +642,8 @@ async fn endpoint_lists_of_all_sizes_with_and_without_duplicates() {
         (Update::Reset(twice), 2),
     ] {
         sender.send(Ok::<_, BoxError>(update)).unwrap();
-        tokio::time::sleep(ms(1)).await;
+        // What comes within a few milliseconds is published together.
+        tokio::time::sleep(ms(10)).await;
         assert_eq!(client.snapshot().endpoints().count(), count);
         let call = tokio::time::timeout(ms(100), client.request(get())).await;
         assert_eq!(call.is_ok(), count > 0);

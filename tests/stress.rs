@@ -381,9 +381,10 @@ fn every_token_is_spent_once_or_back_in_the_bank() {
                 let _ = call.await.unwrap();
             }
             let extra: u64 = seen.lock().unwrap().values().map(|sent| sent - 1).sum();
-            let banks = client.snapshot().budgets_milli;
+            let banks = client.snapshot().budgets;
             assert_eq!(banks.len(), 1);
-            assert_eq!(banks[0] + extra * 1000, 10_000, "{extra}");
+            assert_eq!(banks[0].balance_milli + extra * 1000, 10_000, "{extra}");
+            assert_eq!(banks[0].withdrawals, extra);
         }
     });
 }

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --manifest-path benches-peers/Cargo.toml --bench breaker`
 //!
-//! Ours and tower-resilience's are whole services around one that is ready at once; failsafe and recloser have no tower
+//! The state machine alone is told the time. Ours and tower-resilience's are whole services around one that is ready at once; failsafe and recloser have no tower
 //! service and are called around a closure.
 
 use std::convert::Infallible;
@@ -16,8 +16,9 @@ use failsafe::CircuitBreaker as _;
 use recloser::Recloser;
 use tower_layer::Layer;
 use tower_mesh::Verdict;
-use tower_mesh::breaker::{BreakerLayer, Breakers};
+use tower_mesh::breaker::{Breaker, BreakerLayer, Breakers};
 use tower_mesh::policy::{ExponentialBackoff, FailureAccrual, Ratio, Unified};
+use tower_mesh::verdict::Outcome;
 use tower_resilience_circuitbreaker::CircuitBreakerLayer;
 use tower_service::Service;
 
@@ -48,6 +49,14 @@ fn call<S: Service<u64>>(service: &mut S) -> bool {
             return keep(result.is_ok());
         }
         std::thread::yield_now();
+    }
+}
+
+fn admit_and_record(breaker: &mut Breaker, now: tokio::time::Instant) {
+    let now = keep(now);
+    if let Some(admitted) = breaker.admit(now) {
+        let outcome = keep(Outcome::SUCCESS);
+        keep(breaker.record(now, admitted, &outcome, || 0, || true));
     }
 }
 
@@ -146,6 +155,12 @@ fn main() {
     assert!(failsafe_open.call(|| Ok::<_, ()>(1)).is_err());
     assert!(recloser_open.call(|| Ok::<_, ()>(1)).is_err());
 
+    let now = tokio::time::Instant::now();
+    let pure = |policy: FailureAccrual| Breaker::new(Some(&policy), now);
+    let mut pure = (
+        pure(FailureAccrual::consecutive(5)),
+        pure(Unified::default().into()),
+    );
     let mut ours_mut = (ours.clone(), ours_window.clone(), ours_open, registry);
     let mut theirs_mut = (tower_resilience.clone(), tower_resilience_open);
     let mut leaf = Leaf;
@@ -153,6 +168,8 @@ fn main() {
         20_000,
         101,
         [
+            &mut || admit_and_record(&mut pure.0, now),
+            &mut || admit_and_record(&mut pure.1, now),
             &mut || {
                 call(&mut leaf);
             },
@@ -189,6 +206,8 @@ fn main() {
         ],
     );
     let names = [
+        "success: our state machine, consecutive",
+        "success: our state machine, a window",
         "the service alone",
         "success: ours, consecutive",
         "success: ours, consecutive or a window",

@@ -44,9 +44,14 @@ impl Peer {
     /// The scenario's world with this peer instead of our client. The policy is not read: timeouts, retries and breakers
     /// are what the peer has of its own.
     pub fn world(self, scenario: &Scenario) -> World {
+        self.instead(scenario.world())
+    }
+
+    /// A world with this peer instead of our client.
+    pub fn instead(self, world: World) -> World {
         match self {
-            Self::RoundRobin => scenario.world().stack(RoundRobin::new),
-            Self::Tower => scenario.world().stack(tower_stack),
+            Self::RoundRobin => world.stack(RoundRobin::new),
+            Self::Tower => world.stack(tower_stack),
         }
     }
 }

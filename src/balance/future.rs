@@ -78,13 +78,13 @@ type Chosen<S> = (S, Ticket, SocketAddr);
 // === impl BalanceFuture ===
 
 impl<S: Service<Req>, Req, C> BalanceFuture<S, Req, C> {
-    pub(super) fn new(local: Arc<Local<S>>, request: Req, classify: C) -> Self {
+    pub(super) fn new(local: Arc<Local<S>>, number: u64, request: Req, classify: C) -> Self {
         Self {
             state: State::Choosing,
             request: Some(request),
             ticket: None,
             endpoint: None,
-            number: local.number(),
+            number,
             round: 0,
             local,
             classify,

@@ -185,7 +185,14 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        BalanceFuture::new(Arc::clone(&self.local), request, self.classify.clone())
+        // Nobody else has this clone while it is borrowed so.
+        let number = self.local.only_number();
+        BalanceFuture::new(
+            Arc::clone(&self.local),
+            number,
+            request,
+            self.classify.clone(),
+        )
     }
 }
 
@@ -203,7 +210,13 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        BalanceFuture::new(Arc::clone(&self.local), request, self.classify.clone())
+        let number = self.local.number();
+        BalanceFuture::new(
+            Arc::clone(&self.local),
+            number,
+            request,
+            self.classify.clone(),
+        )
     }
 }
 
@@ -386,6 +399,13 @@ impl<S> Local<S> {
     /// The number of the next request.
     pub(super) fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The same for the only one who asks.
+    fn only_number(&self) -> u64 {
+        let number = self.next.load(Ordering::Relaxed);
+        self.next.store(number + 1, Ordering::Relaxed);
+        number
     }
 
     pub(super) fn ensure(&self) {

@@ -7,19 +7,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
+mod held;
 mod outgoing;
+mod replay;
 mod tail;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::tail::Tail;
+pub(crate) use self::held::{Arrived, Held};
+pub use self::replay::{Replay, ReplayError};
+pub(crate) use self::tail::{GrpcEnd, Tail};
 
 use self::outgoing::Outgoing;
+use self::tail::Last;
 use crate::core::BoxError;
 use crate::deadline::{Limits, Progress};
+use crate::error::Error;
 use crate::verdict::{Ticket, grpc};
 
 /// A request or response body of any kind, behind one concrete type.
@@ -44,6 +51,8 @@ enum Kind {
     #[cfg(feature = "hyper")]
     Incoming(hyper::body::Incoming),
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
+    // What is told of a gRPC response that ended without a status.
+    Last(Box<Last>),
 }
 
 // === impl Body ===
@@ -120,7 +129,10 @@ impl Body {
     pub(crate) fn with_tail(mut self, mut tail: Tail) -> Self {
         if self.is_end_stream() {
             tail.ended(None);
-            return self;
+            return match tail.truncated() {
+                Some(last) => Kind::Last(Box::new(last)).into(),
+                None => self,
+            };
         }
         if self.tail.is_some() {
             // A client within a client: each hears the end of its own.
@@ -155,6 +167,10 @@ impl Body {
             #[cfg(feature = "hyper")]
             Kind::Incoming(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
             Kind::Boxed(body) => body.as_mut().poll_frame(cx),
+            last @ Kind::Last(_) => match std::mem::replace(last, Kind::Empty) {
+                Kind::Last(last) => Poll::Ready(Some(*last)),
+                _ => Poll::Ready(None),
+            },
         }
     }
 }
@@ -172,45 +188,50 @@ impl HttpBody for Body {
         let Some(tail) = &mut this.tail else {
             return polled;
         };
-        let over = match &polled {
+        let mut told = tail.is_grpc();
+        let last = match polled {
             Poll::Pending => {
                 let Poll::Ready(kind) = tail.poll_limit(cx) else {
                     return Poll::Pending;
                 };
                 tail.expired();
-                let last = if tail.is_grpc() {
-                    let trailers = grpc::status_headers(kind.grpc_code(), &kind.to_string());
-                    Ok(Frame::trailers(trailers))
-                } else {
-                    Err(Tail::error(kind))
-                };
-                // Nothing more comes. Dropped, so that its connection is not kept for it.
-                this.kind = Kind::Empty;
-                this.tail = None;
-                return Poll::Ready(Some(last));
+                told = true;
+                Some(tail.told(Error::new(kind)))
+            }
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {
+                tail.ended(Some(&frame));
+                let status = frame.trailers_ref().is_some_and(has_status);
+                let missing = if status { None } else { tail.truncated() };
+                Some(with_trailers_of(frame, missing))
             }
             // Who knows the end by `is_end_stream` may never poll again.
-            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || this.kind.is_end_stream() => {
-                tail.ended(Some(frame));
-                true
+            Poll::Ready(Some(Ok(frame))) if this.kind.is_end_stream() => {
+                tail.ended(Some(&frame));
+                if let Some(last) = tail.truncated() {
+                    this.kind = Kind::Last(Box::new(last));
+                }
+                this.tail = None;
+                return Poll::Ready(Some(Ok(frame)));
             }
             Poll::Ready(Some(Ok(frame))) => {
-                tail.frame(frame);
-                false
+                tail.frame(&frame);
+                return Poll::Ready(Some(Ok(frame)));
             }
             Poll::Ready(Some(Err(error))) => {
-                tail.broke(error);
-                true
+                tail.broke(&error);
+                Some(tail.told_of(error))
             }
             Poll::Ready(None) => {
                 tail.ended(None);
-                true
+                tail.truncated()
             }
         };
-        if over {
-            this.tail = None;
+        if told {
+            // Nothing more comes. Dropped, so that its connection is not kept for it.
+            this.kind = Kind::Empty;
         }
-        polled
+        this.tail = None;
+        Poll::Ready(last)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -224,6 +245,7 @@ impl HttpBody for Body {
             #[cfg(feature = "hyper")]
             Kind::Incoming(incoming) => incoming.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
+            Kind::Last(_) => SizeHint::with_exact(0),
         }
     }
 }
@@ -236,7 +258,25 @@ impl Kind {
             #[cfg(feature = "hyper")]
             Kind::Incoming(incoming) => incoming.is_end_stream(),
             Kind::Boxed(body) => body.is_end_stream(),
+            Kind::Last(_) => false,
         }
+    }
+}
+
+fn has_status(trailers: &HeaderMap) -> bool {
+    trailers.contains_key(grpc::GRPC_STATUS)
+}
+
+// The trailers that came say more than those that stand in for a status.
+fn with_trailers_of(frame: Frame<Bytes>, missing: Option<Last>) -> Last {
+    match (missing, frame.into_trailers()) {
+        (Some(Ok(told)), Ok(mut trailers)) => {
+            trailers.extend(told.into_trailers().unwrap_or_default());
+            Ok(Frame::trailers(trailers))
+        }
+        (Some(last), _) => last,
+        (None, Ok(trailers)) => Ok(Frame::trailers(trailers)),
+        (None, Err(frame)) => Ok(frame),
     }
 }
 
@@ -254,6 +294,7 @@ impl fmt::Debug for Body {
             #[cfg(feature = "hyper")]
             Kind::Incoming(_) => "incoming",
             Kind::Boxed(_) => "boxed",
+            Kind::Last(_) => "ending",
         };
         f.debug_tuple("Body").field(&kind).finish()
     }

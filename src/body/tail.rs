@@ -1,6 +1,8 @@
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,11 +11,14 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use crate::budget::RetryBudget;
+use crate::client::grpc_trailers;
 use crate::core::BoxError;
 use crate::core::in_flight::InFlightGuard;
+use crate::core::sync::{AtomicU64, Ordering};
 use crate::deadline::{BodyLimit, Limits};
 use crate::error::{Error, ErrorKind};
-use crate::verdict::{Outcome, Ticket, Verdict};
+use crate::policy::Codes;
+use crate::verdict::{Outcome, Ticket, Verdict, grpc};
 
 /// What hears how a response body ends, and how long that may take.
 ///
@@ -23,8 +28,10 @@ pub(crate) struct Tail {
     limit: BodyLimit,
     // What a success pays into, where only the end tells.
     budget: Option<RetryBudget>,
-    // Whether a limit ends the body with gRPC trailers, instead of an error.
-    grpc: bool,
+    // How its end is told to a gRPC client; none to others.
+    grpc: Option<GrpcEnd>,
+    // Which codes come too late to be retried, and who counts them.
+    late_codes: Option<(Codes, Arc<AtomicU64>)>,
     // Whether the caller waits for a frame.
     awaited: bool,
     // Whether it began to when a limit had passed already: its own time, not the endpoint's.
@@ -35,6 +42,23 @@ pub(crate) struct Tail {
     _in_flight: Option<InFlightGuard>,
 }
 
+/// How a gRPC response's end is told, if it is no good end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GrpcEnd {
+    /// In trailers, or else by an error.
+    pub(crate) in_trailers: bool,
+    /// Whether a status is still owed: an end without one is told, too.
+    pub(crate) status_due: bool,
+    /// The request's deadline from the first message on, if it is another: a stream that has begun is not cut short by the
+    /// policy's.
+    pub(crate) once_begun: Option<Option<Instant>>,
+    pub(crate) endpoint: SocketAddr,
+    pub(crate) attempts: u32,
+}
+
+/// The last frame of a response that came to no good end.
+pub(super) type Last = Result<Frame<Bytes>, BoxError>;
+
 // === impl Tail ===
 
 impl Tail {
@@ -43,7 +67,8 @@ impl Tail {
             ticket,
             limit: limits.for_body(),
             budget: None,
-            grpc: false,
+            grpc: None,
+            late_codes: None,
             awaited: false,
             late: false,
             alarm: None,
@@ -57,27 +82,40 @@ impl Tail {
         self
     }
 
-    /// Ends a body that takes too long with DEADLINE_EXCEEDED trailers.
-    pub(crate) fn with_grpc(mut self, grpc: bool) -> Self {
-        self.grpc = grpc;
+    /// Counts these codes, where the policy would have tried again had it known.
+    pub(crate) fn with_late_codes(mut self, codes: Codes, count: Arc<AtomicU64>) -> Self {
+        self.late_codes = Some((codes, count));
         self
     }
 
-    pub(super) fn is_grpc(&self) -> bool {
-        self.grpc
+    /// The body is gRPC's.
+    pub(crate) fn with_grpc(mut self, grpc: Option<GrpcEnd>) -> Self {
+        self.grpc = grpc;
+        self
     }
 
     pub(super) fn frame(&mut self, frame: &Frame<Bytes>) {
         self.awaited = false;
         self.ticket.frame(frame.is_data());
+        if let Some(deadline) = self.grpc.as_mut().and_then(|grpc| grpc.once_begun.take()) {
+            self.limit.begun(deadline);
+        }
     }
 
     /// The body ended, with this frame if it has trailers.
     pub(super) fn ended(&mut self, last: Option<&Frame<Bytes>>) {
         let trailers = last.and_then(Frame::trailers_ref);
         let outcome = self.ticket.end_in_place(trailers);
+        if let (Some((codes, count)), Some(trailers)) = (&self.late_codes, trailers)
+            && let Some(Some(code)) = grpc::grpc_status(trailers)
+            && codes.contains(code)
+        {
+            count.fetch_add(1, Ordering::Relaxed);
+            // What the policy would try again has not succeeded.
+            return;
+        }
         if let (Verdict::Success, Some(budget)) = (outcome.verdict, &self.budget) {
-            budget.deposit();
+            budget.success(Instant::now());
         }
     }
 
@@ -126,8 +164,38 @@ impl Tail {
         }
     }
 
-    pub(super) fn error(kind: ErrorKind) -> BoxError {
-        Error::new(kind).into()
+    pub(super) fn is_grpc(&self) -> bool {
+        self.grpc.is_some()
+    }
+
+    /// What the caller is told of an error: in gRPC's words, or as it is.
+    pub(super) fn told(&self, error: Error) -> Last {
+        let Some(grpc) = &self.grpc else {
+            return Err(error.into());
+        };
+        let error = error
+            .with_endpoint(grpc.endpoint)
+            .with_attempts(grpc.attempts);
+        if grpc.in_trailers {
+            return Ok(Frame::trailers(grpc_trailers(&error)));
+        }
+        #[cfg(feature = "tonic")]
+        let error = error.with_status(Instant::now());
+        Err(error.into())
+    }
+
+    /// What the caller is told of an error of the body's own: by HTTP the error itself.
+    pub(super) fn told_of(&self, error: BoxError) -> Last {
+        match self.grpc {
+            Some(_) => self.told(Error::from_leaf(error)),
+            None => Err(error),
+        }
+    }
+
+    /// What the caller is told where a status is missing.
+    pub(super) fn truncated(&self) -> Option<Last> {
+        let due = self.grpc.is_some_and(|grpc| grpc.status_due);
+        due.then(|| self.told(Error::new(ErrorKind::Truncated)))
     }
 }
 

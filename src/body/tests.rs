@@ -16,6 +16,8 @@ use crate::verdict::{
     Verdict,
 };
 
+mod ends;
+
 /// Writes down what it hears.
 #[derive(Default)]
 struct Witness {
@@ -42,7 +44,7 @@ impl Issuer for Witness {
 
 /// One thing that a body does when it is polled.
 #[derive(Clone, Debug)]
-enum Act {
+pub(super) enum Act {
     Pending,
     Data(u8),
     Trailers(Option<&'static str>),
@@ -51,12 +53,23 @@ enum Act {
 }
 
 /// Does what it is told, then ends.
-struct Acted {
-    acts: VecDeque<Act>,
+pub(super) struct Acted {
+    pub(super) acts: VecDeque<Act>,
     // Whether it says that it has ended before it is polled for it.
-    foretells: bool,
-    hint: (u64, Option<u64>),
-    dead: bool,
+    pub(super) foretells: bool,
+    pub(super) hint: (u64, Option<u64>),
+    pub(super) dead: bool,
+}
+
+impl Acted {
+    pub(super) fn hinting(acts: impl IntoIterator<Item = Act>, hint: (u64, Option<u64>)) -> Self {
+        Self {
+            acts: acts.into_iter().collect(),
+            foretells: false,
+            hint,
+            dead: false,
+        }
+    }
 }
 
 impl HttpBody for Acted {
@@ -108,7 +121,7 @@ impl HttpBody for Acted {
 }
 
 #[derive(Debug, PartialEq)]
-enum Seen {
+pub(super) enum Seen {
     Pending,
     Data(Bytes),
     Trailers(HeaderMap),
@@ -116,10 +129,10 @@ enum Seen {
     End,
 }
 
-type Glance = (Seen, bool, u64, Option<u64>);
+pub(super) type Glance = (Seen, bool, u64, Option<u64>);
 
 // Polls so many times, and returns all that can be seen.
-fn watch(
+pub(super) fn watch(
     body: &mut (impl HttpBody<Data = Bytes, Error = BoxError> + Unpin),
     polls: usize,
 ) -> Vec<Glance> {
@@ -170,7 +183,7 @@ fn settling(
     )
 }
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
+pub(super) fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         2 => Just(Act::Pending),
         3 => (0u8..9).prop_map(Act::Data),
@@ -278,47 +291,6 @@ fn for_a_probe_the_head_or_the_first_message_is_enough() {
     assert_eq!(outcome(grpc(), &[Data(1), Error], true).0, Verdict::Success);
     assert_eq!(outcome(grpc(), &[Pending, Error], true).0, Verdict::Failure);
     assert_eq!(outcome(grpc(), &[Pending], true).0, Verdict::Neutral);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_grpc_body_that_takes_too_long_ends_with_deadline_exceeded() {
-    use http_body_util::BodyExt;
-    let witness = Arc::new(Witness::default());
-    let now = Instant::now();
-    let mut ticket = Ticket::new(Arc::clone(&witness) as _, Note::new(now, 0, 0, false));
-    ticket.head(grpc_head(Fidelity::Extended), now);
-    let until = now + std::time::Duration::from_millis(100);
-    let limits = Limits::new(now, Some(until), None, None, None);
-    let guard = Arc::new(InFlight::default()).enter().unwrap();
-    let acts = [Act::Data(2)]
-        .into_iter()
-        .chain(std::iter::repeat_n(Act::Pending, 50));
-    let body = Acted {
-        acts: acts.collect(),
-        foretells: false,
-        hint: (0, None),
-        dead: false,
-    };
-    let body = Body::from(Kind::Boxed(Box::pin(body)));
-    let mut body = body.with_tail(Tail::new(ticket, limits, Some(guard)).with_grpc(true));
-    assert!(body.frame().await.unwrap().unwrap().is_data());
-    let trailers = body
-        .frame()
-        .await
-        .unwrap()
-        .unwrap()
-        .into_trailers()
-        .unwrap();
-    assert_eq!(trailers["grpc-status"], "4");
-    let message = trailers["grpc-message"].to_str().unwrap();
-    assert!(
-        message.starts_with("the request's deadline passed"),
-        "{message}"
-    );
-    assert_eq!(Instant::now(), until);
-    assert!(body.frame().await.is_none());
-    assert!(body.is_end_stream());
-    assert_eq!(*witness.settled.lock().unwrap(), [(Verdict::Failure, true)]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -47,8 +47,6 @@ pub struct Refusal {
     shared: Arc<Shared>,
     blocked: Blocked,
     line: Line,
-    // Looked up when first asked for: most refusals are never read.
-    evidence: OnceLock<Arc<Evidence>>,
 }
 
 /// What became of waiting.
@@ -56,10 +54,10 @@ pub struct Refusal {
 pub(super) enum Line {
     /// Nobody waits here, or not for so long.
     None,
-    /// It waited so long, in vain.
-    InVain(Duration),
+    /// It waited so long, in vain: in milliseconds.
+    InVain(u32),
     /// So many waited already.
-    Full(usize),
+    Full(u32),
 }
 
 /// What a breaker opened for.
@@ -147,12 +145,7 @@ impl Refusal {
             shared,
             blocked,
             line,
-            evidence: OnceLock::new(),
         }
-    }
-
-    fn evidence(&self) -> &Evidence {
-        self.evidence.get_or_init(|| self.shared.evidence())
     }
 
     /// Finds one in an error's chain of sources: a breaker's further in, too.
@@ -173,13 +166,14 @@ impl Refusal {
     }
 
     /// What it opened for: the last time, if it has closed and opened again since this refusal.
-    pub fn why(&self) -> &str {
-        &self.evidence().why
+    // Looked up when asked for: most refusals are never read.
+    pub fn why(&self) -> Cow<'static, str> {
+        self.shared.evidence().why.clone()
     }
 
     /// When it opened; see [`why`](Self::why).
     pub fn opened_at(&self) -> Instant {
-        self.evidence().opened
+        self.shared.evidence().opened
     }
 
     /// When it lets a probe through. Unknown while a probe is out, and if it was opened by hand.
@@ -206,7 +200,10 @@ impl fmt::Display for Refusal {
         }
         match self.line {
             Line::None => Ok(()),
-            Line::InVain(time) => write!(f, "; it waited for {}", Tenths(time)),
+            Line::InVain(time) => {
+                let time = Duration::from_millis(time.into());
+                write!(f, "; it waited for {}", Tenths(time))
+            }
             Line::Full(callers) => write!(f, "; {callers} callers wait already"),
         }
     }

@@ -9,9 +9,10 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
-use super::error::{BreakerError, Line};
+use super::error::{BreakerError, Line, Refusal};
 use super::judging::{AtHead, Judging};
 use super::passage::Passage;
+use super::shared::Blocked;
 use crate::core::BoxError;
 
 pin_project! {
@@ -96,9 +97,14 @@ where
                                 this.state.set(State::Waiting { waiting });
                                 continue;
                             }
-                            Entry::Refused(error) => {
+                            Entry::Refused(blocked, line) => {
                                 *this.call = None;
-                                return Poll::Ready(Err(error));
+                                // None only where there is no breaker, which refuses nobody.
+                                if let Some(shared) = this.passage.refused(blocked) {
+                                    let refusal = Refusal::new(shared, blocked, line);
+                                    return Poll::Ready(Err(BreakerError::Open(refusal)));
+                                }
+                                return Poll::Pending;
                             }
                         }
                     }
@@ -124,13 +130,20 @@ where
 enum Entry {
     Admitted,
     Waits(Pin<Box<Waiting>>),
-    Refused(BreakerError),
+    Refused(Blocked, Line),
 }
 
+#[inline]
 fn enter(passage: &mut Passage) -> Entry {
-    let Err(mut blocked) = passage.enter() else {
-        return Entry::Admitted;
-    };
+    match passage.enter() {
+        Ok(()) => Entry::Admitted,
+        Err(blocked) if !passage.waits() => Entry::Refused(blocked, Line::None),
+        Err(blocked) => wait(passage, blocked),
+    }
+}
+
+#[inline(never)]
+fn wait(passage: &mut Passage, mut blocked: Blocked) -> Entry {
     let mut line = Line::None;
     if let Some(changed) = passage.listen() {
         // Asks once more, so that no change falls in between.
@@ -146,8 +159,7 @@ fn enter(passage: &mut Passage) -> Entry {
             Err(why) => line = why,
         }
     }
-    // None only where there is no breaker.
-    (passage.refuse(blocked, line)).map_or(Entry::Admitted, Entry::Refused)
+    Entry::Refused(blocked, line)
 }
 
 impl Future for Waiting {

@@ -27,6 +27,8 @@ mod table;
 mod window;
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;

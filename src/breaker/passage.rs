@@ -7,7 +7,7 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use super::Admitted;
-use super::error::{BreakerError, Line, Refusal};
+use super::error::Line;
 use super::shared::{Blocked, Shared};
 use crate::core::time::after;
 use crate::verdict::{Outcome, Verdict};
@@ -29,6 +29,7 @@ pub struct Passage {
 // === impl Passage ===
 
 impl Passage {
+    #[inline]
     pub(super) fn new(shared: Option<Arc<Shared>>) -> Self {
         Self {
             shared,
@@ -41,6 +42,7 @@ impl Passage {
     }
 
     /// Whether it was admitted, and nothing has changed since.
+    #[inline]
     pub(super) fn is_current(&self) -> bool {
         match (&self.shared, self.admitted) {
             (Some(shared), Some(admitted)) => shared.is_current(admitted),
@@ -55,21 +57,35 @@ impl Passage {
     }
 
     /// Asks to be admitted.
+    #[inline]
     pub(super) fn enter(&mut self) -> Result<(), Blocked> {
         let Some(shared) = &self.shared else {
             return Ok(());
         };
+        match shared.admit_untimed() {
+            Some(admitted) if !self.in_line => {
+                self.admitted = Some(admitted);
+                Ok(())
+            }
+            _ => self.enter_slowly(),
+        }
+    }
+
+    #[inline(never)]
+    fn enter_slowly(&mut self) -> Result<(), Blocked> {
+        let Some(shared) = &self.shared else {
+            return Ok(());
+        };
         match shared.admit() {
-            Ok((admitted, issued)) => {
+            Ok((admitted, now)) => {
                 // Held from here on, whatever an observer does.
                 self.admitted = Some(admitted);
-                self.issued = issued;
-                if self.in_line {
-                    self.in_line = false;
+                self.issued = Some(now);
+                if std::mem::take(&mut self.in_line) {
                     shared.give_place_back();
                 }
                 if admitted.probe {
-                    shared.tell_probing(issued.unwrap_or_else(Instant::now));
+                    shared.tell_probing(now);
                 }
                 Ok(())
             }
@@ -83,6 +99,12 @@ impl Passage {
                 Err(blocked)
             }
         }
+    }
+
+    /// Whether callers of an open breaker wait.
+    pub(super) fn waits(&self) -> bool {
+        let shared = self.shared.as_ref();
+        shared.is_some_and(|shared| shared.settings.wait.is_some())
     }
 
     /// Tells of changes from now on, if callers wait here.
@@ -106,8 +128,9 @@ impl Passage {
         let since = *self.waiting_since.get_or_insert(now);
         let until = after(since, wait.at_most);
         if until <= now {
-            return Err(match now.saturating_duration_since(since) {
-                Duration::ZERO => Line::None,
+            let waited = now.saturating_duration_since(since).as_millis();
+            return Err(match u32::try_from(waited).unwrap_or(u32::MAX) {
+                0 => Line::None,
                 waited => Line::InVain(waited),
             });
         }
@@ -117,26 +140,29 @@ impl Passage {
             return Err(Line::None);
         }
         if !self.in_line && !shared.take_place(wait) {
-            return Err(Line::Full(wait.callers));
+            let full = u32::try_from(wait.callers).unwrap_or(u32::MAX);
+            return Err(Line::Full(full));
         }
         self.in_line = true;
         Ok(look_again.map_or(until, |due| due.min(until)))
     }
 
-    /// It is not let through, and does not wait any longer.
-    pub(super) fn refuse(&mut self, blocked: Blocked, line: Line) -> Option<BreakerError> {
+    /// It is not let through, and does not wait any longer. Returns who refused.
+    #[inline]
+    pub(super) fn refused(&mut self, blocked: Blocked) -> Option<Arc<Shared>> {
         let in_line = std::mem::take(&mut self.in_line);
         let shared = self.shared.take()?;
         if in_line {
             shared.give_place_back();
         }
         shared.note_refusal(blocked);
-        Some(BreakerError::Open(Refusal::new(shared, blocked, line)))
+        Some(shared)
     }
 
     /// How it ended.
+    #[inline]
     pub(super) fn settle(&mut self, mut outcome: Outcome) {
-        if outcome.took.is_none() && outcome.verdict != Verdict::Neutral {
+        if self.issued.is_some() && outcome.took.is_none() && outcome.verdict != Verdict::Neutral {
             outcome.took = self.elapsed();
         }
         self.finish(&outcome);
@@ -149,6 +175,7 @@ impl Passage {
         Some(Instant::now().saturating_duration_since(issued))
     }
 
+    #[inline]
     fn finish(&mut self, outcome: &Outcome) {
         if let (Some(shared), Some(admitted)) = (&self.shared, self.admitted.take()) {
             shared.record(admitted, outcome);
@@ -157,14 +184,22 @@ impl Passage {
 }
 
 impl Drop for Passage {
+    #[inline]
     fn drop(&mut self) {
+        if self.admitted.is_some() || self.in_line {
+            self.left();
+        }
+    }
+}
+
+impl Passage {
+    // Its caller has left.
+    #[cold]
+    fn left(&mut self) {
         if self.in_line
             && let Some(shared) = &self.shared
         {
             shared.give_place_back();
-        }
-        if self.admitted.is_none() {
-            return;
         }
         let mut outcome = Outcome::NEUTRAL;
         outcome.waited = self.elapsed();

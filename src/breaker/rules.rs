@@ -59,6 +59,7 @@ impl Rules {
     }
 
     /// The verdict, with slow calls as failures: an answer that took too long, and a caller that left after that long.
+    #[inline]
     pub(super) fn verdict(&self, outcome: &Outcome) -> Verdict {
         let Some(slow) = self.slow_call else {
             return outcome.verdict;

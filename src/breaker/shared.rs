@@ -53,11 +53,11 @@ struct State {
 }
 
 /// A gate as one word: closed, or when a probe is due, or when the one that is out counts as lost, in nanoseconds.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word(u64);
 
 /// Who is not admitted, and when.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Blocked {
     pub(super) gate: Word,
     /// In nanoseconds.
@@ -100,6 +100,7 @@ impl Shared {
     }
 
     /// Whether calls must be timed.
+    #[inline]
     pub(super) fn is_timed(&self) -> bool {
         self.timed
     }
@@ -129,23 +130,35 @@ impl Shared {
         &self.changed
     }
 
+    #[inline]
     pub(super) fn is_current(&self, admitted: Admitted) -> bool {
         admitted.epoch == self.epoch.load(Ordering::Acquire)
     }
 
-    /// Lets a call through, with the time if it is known.
+    /// Lets a call through if it is closed and nobody has to know the time.
     // The epoch first: should it open in between, the admission is from before and decides nothing.
-    pub(super) fn admit(&self) -> Result<(Admitted, Option<Instant>), Blocked> {
+    #[inline]
+    pub(super) fn admit_untimed(&self) -> Option<Admitted> {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let closed = self.gate.load(Ordering::Acquire) == Word::CLOSED.0;
+        (closed && !self.timed).then_some(Admitted {
+            epoch,
+            probe: false,
+        })
+    }
+
+    /// Lets a call through, and says when.
+    pub(super) fn admit(&self) -> Result<(Admitted, Instant), Blocked> {
         let epoch = self.epoch.load(Ordering::Acquire);
         let gate = Word(self.gate.load(Ordering::Acquire));
+        let now = Instant::now();
         if gate == Word::CLOSED {
             let admitted = Admitted {
                 epoch,
                 probe: false,
             };
-            return Ok((admitted, self.timed.then(Instant::now)));
+            return Ok((admitted, now));
         }
-        let now = Instant::now();
         let at = self.origin().nanos(now);
         if gate.due() > at {
             return Err(Blocked { gate, at });
@@ -153,19 +166,31 @@ impl Shared {
         self.admit_probe(now, at)
     }
 
-    fn admit_probe(&self, now: Instant, at: u64) -> Result<(Admitted, Option<Instant>), Blocked> {
+    #[inline(never)]
+    fn admit_probe(&self, now: Instant, at: u64) -> Result<(Admitted, Instant), Blocked> {
         let mut state = lock(&self.state);
         if state.forced != Some(Forced::Open)
             && let Some(admitted) = state.breaker.admit(now)
         {
             self.publish(&mut state);
-            return Ok((admitted, Some(now)));
+            return Ok((admitted, now));
         }
         let gate = self.word(&state);
         Err(Blocked { gate, at })
     }
 
+    #[inline]
     pub(super) fn record(&self, admitted: Admitted, outcome: &Outcome) {
+        // Most of all calls: a success that changes nothing. A straggler's changes nothing, either.
+        let quick = !self.timed && !self.counts && !admitted.probe;
+        if quick && outcome.verdict == Verdict::Success && self.calm.load(Ordering::Acquire) != 0 {
+            return;
+        }
+        self.record_slowly(admitted, outcome);
+    }
+
+    #[inline(never)]
+    fn record_slowly(&self, admitted: Admitted, outcome: &Outcome) {
         let mut now = None;
         if !admitted.probe {
             match self.settings.rules.verdict(outcome) {
@@ -178,6 +203,7 @@ impl Shared {
     }
 
     // Whether this success is done with: it changes nothing, or it was counted.
+    #[inline]
     fn passes_calmly(
         &self,
         admitted: Admitted,
@@ -188,7 +214,6 @@ impl Shared {
         if calm == 0 {
             return false;
         }
-        // A straggler changes nothing, either.
         if !self.counts || !self.is_current(admitted) {
             return true;
         }
@@ -208,6 +233,7 @@ impl Shared {
         false
     }
 
+    #[inline(never)]
     fn record_under_lock(&self, admitted: Admitted, outcome: &Outcome, now: Instant) {
         let mut state = lock(&self.state);
         if state.forced.is_some() {
@@ -370,21 +396,27 @@ impl Shared {
     }
 
     /// Counts and tells a refusal, or what would have been one.
+    #[inline]
     pub(super) fn note_refusal(&self, blocked: Blocked) {
         self.refused.fetch_add(1, Ordering::Relaxed);
+        if self.settings.observers.is_some() || self.settings.dry_run {
+            self.tell_refusal(blocked);
+        }
+    }
+
+    // To observers alone: it is no event, as there may be thousands a second.
+    #[cold]
+    fn tell_refusal(&self, blocked: Blocked) {
         let dry_run = self.settings.dry_run;
         if dry_run {
             tracing::debug!(breaker = %self.name(), "a call would have been refused");
         }
-        let at = || self.origin().instant(blocked.at);
-        // Not an event: there may be thousands a second.
-        self.settings
-            .observers
-            .tell_at(at, || Decision::BreakerRefused {
-                breaker: Arc::clone(self.name()),
-                retry_at: blocked.gate.probe_due(self.origin()),
-                dry_run,
-            });
+        let at = self.origin().instant(blocked.at);
+        (self.settings.observers).tell(at, || Decision::BreakerRefused {
+            breaker: Arc::clone(self.name()),
+            retry_at: blocked.gate.probe_due(self.origin()),
+            dry_run,
+        });
     }
 }
 

@@ -1,6 +1,5 @@
 use std::time::Duration;
 
-use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
@@ -346,174 +345,280 @@ fn an_endpoint_that_flaps_is_remembered_and_forgiven() {
     assert_eq!(waits(&memory, 1e9), [1; 8]);
 }
 
-// The naive model: remembers every result of the current epoch with its time.
-struct Model {
-    threshold_percent: u64,
-    min_requests: u64,
-    max_failures: u32,
-    results: Vec<(Duration, bool)>,
-    run: u32,
-    state: ModelState,
-    trips: u32,
-    probes: u32,
-    memory: Option<Duration>,
-    closed_at: Option<Duration>,
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum ModelState {
-    Closed,
-    // When a probe is due, and how many have succeeded.
-    Open(Duration, u32),
-    // When it was due, how many have succeeded, and when it counts as lost.
-    Probing(Duration, u32, Duration),
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    Admit,
-    // The nth oldest request in flight ends like this.
-    End(usize, u8),
-    Pass(u32),
-}
-
-fn events() -> impl Strategy<Value = Vec<Event>> {
-    let event = prop_oneof![
-        4 => Just(Event::Admit),
-        4 => (0usize..4, 0u8..4).prop_map(|(n, how)| Event::End(n, how)),
-        2 => (0u32..3000).prop_map(Event::Pass),
-    ];
-    proptest::collection::vec(event, 1..200)
-}
-
-const MAX: Duration = Duration::from_secs(60);
-
-impl Model {
-    fn admit(&mut self, now: Duration) -> Option<bool> {
-        match self.state {
-            ModelState::Closed => Some(false),
-            ModelState::Open(due, passed) if due <= now => {
-                self.state = ModelState::Probing(due, passed, now + MAX);
-                Some(true)
+#[test]
+fn policies_combine_and_the_first_to_trip_is_named() {
+    let slow = |outcome: Outcome| Outcome {
+        took: Some(Duration::from_secs(3)),
+        ..outcome
+    };
+    let rate = || FailureAccrual::success_rate(Ratio::percent(80)).backoff(backoff(1, 60));
+    let all = || rate().or_consecutive(3).slow_call(Duration::from_secs(2));
+    let named = |policy: &FailureAccrual, outcomes: &[Outcome]| {
+        let mut b = Bench::new(policy);
+        for (n, outcome) in outcomes.iter().enumerate() {
+            if let Some(Transition::Opened { why, .. }) = b.call(*outcome) {
+                assert_eq!(n + 1, outcomes.len(), "too early: {why}");
+                return why.into_owned();
             }
-            ModelState::Probing(due, passed, lost) if lost <= now => {
-                self.state = ModelState::Probing(due, passed, now + MAX);
-                Some(true)
-            }
-            _ => None,
         }
-    }
+        "nothing".into()
+    };
+    let (good, bad) = (Outcome::SUCCESS, Outcome::FAILURE);
+    assert_eq!(named(&all(), &[bad, bad, bad]), "3 failures in a row");
+    let low = "success rate 0.60 of 5 in 10 s, threshold 0.80";
+    assert_eq!(named(&all(), &[bad, good, good, good, bad]), low);
+    // Slow calls are failures of either kind.
+    assert_eq!(
+        named(&all(), &[slow(good), bad, slow(good)]),
+        "3 failures in a row"
+    );
+    let mixed = [good, slow(good), good, bad, good];
+    assert_eq!(named(&all(), &mixed), low);
+    // The rate alone, and the run first where both are true.
+    assert_eq!(
+        named(&rate(), &[bad; 5]),
+        "success rate 0.00 of 5 in 10 s, threshold 0.80"
+    );
+    assert_eq!(
+        named(&rate().or_consecutive(5), &[bad; 5]),
+        "5 failures in a row"
+    );
+    // Turned the other way round it is the same.
+    let other = consecutive(3).or_success_rate(Ratio::percent(80));
+    assert_eq!(other, rate().or_consecutive(3));
+    assert_eq!(named(&other, &[bad, good, good, good, bad]), low);
+}
 
-    fn trip(&mut self, now: Duration) {
-        let wait = Duration::from_secs((1 << self.trips.min(10)).min(60));
-        self.trips += 1;
-        self.run = 0;
-        self.state = ModelState::Open(now + wait, 0);
-    }
+#[test]
+fn a_rate_reads_well() {
+    let why = |policy: Unified, good: u32, bad: u32| {
+        let mut b = Bench::new(&policy.into());
+        for _ in 0..good {
+            assert_eq!(b.call(Outcome::SUCCESS), None);
+        }
+        for n in 1..=bad {
+            if let Some(Transition::Opened { why, .. }) = b.call(Outcome::FAILURE) {
+                assert_eq!(n, bad);
+                return why.into_owned();
+            }
+        }
+        panic!("not opened")
+    };
+    let policy = |threshold: u32, window: u64, min_requests| {
+        let threshold = Ratio::parts_per_million(threshold).unwrap();
+        let window = Duration::from_millis(window);
+        Unified::try_new(threshold, window, min_requests, 0, backoff(1, 60)).unwrap()
+    };
+    assert_eq!(
+        why(policy(800_000, 10_000, 143), 87, 56),
+        "success rate 0.60 of 143 in 10 s, threshold 0.80"
+    );
+    // Never as if it were the threshold; and all digits of that.
+    assert_eq!(
+        why(policy(999_500, 250, 1), 1999, 2),
+        "success rate 0.99 of 2001 in 250ms, threshold 0.9995"
+    );
+    assert_eq!(
+        why(policy(1_000_000, 60_000, 1), 10, 1),
+        "success rate 0.90 of 11 in 60 s, threshold 1.00"
+    );
+}
 
-    fn end(&mut self, now: Duration, probe: bool, verdict: Verdict, limited: bool) {
-        let failed = verdict == Verdict::Failure;
-        if probe {
-            let ModelState::Probing(due, passed, _) = self.state else {
-                panic!("a probe without probation")
+// === time at its edges, and for a long time ===
+
+#[test]
+fn backoffs_of_nothing_of_one_and_at_the_cap() {
+    let waits = |min: Duration, max: Duration| {
+        let backoff = ExponentialBackoff::try_new(min, max, Ratio::ZERO).unwrap();
+        let mut b = Bench::new(&FailureAccrual::consecutive(1).backoff(backoff));
+        let waits = (0..40).map(|_| {
+            let Some(Transition::Opened { until, .. }) = b.call(Outcome::FAILURE) else {
+                panic!("not opened")
             };
-            if verdict == Verdict::Neutral {
-                self.state = ModelState::Open(due, passed);
-            } else if failed || (limited && self.threshold_percent > 0) {
-                self.trip(now);
-            } else if passed + 1 < self.probes {
-                self.state = ModelState::Open(due, passed + 1);
-            } else {
-                self.state = ModelState::Closed;
-                self.closed_at = Some(now);
-                self.run = 0;
-                self.results.clear();
-            }
-            return;
-        }
-        if verdict == Verdict::Neutral {
-            return;
-        }
-        self.run = if failed { self.run + 1 } else { 0 };
-        self.results.push((now, failed || limited));
-        let bucket = |at: Duration| at.as_millis() / 1000;
-        let kept: Vec<_> = self
-            .results
-            .iter()
-            .filter(|(at, _)| bucket(now) - bucket(*at) < 10)
-            .collect();
-        let total = kept.len() as u64;
-        let good = kept.iter().filter(|(_, bad)| !bad).count() as u64;
-        let low = self.threshold_percent > 0
-            && total >= self.min_requests.max(1)
-            && good * 100 < self.threshold_percent * total;
-        if (self.max_failures > 0 && self.run >= self.max_failures) || low {
-            let healthy = self.closed_at.map(|at| now - at);
-            self.trips = match (self.memory, healthy) {
-                (Some(memory), Some(healthy)) => {
-                    let forgiven = (healthy.as_millis() / memory.as_millis()) as u32;
-                    self.trips.saturating_sub(forgiven)
-                }
-                _ => 0,
-            };
-            self.trip(now);
-        }
-    }
+            let wait = until - b.now;
+            b.now = until;
+            wait
+        });
+        waits.collect::<Vec<_>>()
+    };
+    let ms = Duration::from_millis;
+    // A probe at once, and then ever later.
+    let zero = waits(Duration::ZERO, ms(5));
+    assert_eq!(zero[..6], [ms(0), ms(1), ms(2), ms(4), ms(5), ms(5)]);
+    let nano = Duration::from_nanos(1);
+    let one = waits(nano, ms(1));
+    assert_eq!(one[..3], [nano, nano * 2, nano * 4]);
+    assert_eq!(one[39], ms(1));
+    // At the cap from the beginning, for ever.
+    assert_eq!(waits(ms(7), ms(7)), [ms(7); 40]);
+    // Longer than anybody lives.
+    let century = Duration::from_secs(100 * 365 * 24 * 3600);
+    assert_eq!(waits(century, century)[..3], [crate::core::time::FAR; 3]);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(25_000))]
+#[test]
+fn a_clock_that_jumps_a_year() {
+    let year = 365.0 * 24.0 * 3600.0;
+    // While open: a probe is due, once.
+    let mut b = Bench::new(&consecutive(1).memory(Duration::from_secs(60)));
+    b.call(Outcome::FAILURE);
+    b.pass(year);
+    let probe = b.admit().unwrap();
+    assert!(probe.probe && b.admit().is_none());
+    // While it probes: the probe counts as lost.
+    b.pass(year);
+    let second = b.admit().unwrap();
+    assert_eq!(b.record(probe, Outcome::FAILURE), None);
+    assert_eq!(b.record(second, Outcome::SUCCESS), Some(Transition::Closed));
+    // While closed: all is forgiven.
+    b.pass(year);
+    let until = b.now + Duration::from_secs(1);
+    let opened = b.call(Outcome::FAILURE);
+    assert!(matches!(opened, Some(Transition::Opened { until: u, .. }) if u == until));
+    // In a window: what was in it is gone, and it goes on as if it were new.
+    let mut b = Bench::new(&unified(50, 4, 0));
+    for _ in 0..3 {
+        b.call(Outcome::FAILURE);
+    }
+    b.pass(year);
+    for _ in 0..3 {
+        assert_eq!(b.call(Outcome::FAILURE), None);
+    }
+    assert!(matches!(
+        b.call(Outcome::FAILURE),
+        Some(Transition::Opened { .. })
+    ));
+    // And a clock that is read late does not turn anything back.
+    let mut b = Bench::new(&unified(50, 4, 0));
+    b.pass(year);
+    for _ in 0..3 {
+        b.call(Outcome::FAILURE);
+    }
+    b.now -= Duration::from_secs(3600);
+    assert!(matches!(
+        b.call(Outcome::FAILURE),
+        Some(Transition::Opened { .. })
+    ));
+}
 
-    #[test]
-    fn agrees_with_a_model_that_remembers_everything(
-        events in events(), threshold in prop_oneof![Just(0u8), 1u8..=100], min_requests in 0u32..8, max_failures in 0u32..5,
-        probes in 0u32..4, memory in proptest::option::of(1u64..20),
-    ) {
-        let mut policy = if threshold == 0 { consecutive(max_failures) } else { unified(threshold, min_requests, max_failures) };
-        policy = policy.probes(probes);
-        let memory = memory.map(Duration::from_secs);
-        if let Some(memory) = memory { policy = policy.memory(memory); }
-        let mut b = Bench::new(&policy);
-        let start = b.now;
-        let mut model = Model {
-            threshold_percent: threshold.into(), min_requests: min_requests.into(), max_failures,
-            results: Vec::new(), run: 0, state: ModelState::Closed, trips: 0,
-            probes: probes.max(1), memory, closed_at: None,
+#[test]
+fn a_window_whose_buckets_are_a_millisecond() {
+    let policy = |window| {
+        let window = Duration::from_millis(window);
+        let policy = Unified::try_new(Ratio::percent(50), window, 3, 0, backoff(1, 60));
+        policy.unwrap().into()
+    };
+    let mut b = Bench::new(&policy(10));
+    for _ in 0..2 {
+        b.call(Outcome::FAILURE);
+    }
+    // In the last bucket of ten they still count, in the next they do not.
+    b.pass(0.0099);
+    let mut early = b.breaker.clone();
+    let admitted = early.admit(b.now).unwrap();
+    let opened = early.record(b.now, admitted, &Outcome::FAILURE, || 0, || true);
+    assert!(matches!(opened, Some(Transition::Opened { .. })));
+    b.pass(0.0001);
+    assert_eq!(b.call(Outcome::FAILURE), None);
+    assert_eq!(b.call(Outcome::FAILURE), None);
+    assert!(b.call(Outcome::FAILURE).is_some());
+    // All results in one bucket.
+    let mut b = Bench::new(&policy(3_600_000));
+    for outcome in [Outcome::SUCCESS, Outcome::FAILURE, Outcome::SUCCESS] {
+        assert_eq!(b.call(outcome), None);
+    }
+    assert_eq!(b.call(Outcome::FAILURE), None, "exactly half");
+    assert!(b.call(Outcome::FAILURE).is_some());
+}
+
+#[test]
+fn a_million_results_without_drift() {
+    // A hundred results a second, every fifth a failure, for nearly three hours: exactly the threshold, all the time.
+    let mut b = Bench::new(&unified(80, 1, 0));
+    for n in 0..1_000_000u32 {
+        let outcome = if n % 5 == 4 {
+            Outcome::FAILURE
+        } else {
+            Outcome::SUCCESS
         };
-        // (as admitted by the breaker, generation of the model's state when admitted)
-        let mut flying: Vec<(Admitted, u64)> = Vec::new();
-        let mut generation = 0u64;
-        for event in events {
-            let now = b.now - start;
-            let before = model.state;
-            match event {
-                Event::Pass(ms) => b.now += Duration::from_millis(ms.into()),
-                Event::Admit => {
-                    let (ours, theirs) = (b.admit(), model.admit(now));
-                    prop_assert_eq!(ours.map(|a| a.probe), theirs);
-                    if model.state != before { generation += 1; }
-                    if let Some(admitted) = ours { flying.push((admitted, generation)); }
-                }
-                Event::End(n, how) => {
-                    if flying.is_empty() { continue; }
-                    let (admitted, issued) = flying.remove(n % flying.len());
-                    let outcome = [Outcome::SUCCESS, Outcome::FAILURE, Outcome::NEUTRAL, LIMITED][how as usize];
-                    b.record(admitted, outcome);
-                    if issued == generation {
-                        model.end(now, admitted.probe, outcome.verdict, outcome.rate_limited);
-                        if model.state != before { generation += 1; }
-                    }
-                }
-            }
-            let agrees = match (b.breaker.gate(), model.state) {
-                (Gate::Closed, ModelState::Closed) => true,
-                (Gate::Open { until }, ModelState::Open(due, _)) => until - start == due,
-                (Gate::HalfOpen { until }, ModelState::Probing(_, _, lost)) => until - start == lost,
-                _ => false,
-            };
-            prop_assert!(agrees, "{:?} {:?}", b.breaker.gate(), model.state);
-        }
+        assert_eq!(b.call(outcome), None, "result {n}");
+        b.pass(0.01);
     }
+    // The window holds nine buckets and a part of the tenth, and not one result more or less.
+    let (total, bad) = b.breaker.window.as_ref().unwrap().sums();
+    assert_eq!((total, bad), (1000, 200));
+    // One more than every fifth is too much, at once.
+    assert_eq!(b.call(Outcome::SUCCESS), None);
+    let opened = b.call(Outcome::FAILURE);
+    assert!(
+        matches!(opened, Some(Transition::Opened { .. })),
+        "{opened:?}"
+    );
+}
+
+#[test]
+fn a_bucket_that_is_full_counts_no_more() {
+    let mut window = super::window::Window::new(0, 10);
+    window.credit(u32::MAX);
+    window.record(5, 10, true);
+    assert_eq!(window.sums(), (u64::from(u32::MAX), 0));
+    window.record(10, 10, true);
+    assert_eq!(window.sums(), (u64::from(u32::MAX) + 1, 1));
+    window.record(100, 10, false);
+    assert_eq!(window.sums(), (2, 1));
+    window.record(u64::MAX, 10, false);
+    assert_eq!(window.sums(), (1, 0));
+}
+
+#[test]
+fn another_policy_while_it_is_open_or_probes() {
+    let mut b = Bench::new(&consecutive(1).probes(2));
+    let Some(Transition::Opened { until, .. }) = b.call(Outcome::FAILURE) else {
+        panic!("not opened")
+    };
+    // The time that was set stands; the number of probes is the new one's.
+    let now = b.now;
+    let longer = consecutive(5).backoff(backoff(30, 600)).probes(3);
+    b.breaker.configure(Some(&longer), now);
+    assert_eq!(b.breaker.gate(), Gate::Open { until });
+    b.now = until;
+    let probe = b.admit().unwrap();
+    b.breaker.configure(Some(&unified(80, 5, 7)), b.now);
+    assert!(matches!(b.breaker.gate(), Gate::HalfOpen { .. }));
+    // Its probe is still its probe, and is judged by the rules of now: strictly, and one is enough.
+    let failed = b.record(probe, LIMITED);
+    assert!(matches!(failed, Some(Transition::Opened { .. })));
+    b.pass(2.0);
+    assert_eq!(b.call(Outcome::SUCCESS), Some(Transition::Closed));
+    // Without a policy a probe that is out decides nothing any more.
+    b.breaker.configure(Some(&consecutive(1)), b.now);
+    b.call(Outcome::FAILURE);
+    b.pass(1.0);
+    let probe = b.admit().unwrap();
+    b.breaker.configure(None, b.now);
+    assert_eq!(b.record(probe, Outcome::FAILURE), None);
+    assert_eq!(b.breaker.gate(), Gate::Closed);
+    b.breaker.configure(Some(&consecutive(1)), b.now);
+    assert!(b.call(Outcome::FAILURE).is_some());
+}
+
+#[test]
+fn a_hang_whose_callers_leave_trips_it() {
+    let left = |after: f64| Outcome {
+        waited: Some(Duration::from_secs_f64(after)),
+        ..Outcome::NEUTRAL
+    };
+    let mut b = Bench::new(&consecutive(3).slow_call(Duration::from_secs(1)));
+    for _ in 0..100 {
+        assert_eq!(b.call(left(0.5)), None, "they were impatient");
+    }
+    assert_eq!(b.call(left(1.5)), None);
+    assert_eq!(b.call(left(1.5)), None);
+    assert!(matches!(b.call(left(1.5)), Some(Transition::Opened { .. })));
+    // Its probe hangs, too; who leaves it early says nothing, and makes room.
+    b.pass(1.0);
+    assert_eq!(b.call(left(0.5)), Some(Transition::ProbeReturned));
+    assert!(matches!(b.call(left(2.0)), Some(Transition::Opened { .. })));
 }
 
 #[test]

@@ -1,137 +1,177 @@
-//! The retry budget: a bank that successes pay into and extra attempts are paid from.
+//! The retry budget: a bank that successes pay into and extra attempts, retries and hedges, are paid from.
 //!
-//! Exact integer arithmetic on two atomics. With ratio `r`, floor `f` and a bank of `b` attempts, over any time `t` in
-//! which `s` requests succeed, at most `r x s + f x t + b` extra attempts are granted. The bank holds two seconds of the
-//! floor, at least ten attempts, and starts with ten, so that the first requests of a short-lived process may be retried.
+//! # The guarantee
+//!
+//! Over any window of time, whatever came before and however many threads ask,
+//!
+//! ```text
+//! extra attempts <= ratio x successes + floor x seconds + bank
+//! ```
+//!
+//! with the successes and seconds of that window, and in the bank what it holds at the window's beginning:
+//!
+//! ```text
+//! bank <= 10 + the sum of (deposit x e^(-age / bank time)) over all deposits before, those of the floor included
+//! ```
+//!
+//! (to what one millisecond of the floor pays), which at a steady rate is what two seconds (the [bank time](policy::Budget::bank)) pay in. So the bank is never of
+//! use for longer than it takes to fill it. In numbers: 280 successes a second at 20 % and a floor of 10 a second keep
+//! 132 attempts; a quiet client keeps ten. If *requests* [earn](policy::EarnedBy), read requests for successes.
+//!
+//! # How it works
+//!
+//! * A success pays in `ratio` of an attempt. All sums are exact, in billionths of an attempt.
+//! * The floor pays in continuously, times the *recent share of successes*: each success brings the share a quarter
+//!   of the way to one, each failure that asks for a retry a quarter of the way to zero. In an outage the floor dries up
+//!   within a few requests, and with it all retries; one success opens it again.
+//! * What is above ten attempts leaks away with the bank time as its time constant; so income and leak balance at what that
+//!   time pays in. It starts with ten, so that the first requests of a short-lived process may be retried.
+//! * Nothing depends on how long it was left alone: any time is caught up with in one step.
+//!
+//! ```
+//! use tokio::time::Instant;
+//! use tower_mesh::budget::RetryBudget;
+//! use tower_mesh::policy::Budget;
+//!
+//! let now = Instant::now();
+//! let budget = RetryBudget::new(Budget::percent(20).min_per_sec(0), now);
+//! let clone = budget.clone(); // the same budget
+//! clone.success(now);
+//! if let Some(token) = budget.withdraw(now) {
+//!     // Dropped, it returns; once the attempt is sent, it is spent.
+//!     token.spend();
+//! }
+//! assert_eq!(budget.snapshot(now).to_string(), "9.200 attempts in the bank; 1 in, 1 out, 0 refused");
+//! ```
 
+mod bank;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::core::sync::{AtomicU64, Ordering};
-use crate::core::time::Epoch;
+use self::bank::Bank;
 use crate::policy;
 
-#[cfg(test)]
-mod tests;
-
-// An attempt in the unit that everything is counted in. A floor of `f` attempts a second is `f` units a nanosecond.
-const ATTEMPT: u64 = 1_000_000_000;
-
-/// The attempts that are in the bank at the start, and the least that it can hold.
+/// The attempts that are in the bank at the start, and that no time takes away.
 pub const START: u64 = 10;
 
-/// A retry budget. Clones share it.
-#[derive(Clone, Debug)]
+/// A retry budget. Clones share it: across services, clients, routes and backends.
+#[derive(Clone)]
 pub struct RetryBudget(Arc<Bank>);
-
-#[derive(Debug)]
-struct Bank {
-    policy: policy::Budget,
-    // What a success pays in.
-    deposit: u64,
-    capacity: u64,
-    epoch: Epoch,
-    balance: AtomicU64,
-    // Up to when the floor has been paid in, in nanoseconds.
-    paid: AtomicU64,
-}
 
 /// The right to one extra attempt. Returns to the bank when dropped, unless it is [spent](Self::spend).
 #[derive(Debug)]
 #[must_use = "a dropped token returns to the bank"]
 pub struct Token(Option<RetryBudget>);
 
+/// A budget at one moment. Its `Display` is one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BudgetSnapshot {
+    /// What it was made from.
+    pub policy: policy::Budget,
+    /// What is in the bank, in thousandths of an attempt.
+    pub balance_milli: u64,
+    /// How often something was earned.
+    pub deposits: u64,
+    /// Extra attempts that were paid for.
+    pub withdrawals: u64,
+    /// Extra attempts that were not.
+    pub refusals: u64,
+    /// The recent share of successes, in thousandths: what is left of the floor.
+    pub share_milli: u64,
+}
+
 // === impl RetryBudget ===
 
 impl RetryBudget {
     /// A budget with its starting balance.
     pub fn new(policy: policy::Budget, now: Instant) -> Self {
-        let deposit = u64::from(policy.ratio.ppm()) * (ATTEMPT / 1_000_000);
-        let floor = u64::from(policy.min_per_sec);
-        let attempts = if deposit == 0 && floor == 0 {
-            // A budget of nothing grants nothing.
-            0
-        } else {
-            (2 * floor).max(START)
-        };
-        Self(Arc::new(Bank {
-            policy,
-            deposit,
-            capacity: attempts * ATTEMPT,
-            epoch: Epoch::new(now),
-            balance: AtomicU64::new(attempts.min(START) * ATTEMPT),
-            paid: AtomicU64::new(0),
-        }))
+        Self(Arc::new(Bank::new(policy, now)))
     }
 
     /// Whether both are the same bank.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
+    pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The policy it was made from.
     pub fn policy(&self) -> policy::Budget {
-        self.0.policy
+        self.0.policy()
     }
 
-    /// A request succeeded.
-    pub fn deposit(&self) {
-        self.0.pay_in(self.0.deposit);
+    /// A request begins. It earns if [requests](policy::EarnedBy::Requests) do.
+    pub fn request(&self, now: Instant) {
+        if self.0.by_requests() {
+            self.0.pay_in(now);
+        }
     }
 
-    /// Asks for an extra attempt.
+    /// A request succeeded, at whichever attempt. It earns, unless requests do.
+    pub fn success(&self, now: Instant) {
+        self.0.succeeded();
+        if !self.0.by_requests() {
+            self.0.pay_in(now);
+        }
+    }
+
+    /// An attempt failed; asks for another.
     pub fn withdraw(&self, now: Instant) -> Option<Token> {
-        self.0.pay_floor(now);
-        self.0
-            .balance
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |balance| {
-                balance.checked_sub(ATTEMPT)
-            })
-            .ok()
-            .map(|_| Token(Some(self.clone())))
+        let token = self.withdraw_hedge(now);
+        self.0.failed();
+        token
+    }
+
+    /// Asks for a second attempt beside one that has not failed.
+    pub fn withdraw_hedge(&self, now: Instant) -> Option<Token> {
+        self.0.take(now).then(|| Token(Some(self.clone())))
     }
 
     /// How many attempts are in the bank, in thousandths.
     pub fn balance_milli(&self, now: Instant) -> u64 {
-        self.0.pay_floor(now);
-        self.0.balance.load(Ordering::Acquire) / (ATTEMPT / 1000)
+        self.0.balance_milli(now)
+    }
+
+    /// How often something was earned.
+    pub fn deposits(&self) -> u64 {
+        self.0.deposits()
+    }
+
+    /// Extra attempts that were paid for.
+    pub fn withdrawals(&self) -> u64 {
+        self.0.withdrawals()
+    }
+
+    /// Extra attempts that were asked for and not paid for.
+    pub fn refusals(&self) -> u64 {
+        self.0.refusals()
+    }
+
+    /// All of it.
+    pub fn snapshot(&self, now: Instant) -> BudgetSnapshot {
+        BudgetSnapshot {
+            policy: self.policy(),
+            balance_milli: self.balance_milli(now),
+            deposits: self.deposits(),
+            withdrawals: self.withdrawals(),
+            refusals: self.refusals(),
+            share_milli: self.0.share_milli(),
+        }
     }
 }
 
-// === impl Bank ===
-
-impl Bank {
-    // O(1) after any idle time.
-    fn pay_floor(&self, now: Instant) {
-        let floor = u64::from(self.policy.min_per_sec);
-        if floor == 0 {
-            return;
-        }
-        let now = self.epoch.nanos(now);
-        let paid = self.paid.load(Ordering::Acquire);
-        // Whoever moves the time forward pays for it; nobody pays twice.
-        if now > paid
-            && self
-                .paid
-                .compare_exchange(paid, now, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
-        {
-            self.pay_in((now - paid).saturating_mul(floor));
-        }
-    }
-
-    fn pay_in(&self, amount: u64) {
-        // A full bank is only read, so that a healthy client's threads do not fight over it.
-        if amount == 0 || self.balance.load(Ordering::Relaxed) >= self.capacity {
-            return;
-        }
-        let _ = self
-            .balance
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |balance| {
-                let filled = balance.saturating_add(amount).min(self.capacity);
-                (filled > balance).then_some(filled)
-            });
+impl fmt::Debug for RetryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryBudget")
+            .field("policy", &self.policy())
+            .field("deposits", &self.deposits())
+            .field("withdrawals", &self.withdrawals())
+            .field("refusals", &self.refusals())
+            .finish_non_exhaustive()
     }
 }
 
@@ -147,7 +187,21 @@ impl Token {
 impl Drop for Token {
     fn drop(&mut self) {
         if let Some(budget) = self.0.take() {
-            budget.0.pay_in(ATTEMPT);
+            budget.0.put_back();
         }
+    }
+}
+
+// === impl BudgetSnapshot ===
+
+impl fmt::Display for BudgetSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, part) = (self.balance_milli / 1000, self.balance_milli % 1000);
+        let (deposits, withdrawals) = (self.deposits, self.withdrawals);
+        let refusals = self.refusals;
+        write!(
+            f,
+            "{whole}.{part:03} attempts in the bank; {deposits} in, {withdrawals} out, {refusals} refused"
+        )
     }
 }

@@ -1,12 +1,16 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{Request, Response};
 use tokio::time::Instant;
 
-use crate::body::Body;
+use crate::body::{Body, Held, Replay};
+use crate::core::sync::AtomicU64;
+use crate::core::time::after;
 use crate::deadline::{Limits, Progress};
 use crate::endpoint::{ErasedConnect, Leaf, LeafCall, Site};
 use crate::error::Error;
@@ -29,7 +33,12 @@ pub(super) struct Attempt {
 /// What is needed to send a request, and to send it again.
 pub(super) struct Template {
     parts: Option<Parts>,
-    body: Option<Body>,
+    body: Outbound,
+}
+
+enum Outbound {
+    Once(Option<Body>),
+    Again(Replay),
 }
 
 /// An answer that is kept while another try is prepared, and stands if that comes to nothing.
@@ -47,9 +56,21 @@ pub(super) struct Answered {
     pub(super) backend: usize,
     /// How long its body may take.
     pub(super) limits: Limits,
-    /// What its head says, if that is enough.
+    /// What its head says, if that is enough, or else its trailers, if they are here.
     pub(super) verdict: Option<Verdict>,
+    /// Its body, instead of the response's own, once some of it was read here.
+    pub(super) held: Option<Held>,
+    /// Whether it is handed over although a code in its trailers may still be one that is retried.
+    pub(super) late: bool,
+    // Until when the rest of a body is read that is kept while another try is prepared.
+    let_go_at: Option<Instant>,
 }
+
+/// How much of a failed attempt's body is kept, and how long is waited for it, in case another try cannot be made. An error
+/// page is here with its head, or a moment later; what is not is let go, so that its connection does not wait for the
+/// backoff.
+const KEPT_BYTES: u64 = 64 * 1024;
+const KEPT_WAIT: Duration = Duration::from_millis(10);
 
 // === impl Attempt ===
 
@@ -125,6 +146,72 @@ impl Drop for Attempt {
     }
 }
 
+// === impl Answered ===
+
+impl Answered {
+    pub(super) fn new(
+        response: Response<Body>,
+        ticket: Ticket,
+        endpoint: SocketAddr,
+        backend: usize,
+        limits: Limits,
+        verdict: Option<Verdict>,
+    ) -> Self {
+        Self {
+            response,
+            ticket,
+            endpoint,
+            backend,
+            limits,
+            verdict,
+            held: None,
+            late: false,
+            let_go_at: None,
+        }
+    }
+
+    /// Its body, to be read here.
+    pub(super) fn hold(&mut self) -> &mut Held {
+        let body = self.response.body_mut();
+        self.held
+            .get_or_insert_with(|| Held::new(std::mem::take(body)))
+    }
+
+    /// It failed, and another try is prepared. Settles, so that the wait is not booked as the endpoint's.
+    pub(super) fn keep(&mut self, now: Instant) {
+        self.ticket.let_go();
+        self.hold();
+        self.let_go_at = Some(after(now, KEPT_WAIT));
+    }
+
+    pub(super) fn is_kept_open(&self) -> bool {
+        self.let_go_at.is_some()
+    }
+
+    /// Reads what there is of a body that is kept. Returns until when there may be more to read, if there may.
+    pub(super) fn poll_kept(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Instant> {
+        let (until, held) = (self.let_go_at?, self.held.as_mut()?);
+        while held.is_open() && held.cost() <= KEPT_BYTES {
+            if held.poll_next(cx).is_pending() {
+                if now < until {
+                    return Some(until);
+                }
+                break;
+            }
+        }
+        held.let_go();
+        self.let_go_at = None;
+        None
+    }
+
+    pub(super) fn into_response(mut self) -> (Response<Body>, Ticket, Limits) {
+        if let Some(held) = self.held.take() {
+            *self.response.body_mut() = held.into_body();
+        }
+        (self.response, self.ticket, self.limits)
+    }
+}
+
 // === impl Template ===
 
 impl Template {
@@ -132,34 +219,60 @@ impl Template {
         let (parts, body) = request.into_parts();
         Self {
             parts: Some(parts),
-            body: Some(body),
+            body: Outbound::Once(Some(body)),
         }
     }
 
     /// None once the request was given away.
-    pub(super) fn parts(&self) -> Option<&Parts> {
-        self.parts.as_ref()
-    }
-
     pub(super) fn parts_mut(&mut self) -> Option<&mut Parts> {
         self.parts.as_mut()
     }
 
-    /// Whether it can be sent and kept: it is empty or in memory, with at most so many bytes.
-    pub(super) fn is_replayable(&self, max_bytes: usize) -> bool {
-        self.body
-            .as_ref()
-            .and_then(Body::buffered)
-            .is_some_and(|bytes| bytes <= max_bytes)
+    /// Gets ready to send it more than once, as long as its body has at most so many bytes. Larger ones are counted.
+    pub(super) fn keep(&mut self, max_bytes: usize, too_large: &Arc<AtomicU64>) {
+        if let Outbound::Once(body) = &mut self.body
+            && let Some(body) = body.take()
+        {
+            let replay = Replay::counted(body, max_bytes, Some(too_large));
+            self.body = Outbound::Again(replay);
+        }
     }
 
-    /// The request; what remains is enough for another only if `keep`.
-    pub(super) fn take(&mut self, keep: bool) -> Option<Request<Body>> {
-        let (parts, body) = if keep {
-            let body = self.body.as_ref().and_then(Body::try_clone)?;
-            (self.parts.clone()?, body)
-        } else {
-            (self.parts.take()?, self.body.take()?)
+    /// Whether it can be sent again, as far as its body was read.
+    pub(super) fn is_replayable(&self) -> bool {
+        self.parts.is_some()
+            && match &self.body {
+                Outbound::Once(_) => false,
+                Outbound::Again(replay) => replay.is_replayable(),
+            }
+    }
+
+    /// Ends the bodies of the attempts so far.
+    pub(super) fn release(&mut self) {
+        if let Outbound::Again(replay) = &mut self.body {
+            replay.release();
+        }
+    }
+
+    /// It is not sent again: what is still being sent of it is kept no longer.
+    pub(super) fn forget(&mut self) {
+        self.parts = None;
+        self.body = Outbound::Once(None);
+    }
+
+    /// The request; what remains is enough for another only if `again`.
+    pub(super) fn take(&mut self, again: bool) -> Option<Request<Body>> {
+        if again {
+            let Outbound::Again(replay) = &mut self.body else {
+                return None;
+            };
+            let body = replay.attempt()?;
+            return Some(Request::from_parts(self.parts.clone()?, body));
+        }
+        let parts = self.parts.take()?;
+        let body = match std::mem::replace(&mut self.body, Outbound::Once(None)) {
+            Outbound::Once(body) => body?,
+            Outbound::Again(replay) => replay.last()?,
         };
         Some(Request::from_parts(parts, body))
     }

@@ -1,12 +1,14 @@
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
+use http::Uri;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::backends::{Backends, Sources};
+use super::origin::Origin;
 use super::plan::Budgets;
-use super::{Client, Shared};
+use super::{Client, Counts, Shared};
 use crate::core::draw;
 use crate::core::in_flight::InFlight;
 use crate::core::observe::{Observer, Observers};
@@ -24,6 +26,7 @@ pub struct ClientBuilder {
     observers: Observers,
     seed: Option<u64>,
     server_name: Option<Arc<str>>,
+    origin: Option<Uri>,
     answer_grpc_errors: bool,
 }
 
@@ -78,6 +81,12 @@ pub enum BuildError {
         /// What it speaks.
         protocol: &'static str,
     },
+    /// An origin without an authority.
+    #[error("the origin {uri:?} names no host: write it as in `http://payments.shop:50051`")]
+    Origin {
+        /// What was given.
+        uri: String,
+    },
     /// One stream of endpoints for several backends.
     #[error(
         "a stream of endpoints can serve one backend, and the policy has several: give each its own with `endpoints_of`"
@@ -95,6 +104,7 @@ impl ClientBuilder {
             observers: Observers::default(),
             seed: None,
             server_name: None,
+            origin: None,
             answer_grpc_errors: true,
         }
     }
@@ -128,6 +138,14 @@ impl ClientBuilder {
         self
     }
 
+    /// What requests are for that name no host, neither in their URI nor in a `host` header, as generated gRPC clients do not:
+    /// `http://payments.shop:50051`. Filled in before they are routed. Default: `http` and the policy's own
+    /// [authority](ClientPolicy::authority), if it has one; or else the leaf's choice, which routes do not see.
+    pub fn origin(mut self, origin: Uri) -> Self {
+        self.origin = Some(origin);
+        self
+    }
+
     /// Tells every decision to `observer`.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers = Observers::new(observer);
@@ -157,6 +175,15 @@ impl ClientBuilder {
     pub fn build(self, connector: impl Connect) -> Result<Client, BuildError> {
         let first = self.policy.first();
         self.check(first.as_ref())?;
+        let origin = match self.origin {
+            Some(uri) => {
+                let no_authority = BuildError::Origin {
+                    uri: uri.to_string(),
+                };
+                Some(Origin::from_uri(uri).ok_or(no_authority)?)
+            }
+            None => None,
+        };
         let backends = Backends::new(
             self.seed.unwrap_or_else(draw::entropy),
             Epoch::new(Instant::now()),
@@ -174,6 +201,8 @@ impl ClientBuilder {
             plan_changed: Arc::new(Notify::new()),
             policy_driver: source.driver(Weak::clone(shared)),
             requests: AtomicU64::new(0),
+            origin,
+            counts: Counts::default(),
             answer_grpc_errors: self.answer_grpc_errors,
         });
         if let Some(policy) = first {
@@ -192,6 +221,21 @@ impl ClientBuilder {
     #[cfg(feature = "hyper")]
     pub fn build_http(self) -> Result<Client, BuildError> {
         self.build(crate::connect::HttpConnector::new())
+    }
+
+    /// The client for gRPC, over HTTP/2 and TCP with the default [`Settings`](crate::connect::Settings). Generated tonic
+    /// clients run over it unchanged: `PaymentsClient::new(client)`.
+    ///
+    /// For TLS or other settings: [`build`](Self::build) with an [`HttpConnector`](crate::connect::HttpConnector) of
+    /// [`Version::Http2`](crate::connect::Version::Http2). Over tonic's own channels: with a `TonicConnector` (feature
+    /// `tonic`).
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    #[cfg(feature = "hyper")]
+    pub fn build_grpc(self) -> Result<Client, BuildError> {
+        use crate::connect::{HttpConnector, Version};
+        self.build(HttpConnector::new().with_version(Version::Http2))
     }
 
     fn check(&self, policy: Option<&ClientPolicy>) -> Result<(), BuildError> {

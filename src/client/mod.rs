@@ -4,11 +4,15 @@ mod attempt;
 mod backends;
 mod builder;
 mod future;
+mod hold;
 mod options;
+mod origin;
 mod overrides;
 mod plan;
 mod ready;
 mod respond;
+#[cfg(feature = "tonic")]
+mod status;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,9 +32,11 @@ pub use self::respond::{AnswerErrors, AnswerErrorsLayer, AnswerFuture};
 
 pub(crate) use self::backends::BackendState;
 use self::backends::Backends;
+use self::origin::Origin;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::overrides::drive as fuzz_overrides;
 use self::plan::{Budgets, Plan};
+pub(crate) use self::respond::grpc_trailers;
 use crate::body::Body;
 use crate::core::BoxError;
 use crate::core::in_flight::InFlight;
@@ -93,8 +99,20 @@ pub(crate) struct Shared {
     plan_changed: Arc<Notify>,
     policy_driver: Option<Driver>,
     requests: AtomicU64,
+    // What requests are for that name no host, if the builder was told; or else the policy says it.
+    origin: Option<Origin>,
+    counts: Counts,
     // Whether gRPC requests are answered with a status instead of an error.
     answer_grpc_errors: bool,
+}
+
+/// What happened so often.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Requests that could not be sent again because their body was larger than the policy keeps.
+    pub(crate) bodies_too_large: Arc<AtomicU64>,
+    /// Codes in trailers that the policy would have retried, had they come while the response was held back.
+    pub(crate) trailers_too_late: Arc<AtomicU64>,
 }
 
 // === impl Client ===
@@ -130,6 +148,7 @@ impl Client {
             plan.iter().flat_map(|plan| plan.backends()),
             plan.iter().flat_map(|plan| plan.budgets()),
             self.shared.in_flight.count(),
+            &self.shared.counts,
             Instant::now(),
         )
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::policy::MethodKind;
 use crate::verdict::Verdict;
 
 /// What one request wants otherwise than the policy. An extension of the request; it wins over the policy.
@@ -24,6 +25,7 @@ pub struct RequestOptions {
     pub(crate) safe_to_repeat: bool,
     pub(crate) only: Option<SocketAddr>,
     pub(crate) avoid: Vec<SocketAddr>,
+    pub(crate) method: Option<MethodKind>,
 }
 
 /// Who answered, and what it took. An extension of the response.
@@ -82,6 +84,14 @@ impl RequestOptions {
     #[must_use]
     pub fn safe_to_repeat(mut self) -> Self {
         self.safe_to_repeat = true;
+        self
+    }
+
+    /// What the gRPC method is, instead of what the route says: whether its response may be held back for the code in its
+    /// [trailers](crate::policy::Trailers), on a route that retries on codes.
+    #[must_use]
+    pub fn method(mut self, method: MethodKind) -> Self {
+        self.method = Some(method);
         self
     }
 

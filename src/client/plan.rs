@@ -6,6 +6,7 @@ use http::{HeaderMap, Method, Uri, Version};
 use tokio::time::Instant;
 
 use super::backends::{BackendState, Backends};
+use super::origin::Origin;
 use crate::balance::Settings;
 use crate::budget::RetryBudget;
 use crate::core::sync::{Mutex, lock};
@@ -25,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) grpc: GrpcClassifier,
     /// What retries are paid from that a request's own headers ask for.
     pub(crate) default_budget: Option<RetryBudget>,
+    /// What requests are for that name no host.
+    pub(crate) origin: Option<Origin>,
     policy: Arc<ClientPolicy>,
     // One for each version where they differ, else one.
     routes: [Vec<Vec<RulePlan>>; 2],
@@ -34,7 +37,6 @@ pub(crate) struct Plan {
 pub(crate) struct RulePlan {
     pub(crate) name: Arc<str>,
     pub(crate) filters: Filters,
-    #[allow(dead_code, reason = "read once streams are bounded by it")]
     pub(crate) kind: MethodKind,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<Arc<RetryPlan>>,
@@ -85,8 +87,8 @@ pub(crate) struct Matched {
 #[derive(Default)]
 pub(crate) struct Budgets(Mutex<BTreeMap<BudgetKey, RetryBudget>>);
 
-// The parent, the ratio in millionths, and the floor.
-type BudgetKey = (Arc<Meta>, u32, u32);
+// One for each setting of a parent's.
+type BudgetKey = (Arc<Meta>, Budget);
 
 // === impl Plan ===
 
@@ -129,6 +131,7 @@ impl Plan {
             grpc: GrpcClassifier::new(failures.codes, policy.fidelity),
             default_budget: default_budget(&policy)
                 .map(|budget| budgets.get(&policy.parent, budget, now)),
+            origin: Origin::of(&policy),
             policy,
             routes,
         }
@@ -216,7 +219,11 @@ impl Compiler<'_> {
         let mesh = client.fidelity == Fidelity::Mesh;
         let retry = policy.params.retry.as_ref();
         let retry = retry.map(|retry| {
-            let budget = retry.budget().or_else(|| default_budget(client));
+            let budget = match retry.budget() {
+                None if retry.is_unlimited() => None,
+                None => default_budget(client),
+                named => named,
+            };
             Arc::new(RetryPlan {
                 retry: retry.clone(),
                 budget: budget.map(|budget| budgets.get(&client.parent, budget, now)),
@@ -328,7 +335,7 @@ impl Weighted for BackendPlan {
 
 impl Budgets {
     fn get(&self, parent: &Arc<Meta>, budget: Budget, now: Instant) -> RetryBudget {
-        let key = (Arc::clone(parent), budget.ratio.ppm(), budget.min_per_sec);
+        let key = (Arc::clone(parent), budget);
         lock(&self.0)
             .entry(key)
             .or_insert_with(|| RetryBudget::new(budget, now))

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -157,20 +157,23 @@ fn typed(error: BoxError) -> Error {
     }
 }
 
+/// What ends a body: trailers.
+pub(crate) fn grpc_trailers(error: &Error) -> HeaderMap {
+    status_headers(error.grpc_code(), &error.grpc_message())
+}
+
 /// A trailers-only response.
 pub(super) fn grpc_response(error: Error, now: Instant) -> Response<Body> {
     answer(error, true, now)
 }
 
 fn answer<R: From<String> + Default>(error: Error, grpc: bool, now: Instant) -> Response<R> {
-    let wait = error.retry_at().map(|at| at.saturating_duration_since(now));
     let mut response = if grpc {
         let mut response = Response::new(R::default());
-        *response.headers_mut() = status_headers(error.kind().grpc_code(), &error.to_string());
+        *response.headers_mut() = status_headers(error.grpc_code(), &error.grpc_message());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        if let Some(wait) = wait {
-            let millis = round_up(wait, Duration::from_millis(1));
+        if let Some(millis) = pushback(&error, now) {
             headers.insert(GRPC_RETRY_PUSHBACK_MS, HeaderValue::from(millis));
         }
         response
@@ -180,8 +183,7 @@ fn answer<R: From<String> + Default>(error: Error, grpc: bool, now: Instant) -> 
         let headers = response.headers_mut();
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         headers.insert(CONTENT_TYPE, text);
-        if let Some(wait) = wait {
-            let seconds = round_up(wait, Duration::from_secs(1));
+        if let Some(seconds) = retry_after(&error, now, Duration::from_secs(1)) {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let ErrorKind::Redirect { location, .. } = error.kind()
@@ -193,6 +195,16 @@ fn answer<R: From<String> + Default>(error: Error, grpc: bool, now: Instant) -> 
     };
     response.extensions_mut().insert(Arc::new(error));
     response
+}
+
+/// In milliseconds, where it is known when to try again.
+pub(super) fn pushback(error: &Error, now: Instant) -> Option<u32> {
+    retry_after(error, now, Duration::from_millis(1))
+}
+
+fn retry_after(error: &Error, now: Instant, unit: Duration) -> Option<u32> {
+    let wait = error.retry_at()?.saturating_duration_since(now);
+    Some(round_up(wait, unit))
 }
 
 // Whoever comes back a moment too early has come in vain.

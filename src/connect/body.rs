@@ -1,7 +1,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -20,17 +20,38 @@ use crate::core::sync::{Mutex, lock};
 pub struct HttpBody {
     incoming: Incoming,
     stream: Option<Stream>,
+    until: Option<Until>,
 }
 
-/// A request's body, which remembers that it was the caller's body that failed: HTTP/2 tells nobody.
+/// A request's body, which remembers that it was the caller's body that failed (HTTP/2 tells nobody), and which ends when
+/// nobody wants the response any longer (hyper goes on to wait for it).
 pub(super) struct Outgoing {
     body: Body,
-    fault: Option<Arc<Fault>>,
+    link: Option<Arc<Link>>,
 }
 
-/// Where a body of the caller's leaves its error.
+/// What a request's streaming body and its response have in common.
 #[derive(Default)]
-pub(super) struct Fault(Mutex<Option<RequestBodyError>>);
+pub(super) struct Link {
+    // Where a body of the caller's leaves its error.
+    fault: Mutex<Option<RequestBodyError>>,
+    over: Mutex<Over>,
+}
+
+#[derive(Default)]
+struct Over {
+    over: bool,
+    body: Option<Waker>,
+}
+
+/// Until it is dropped, the response may still want the request's body.
+#[derive(Debug)]
+pub(super) struct Until {
+    link: Arc<Link>,
+    // Whether the request is over when the response is, whoever it was that ended it.
+    duplex: bool,
+    ended: bool,
+}
 
 /// The caller's request body gave an error.
 #[derive(Clone, Debug)]
@@ -39,9 +60,13 @@ pub(super) struct RequestBodyError(Arc<BoxError>);
 // === impl HttpBody ===
 
 impl HttpBody {
-    pub(super) fn new(incoming: Incoming, stream: Option<Stream>) -> Self {
-        let stream = stream.filter(|_| !incoming.is_end_stream());
-        Self { incoming, stream }
+    pub(super) fn new(incoming: Incoming, stream: Option<Stream>, until: Option<Until>) -> Self {
+        let ended = incoming.is_end_stream();
+        Self {
+            incoming,
+            stream: stream.filter(|_| !ended),
+            until: until.map(|until| if ended { until.ended() } else { until }),
+        }
     }
 }
 
@@ -57,6 +82,7 @@ impl http_body::Body for HttpBody {
         // Who knows the end by `is_end_stream` may keep the body and never poll it again.
         if !matches!(frame, Some(Ok(_))) || self.incoming.is_end_stream() {
             self.stream = None;
+            self.until = self.until.take().map(Until::ended);
         }
         Poll::Ready(frame)
     }
@@ -74,13 +100,13 @@ impl http_body::Body for HttpBody {
 
 impl Outgoing {
     pub(super) fn new(body: Body) -> Self {
-        // What is in memory cannot fail.
-        let fault = body.buffered().is_none().then(Arc::default);
-        Self { body, fault }
+        // What is in memory cannot fail, and is not waited for.
+        let link = body.buffered().is_none().then(Arc::default);
+        Self { body, link }
     }
 
-    pub(super) fn fault(&self) -> Option<Arc<Fault>> {
-        self.fault.clone()
+    pub(super) fn link(&self) -> Option<Arc<Link>> {
+        self.link.clone()
     }
 }
 
@@ -92,16 +118,25 @@ impl http_body::Body for Outgoing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        Poll::Ready(frame.map(|frame| {
-            frame.map_err(|error| {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let Some(link) = &self.link else {
+            return polled.map_err(|error| RequestBodyError(Arc::new(error)));
+        };
+        match polled {
+            Poll::Pending if link.is_over(cx) => {
+                // hyper resets the stream with the reason that it finds.
+                let cancel = h2::Error::from(h2::Reason::CANCEL);
+                Poll::Ready(Some(Err(RequestBodyError(Arc::new(cancel.into())))))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Err(error))) => {
                 let error = RequestBodyError(Arc::new(error));
-                if let Some(fault) = &self.fault {
-                    *lock(&fault.0) = Some(error.clone());
-                }
-                error
-            })
-        }))
+                *lock(&link.fault) = Some(error.clone());
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(None) => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -113,11 +148,66 @@ impl http_body::Body for Outgoing {
     }
 }
 
-// === impl Fault ===
+// === impl Link ===
 
-impl Fault {
-    pub(super) fn take(&self) -> Option<RequestBodyError> {
-        lock(&self.0).take()
+impl Link {
+    pub(super) fn take_fault(&self) -> Option<RequestBodyError> {
+        lock(&self.fault).take()
+    }
+
+    /// For a response, which has it until it is dropped.
+    pub(super) fn until(self: Arc<Self>, duplex: bool) -> Until {
+        Until {
+            link: self,
+            duplex,
+            ended: false,
+        }
+    }
+
+    // Or wakes the task later.
+    fn is_over(&self, cx: &mut Context<'_>) -> bool {
+        let mut over = lock(&self.over);
+        if !over.over
+            && !over
+                .body
+                .as_ref()
+                .is_some_and(|old| old.will_wake(cx.waker()))
+        {
+            over.body = Some(cx.waker().clone());
+        }
+        over.over
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+// === impl Until ===
+
+impl Until {
+    /// The response has ended: what is left of the request may still be wanted, but by gRPC.
+    pub(super) fn ended(mut self) -> Self {
+        self.ended = true;
+        self
+    }
+}
+
+impl Drop for Until {
+    fn drop(&mut self) {
+        if self.ended && !self.duplex {
+            return;
+        }
+        let body = {
+            let mut over = lock(&self.link.over);
+            over.over = true;
+            over.body.take()
+        };
+        if let Some(body) = body {
+            body.wake();
+        }
     }
 }
 

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response, Uri};
+use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tower_service::Service;
 
-use super::body::{Fault, HttpBody, Outgoing};
-use super::lease::Lease;
+use super::body::{HttpBody, Link, Outgoing};
+use super::lease::{Lease, Stream};
 use super::pool::Pool;
 use super::request::{Fallback, Unsendable, for_http1, for_http2};
 use super::sort::sort;
 use crate::body::Body;
+use crate::verdict::grpc::is_grpc;
 use crate::verdict::{Sent, TransportError, TransportFailure};
 
 /// A handle on the connections to one endpoint; its clones share them.
@@ -54,7 +56,7 @@ pub struct Connections {
 const HANDED_BACK: u32 = 2;
 
 enum Sending {
-    Answered(Response<HttpBody>),
+    Answered(Response<(Incoming, Option<Stream>)>),
     HandedBack(Box<HandedBack>),
     Failed(TransportError),
 }
@@ -85,13 +87,20 @@ impl HttpLeaf {
     async fn send(self, request: Request<Body>) -> HttpResult {
         let mut request = request.map(Outgoing::new);
         let uri = request.uri().clone();
-        let fault = request.body().fault();
+        let link = request.body().link();
+        let duplex = is_grpc(request.headers());
+        // Dropped before there is a response, too.
+        let mut until = link.clone().map(|link| link.until(duplex));
         let mut newer_than = None;
         let mut handed_back = 0;
         loop {
             let lease = self.pool.acquire(newer_than).await?;
-            match self.send_on(lease, request, &uri, fault.as_deref()).await {
-                Sending::Answered(response) => return Ok(response),
+            match self.send_on(lease, request, &uri, link.as_deref()).await {
+                Sending::Answered(response) => {
+                    return Ok(
+                        response.map(|(body, stream)| HttpBody::new(body, stream, until.take()))
+                    );
+                }
                 Sending::Failed(error) => return Err(error),
                 Sending::HandedBack(back) => {
                     if back.fresh || handed_back == HANDED_BACK {
@@ -112,7 +121,7 @@ impl HttpLeaf {
         lease: Lease,
         mut request: Request<Outgoing>,
         uri: &Uri,
-        fault: Option<&Fault>,
+        link: Option<&Link>,
     ) -> Sending {
         // A request that was handed back may have had the other version's form.
         request.uri_mut().clone_from(uri);
@@ -128,9 +137,9 @@ impl HttpLeaf {
                 match sent.await {
                     Ok(response) => {
                         lease.answered();
-                        Sending::Answered(response.map(|body| HttpBody::new(body, None)))
+                        Sending::Answered(response.map(|body| (body, None)))
                     }
-                    Err(error) => Sending::failed(error, number, lease.fresh, fault),
+                    Err(error) => Sending::failed(error, number, lease.fresh, link),
                 }
             }
             Lease::Http2(mut lease) => {
@@ -141,9 +150,9 @@ impl HttpLeaf {
                 match lease.http2.sender.try_send_request(request).await {
                     Ok(response) => {
                         let stream = lease.stream;
-                        Sending::Answered(response.map(|body| HttpBody::new(body, Some(stream))))
+                        Sending::Answered(response.map(|body| (body, Some(stream))))
                     }
-                    Err(error) => Sending::failed(error, card.number, lease.fresh, fault),
+                    Err(error) => Sending::failed(error, card.number, lease.fresh, link),
                 }
             }
         }
@@ -201,7 +210,7 @@ impl Sending {
         mut error: TrySendError<Request<Outgoing>>,
         number: u64,
         fresh: bool,
-        fault: Option<&Fault>,
+        link: Option<&Link>,
     ) -> Self {
         match error.take_message() {
             Some(request) => Self::HandedBack(Box::new(HandedBack {
@@ -210,7 +219,7 @@ impl Sending {
                 number,
                 fresh,
             })),
-            None => Self::Failed(sort(error.into_error(), fault)),
+            None => Self::Failed(sort(error.into_error(), link)),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Leaves over hyper: HTTP/1.1 with pooled connections and HTTP/2, over TCP or whatever you dial with.
 //!
+//! Beside them, with feature `tonic`, over tonic's own channels: `TonicConnector`. The rest of this page is about the others.
+//!
 //! [`HttpConnector`] makes one [`HttpLeaf`] for an endpoint, and a leaf has one pool. It dials the endpoint's address
 //! whatever host a request's URI names; the URI stays what the request is about.
 //!
@@ -48,6 +50,8 @@
 //! version follows the connection.
 
 mod body;
+#[cfg(feature = "tonic")]
+mod channel;
 mod connection;
 mod dial;
 mod leaf;
@@ -62,6 +66,8 @@ mod wire;
 use std::sync::Arc;
 
 pub use self::body::HttpBody;
+#[cfg(feature = "tonic")]
+pub use self::channel::{TonicBody, TonicCall, TonicConnector, TonicLeaf};
 pub use self::dial::{Dial, Dialed, Tcp};
 pub use self::leaf::{Connections, HttpCall, HttpLeaf};
 pub use self::settings::Settings;

@@ -6,8 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::body::Fault;
-use crate::core::BoxError;
+use super::body::Link;
+use crate::core::{BoxError, find_source};
 use crate::verdict::{Sent, TransportError, TransportFailure};
 
 /// A dial that failed. Several requests may have waited for it, so it can be told more than once.
@@ -37,14 +37,13 @@ impl DialError {
     pub(super) fn new(address: SocketAddr, source: impl Into<BoxError>) -> Self {
         let source = source.into();
         let error: &(dyn StdError + 'static) = &*source;
-        let late = matches!(error.downcast_ref(), Some(NoConnection::Timeout))
-            || find(error).is_some_and(|io: &io::Error| io.kind() == io::ErrorKind::TimedOut);
+        let late = matches!(error.downcast_ref(), Some(NoConnection::Timeout));
         Self {
             address,
             failure: if late {
                 TransportFailure::ConnectTimeout
             } else {
-                TransportFailure::Connect
+                connect_failure(error)
             },
             source: Arc::new(source),
         }
@@ -69,13 +68,41 @@ impl From<DialError> for TransportError {
     }
 }
 
-/// A request that hyper did not give back.
-pub(super) fn sort(error: hyper::Error, fault: Option<&Fault>) -> TransportError {
-    // First, because over HTTP/2 nothing else tells: the stream was reset, by us.
-    if let Some(fault) = fault.and_then(Fault::take) {
+fn connect_failure(error: &(dyn StdError + 'static)) -> TransportFailure {
+    match find_source::<io::Error>(error) {
+        Some(io) if io.kind() == io::ErrorKind::TimedOut => TransportFailure::ConnectTimeout,
+        _ => TransportFailure::Connect,
+    }
+}
+
+/// What one of tonic's channels says.
+#[cfg(feature = "tonic")]
+pub(super) fn sort_channel(error: tonic::transport::Error, link: Option<&Link>) -> TransportError {
+    if let Some(fault) = link.and_then(Link::take_fault) {
         return TransportError::new(TransportFailure::RequestBody, Sent::Unknown, fault);
     }
-    let (failure, sent) = match find::<h2::Error>(&error) {
+    let (failure, sent) = if let Some(connect) = find_source::<tonic::ConnectError>(&error) {
+        (connect_failure(connect), Sent::NotSent)
+    } else if find_source::<tonic::TimeoutExpired>(&error).is_some() {
+        (TransportFailure::Timeout, Sent::Unknown)
+    } else if let Some(h2) = find_source::<h2::Error>(&error) {
+        sort_h2(h2)
+    } else if find_source::<hyper::Error>(&error).is_some_and(hyper::Error::is_canceled) {
+        // It was in the line of a connection that closed.
+        (TransportFailure::Broken, Sent::NotSent)
+    } else {
+        (TransportFailure::Broken, Sent::Unknown)
+    };
+    TransportError::new(failure, sent, error)
+}
+
+/// A request that hyper did not give back.
+pub(super) fn sort(error: hyper::Error, link: Option<&Link>) -> TransportError {
+    // First, because over HTTP/2 nothing else tells: the stream was reset, by us.
+    if let Some(fault) = link.and_then(Link::take_fault) {
+        return TransportError::new(TransportFailure::RequestBody, Sent::Unknown, fault);
+    }
+    let (failure, sent) = match find_source::<h2::Error>(&error) {
         Some(h2) => sort_h2(h2),
         // Shorter than its content-length said.
         None if error.is_body_write_aborted() => (TransportFailure::RequestBody, Sent::Unknown),
@@ -96,15 +123,4 @@ fn sort_h2(error: &h2::Error) -> (TransportFailure, Sent) {
         return (TransportFailure::Request, Sent::NotSent);
     }
     (TransportFailure::Broken, Sent::Unknown)
-}
-
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }

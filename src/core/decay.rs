@@ -1,32 +1,87 @@
 //! Exponential decay in integers: the same on every platform, which `f64::exp` is not.
 
-/// `value x e^(-elapsed / tau)`, to about one part in 10^8, rounded down. No decay at all if `tau` is zero.
-pub fn decay(value: u64, elapsed: u64, tau: u64) -> u64 {
-    if tau == 0 || elapsed == 0 {
-        return value;
-    }
-    // The exponent to base 2 in 32.32 fixed point: elapsed / tau x log2(e).
-    const LOG2_E: u128 = 6_196_328_019;
-    let exponent = (u128::from(elapsed) << 32) / u128::from(tau);
-    if exponent > 64 << 32 {
-        return 0;
-    }
-    let exponent = (exponent * LOG2_E) >> 32;
-    let (whole, part) = ((exponent >> 32) as u32, exponent as u32);
-    let scaled = (u128::from(value) * u128::from(half_to_the(part))) >> 32;
-    // At most 92 doublings, and `scaled` fits in 64 bits.
-    (scaled >> whole) as u64
+/// How much is left of anything after a time: `e^(-elapsed / tau)`, to about one part in 10^8.
+#[derive(Clone, Copy, Debug)]
+pub struct Fade {
+    // In 2^-32ths, to be halved so many times.
+    part: u64,
+    halvings: u32,
 }
 
-// 2^-x for 0 <= x < 1 in 0.32 fixed point, as 33 bits: the alternating series of e^(-x ln 2), inside out.
+const ONE: u64 = 1 << 32;
+
+/// `value x e^(-elapsed / tau)`, to about one part in 10^8, rounded down. No decay at all if `tau` is zero.
+pub fn decay(value: u64, elapsed: u64, tau: u64) -> u64 {
+    Fade::over(elapsed, tau).of(value)
+}
+
+// === impl Fade ===
+
+impl Fade {
+    /// None if `tau` is zero.
+    pub fn over(elapsed: u64, tau: u64) -> Self {
+        if tau == 0 || elapsed == 0 {
+            return Self {
+                part: ONE,
+                halvings: 0,
+            };
+        }
+        // The exponent to base 2 in 32.32 fixed point: elapsed / tau x log2(e).
+        const LOG2_E: u128 = 6_196_328_019;
+        // Within four seconds, which is the rule, one word is enough.
+        let exponent = if elapsed < ONE {
+            u128::from((elapsed << 32) / tau)
+        } else {
+            (u128::from(elapsed) << 32) / u128::from(tau)
+        };
+        if exponent > 64 << 32 {
+            return Self {
+                part: 0,
+                halvings: 0,
+            };
+        }
+        let exponent = (exponent * LOG2_E) >> 32;
+        Self {
+            part: half_to_the(exponent as u32),
+            // At most 92.
+            halvings: (exponent >> 32) as u32,
+        }
+    }
+
+    /// What is left of `value`, rounded down.
+    pub fn of(self, value: u64) -> u64 {
+        let scaled = (u128::from(value) * u128::from(self.part)) >> 32;
+        (scaled >> self.halvings) as u64
+    }
+}
+
+// 2^-(n/64), as below.
+const TABLE: [u64; 64] = {
+    let mut table = [0; 64];
+    let mut n = 0;
+    while n < 64 {
+        table[n as usize] = series(n << 26, 12);
+        n += 1;
+    }
+    table
+};
+
+// 2^-x for 0 <= x < 1 in 0.32 fixed point, as 33 bits: the next lower 64th from the table, and a short series for the rest.
 fn half_to_the(x: u32) -> u64 {
-    const ONE: u64 = 1 << 32;
+    let rest = series(x & ((1 << 26) - 1), 4);
+    (TABLE[(x >> 26) as usize] * rest) >> 32
+}
+
+// The alternating series of e^(-x ln 2), inside out.
+const fn series(x: u32, terms: u64) -> u64 {
     const LN_2: u64 = 2_977_044_472;
-    let t = (u64::from(x) * LN_2) >> 32;
+    let t = (x as u64 * LN_2) >> 32;
     let mut sum = ONE;
-    for n in (1..=10).rev() {
+    let mut n = terms;
+    while n > 0 {
         // t < 0.7 and sum <= 1, so this stays between zero and one.
         sum = ONE - ((t * sum) >> 32) / n;
+        n -= 1;
     }
     sum
 }

@@ -66,6 +66,15 @@ pub enum Decision {
         /// Why not.
         why: NotRetried,
     },
+    /// A gRPC response was held back for its trailers, and is handed over before they came.
+    HandedOver {
+        /// The request's number.
+        request: u64,
+        /// The attempt, counted from one.
+        attempt: u32,
+        /// How long its head was held back.
+        held: Duration,
+    },
     /// The client refused the request, or gave it up.
     Refused {
         /// The request's number.
@@ -195,6 +204,8 @@ pub enum NotRetried {
     Unsafe,
     /// No endpoint can take it.
     NoEndpoint,
+    /// The endpoint asks to be left alone, for good or for longer than a request should wait.
+    Pushback,
 }
 
 /// Somebody who wants to know. Called in line: it should be quick, and must not call the client.
@@ -219,6 +230,7 @@ impl Decision {
             Self::Answered { .. } => "answered",
             Self::Retried { .. } => "retried",
             Self::NotRetried { .. } => "not_retried",
+            Self::HandedOver { .. } => "handed_over",
             Self::Refused { .. } => "refused",
             Self::Opened { .. } => "opened",
             Self::EjectionRefused { .. } => "ejection_refused",
@@ -260,18 +272,14 @@ impl Observers {
 
     /// Tells a decision, which is only made if somebody listens.
     pub(crate) fn tell(&self, at: Instant, decision: impl FnOnce() -> Decision) {
-        self.tell_at(|| at, decision);
+        if let Some(observer) = &self.0 {
+            observer.observe(at, &decision());
+        }
     }
 
-    /// The same, where the moment has to be worked out.
-    pub(crate) fn tell_at(
-        &self,
-        at: impl FnOnce() -> Instant,
-        decision: impl FnOnce() -> Decision,
-    ) {
-        if let Some(observer) = &self.0 {
-            observer.observe(at(), &decision());
-        }
+    /// Whether somebody listens.
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
     }
 }
 

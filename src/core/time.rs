@@ -13,6 +13,7 @@ pub fn after(now: Instant, wait: Duration) -> Instant {
 }
 
 /// Whole nanoseconds, at most some 584 years of them.
+#[inline]
 pub fn nanos(duration: Duration) -> u64 {
     let seconds = duration.as_secs().checked_mul(1_000_000_000);
     let nanos = u64::from(duration.subsec_nanos());
@@ -32,6 +33,7 @@ impl Epoch {
     }
 
     /// Nanoseconds from the start to `at`; zero before it.
+    #[inline]
     pub fn nanos(&self, at: Instant) -> u64 {
         nanos(at.saturating_duration_since(self.0))
     }

@@ -26,6 +26,8 @@ pub(crate) struct Limits {
     active: Option<Instant>,
     // How far the request's body is, if it is a stream.
     progress: Option<Arc<Progress>>,
+    // Whether the request's deadline may change once a stream has begun.
+    moves: bool,
 }
 
 /// Which limit has passed.
@@ -82,6 +84,7 @@ impl Limits {
             sent: Some(now),
             active: Some(now),
             progress: None,
+            moves: false,
         }
     }
 
@@ -95,6 +98,16 @@ impl Limits {
         self.sent = None;
         self.progress = Some(progress);
         self
+    }
+
+    /// Whether this is one try, whose time is limited.
+    pub(crate) fn is_try(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    /// There is no other try: this one takes what time it needs.
+    pub(crate) fn only_try(&mut self) {
+        self.attempt = None;
     }
 
     /// The response head is here.
@@ -111,10 +124,23 @@ impl Limits {
         }
     }
 
+    /// The same, with another deadline of the request.
+    pub(crate) fn with_request(mut self, deadline: Option<Instant>) -> Self {
+        self.request = deadline;
+        self
+    }
+
+    /// The same, whose request's deadline may still change.
+    pub(crate) fn with_moving_request(mut self) -> Self {
+        self.moves = true;
+        self
+    }
+
     /// What remains of them once the response head is here.
     pub(crate) fn for_body(self) -> BodyLimit {
         let sending = self.response.is_some() && self.response_until().is_none();
-        if self.idle.is_some() || sending {
+        let both = self.moves && self.request.is_some() && self.response.is_some();
+        if self.idle.is_some() || sending || both {
             return BodyLimit::Moving(Box::new(self));
         }
         match (self.request, self.response_until()) {
@@ -195,6 +221,17 @@ impl BodyLimit {
     pub(crate) fn awaited(&mut self) {
         if let Self::Moving(limits) = self {
             limits.awaited();
+        }
+    }
+
+    /// A stream has begun, which has this deadline.
+    pub(crate) fn begun(&mut self, deadline: Option<Instant>) {
+        match self {
+            Self::None | Self::Fixed(_, Timeout::Response | Timeout::Headers | Timeout::Idle) => {}
+            Self::Fixed(_, Timeout::Request) => {
+                *self = deadline.map_or(Self::None, |at| Self::Fixed(at, Timeout::Request));
+            }
+            Self::Moving(limits) => limits.request = deadline,
         }
     }
 

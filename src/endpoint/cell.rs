@@ -353,6 +353,10 @@ impl Cell {
                     // The first that is back: the others are probed promptly, lest all traffic lands on it alone.
                     pool.end_outage(at);
                 }
+                if self.opened() < pool.outage_ended() {
+                    // What failed while everything did says nothing about one of them.
+                    self.loaded.forget_failures(&self.aside);
+                }
             }
             Transition::Refused { .. } => {}
         }

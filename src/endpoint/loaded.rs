@@ -26,6 +26,10 @@ pub(super) struct Aside {
     weight: AtomicU32,
 }
 
+// Silence counts so many times: a busy endpoint answers something many times within its latency, so that even a part of it
+// is long for nothing at all.
+const INSISTENCE: u64 = 3;
+
 // === impl Loaded ===
 
 impl Loaded {
@@ -98,7 +102,7 @@ impl Loaded {
     fn silence(&self, now: u64) -> u64 {
         match self.since.load(Ordering::Relaxed) {
             0 => 0,
-            since => coarse_between(since, coarse(now)),
+            since => coarse_between(since, coarse(now)) * INSISTENCE,
         }
     }
 
@@ -151,6 +155,12 @@ impl Loaded {
         let (first, second) = failures.words();
         aside.failures.store(second, Ordering::Relaxed);
         self.failures.store(first, Ordering::Relaxed);
+    }
+
+    /// Forgets all results. Only under the lock of the cell's state.
+    pub(super) fn forget_failures(&self, aside: &Aside) {
+        self.failures.store(0, Ordering::Relaxed);
+        aside.failures.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn failures(&self, aside: &Aside) -> Failures {

@@ -100,11 +100,11 @@ fn favour(failing: u32) -> u64 {
     (square(square(square(success << 15))) << 1).max(1)
 }
 
-/// How much of a failing fraction a pick overlooks, from a random word: evenly up to a tenth. Small differences are as
+/// How much of a failing fraction a pick overlooks, from a random word: evenly up to a sixteenth. Small differences are as
 /// often noise as not; so they move shares by a little, where a hard comparison would leave nothing to the worse one.
 pub fn tolerance(word: u64) -> u32 {
-    const TENTH: u64 = (1 << 16) / 10;
-    (((word & 0xffff) * TENTH) >> 16) as u32
+    const PART: u64 = (1 << 16) / 16;
+    (((word & 0xffff) * PART) >> 16) as u32
 }
 
 impl PartialEq for Cost {
@@ -186,11 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_tolerated_is_a_tenth_at_most() {
-        assert_eq!((tolerance(0), tolerance(u64::MAX)), (0, 6552));
+    fn what_is_tolerated_is_a_sixteenth_at_most() {
+        assert_eq!((tolerance(0), tolerance(u64::MAX)), (0, 4095));
         let reading = Reading {
             latency: MS,
-            failing: 6000,
+            failing: 4000,
             ..Reading::NONE
         };
         let tolerated = Cost::of(&reading, &rules(), tolerance(u64::MAX));

@@ -1,4 +1,4 @@
-use crate::core::decay::decay;
+use crate::core::decay::{Fade, decay};
 use crate::core::time::nanos;
 use crate::policy;
 
@@ -71,16 +71,19 @@ impl Estimate {
 
     /// An answer that took `sample` nanoseconds.
     pub fn observe(&mut self, now: u64, sample: u64, tau: u64) {
-        let faded = self.get(now, tau);
         self.value = match self.stamp {
             // The first sample is all there is to know.
             _ if self.assumed => sample,
             None => sample,
-            Some(_) if sample >= faded => sample,
             Some(stamp) => {
-                let weight = decay(sample, now.saturating_sub(stamp), tau);
-                // The old one fades by as much as the new one counts.
-                faded.saturating_add(sample - weight)
+                let fade = Fade::over(now.saturating_sub(stamp), tau);
+                let faded = fade.of(self.value);
+                if sample >= faded {
+                    sample
+                } else {
+                    // The old one fades by as much as the new one counts.
+                    faded.saturating_add(sample - fade.of(sample))
+                }
             }
         };
         self.stamped(now);

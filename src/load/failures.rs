@@ -1,12 +1,12 @@
 use super::{coarse, coarse_between};
-use crate::core::decay::decay;
+use crate::core::decay::Fade;
 
 /// The recent failure fraction of an endpoint, as one that is slow to judge and slow to forget, and one that is neither.
 ///
 /// The slow one is `failures / (results + 5)`, both fading over ten seconds: five assumed successes keep the first failure
-/// of an endpoint from being all that is known of it. The fast one moves by a quarter of the way with each failure and an
-/// eighth with each success, and fades over a second: it sees a black hole after a few requests, and has forgotten a single
-/// failure before anybody notices. The worse of the two counts.
+/// of an endpoint from being all that is known of it. The fast one moves by three eighths of the way with each failure and
+/// one eighth with each success, and fades over ten seconds, too: it sees a black hole after a few requests, however many
+/// were answered before, and a single failure is made up for by some ten successes. The worse of the two counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
     // In 2^-16ths.
@@ -22,8 +22,7 @@ const ONE: u32 = 1 << 16;
 const PRIOR: u64 = 5 * ONE as u64;
 // More than this many results say nothing new, and would take long to forget.
 const MOST: u32 = 4000 * ONE;
-const SLOW_NS: u64 = 10_000_000_000;
-const FAST_NS: u64 = 1_000_000_000;
+const FADES_NS: u64 = 10_000_000_000;
 
 // === impl Failures ===
 
@@ -57,7 +56,7 @@ impl Failures {
         self.total += ONE;
         if failed {
             self.failed += ONE;
-            self.fast += (ONE - self.fast) / 4;
+            self.fast += (ONE - self.fast) * 3 / 8;
         } else {
             self.fast -= self.fast / 8;
         }
@@ -74,11 +73,12 @@ impl Failures {
             return;
         }
         self.stamp = now;
-        let fade = |value: u32, tau| decay(value.into(), elapsed, tau) as u32;
-        self.total = fade(self.total, SLOW_NS);
+        let fade = Fade::over(elapsed, FADES_NS);
+        let fade = |value: u32| fade.of(value.into()) as u32;
+        self.total = fade(self.total);
         if self.failed > 0 {
-            self.failed = fade(self.failed, SLOW_NS).min(self.total);
-            self.fast = fade(self.fast, FAST_NS);
+            self.failed = fade(self.failed).min(self.total);
+            self.fast = fade(self.fast);
         }
         if self.failed == 0 {
             self.fast = 0;
@@ -130,20 +130,23 @@ mod tests {
     #[test]
     fn one_failure_in_a_hundred_costs_little_and_is_forgotten_soon() {
         let (mut failures, now) = fed(0, 3000, |n| n % 100 == 99);
-        assert!((0.2..0.3).contains(&fraction(failures, now)), "just failed");
-        let slow = fraction(failures, now + 3 * S);
-        assert!((0.009..0.02).contains(&slow), "{slow}");
-        for n in 1..20 {
+        assert!(
+            (0.35..0.45).contains(&fraction(failures, now)),
+            "just failed"
+        );
+        let slow = fraction(failures, now + 40 * S);
+        assert!((0.005..0.02).contains(&slow), "{slow}");
+        for n in 1..30 {
             failures.record(now + n * 10 * MS, false);
         }
-        assert!(fraction(failures, now + 200 * MS) < 0.025);
+        assert!(fraction(failures, now + 300 * MS) < 0.025);
     }
 
     #[test]
     fn half_of_all_is_known_for_long_and_not_for_ever() {
         let (failures, now) = fed(0, 3000, |n| n % 2 == 0);
         let now_on = |seconds| fraction(failures, now + seconds * S);
-        assert!((0.45..0.80).contains(&now_on(0)));
+        assert!((0.45..0.90).contains(&now_on(0)));
         assert!(now_on(20) > 0.4, "{}", now_on(20));
         assert!(now_on(120) < 0.01, "{}", now_on(120));
     }
@@ -152,7 +155,7 @@ mod tests {
     fn the_first_failure_of_an_endpoint_is_not_all_that_is_known_of_it() {
         let mut failures = Failures::default();
         failures.record(0, true);
-        assert!(fraction(failures, 0) < 0.3);
+        assert!(fraction(failures, 0) < 0.4);
         assert!(!Failures::is_none(failures.words().0));
     }
 

@@ -78,6 +78,59 @@ impl FailureAccrual {
         })
     }
 
+    /// A success rate below `threshold` over 10 s of at least 5 requests; probes as in
+    /// [`consecutive`](Self::consecutive).
+    ///
+    /// A threshold of zero turns it off, and one beyond one acts as one. For another window or number of requests, see
+    /// [`Unified::try_new`].
+    ///
+    /// ```
+    /// use tower_mesh::policy::{FailureAccrual, Ratio};
+    ///
+    /// let rate = FailureAccrual::success_rate(Ratio::percent(80));
+    /// // Whichever comes first, and is named when it ejects.
+    /// let both = rate.or_consecutive(7).slow_call(std::time::Duration::from_secs(2));
+    /// ```
+    #[must_use]
+    pub fn success_rate(threshold: Ratio) -> Self {
+        Self::Unified(Unified {
+            threshold: threshold.min(Ratio::ONE),
+            max_consecutive_failures: 0,
+            ..Unified::default()
+        })
+    }
+
+    /// So many failures in a row, too: whichever comes first. Zero turns this off.
+    #[must_use]
+    pub fn or_consecutive(mut self, max_failures: u32) -> Self {
+        match &mut self {
+            Self::Consecutive(consecutive) => consecutive.max_failures = max_failures,
+            Self::Unified(unified) => unified.max_consecutive_failures = max_failures,
+        }
+        self
+    }
+
+    /// A [success rate](Self::success_rate) below `threshold`, too: whichever comes first.
+    ///
+    /// It brings the mesh's rules of [`Unified`] along: a rate-limit answer is bad for the rate and for a probe.
+    #[must_use]
+    pub fn or_success_rate(self, threshold: Ratio) -> Self {
+        let threshold = threshold.min(Ratio::ONE);
+        Self::Unified(match self {
+            Self::Consecutive(consecutive) => Unified {
+                threshold,
+                max_consecutive_failures: consecutive.max_failures,
+                backoff: consecutive.backoff,
+                extensions: consecutive.extensions,
+                ..Unified::default()
+            },
+            Self::Unified(unified) => Unified {
+                threshold,
+                ..unified
+            },
+        })
+    }
+
     /// With other waits between ejection and probe.
     #[must_use]
     pub fn backoff(mut self, backoff: ExponentialBackoff) -> Self {

@@ -1,9 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Authority;
+
 use super::{
-    Backend, FailureAccrual, Failures, Fidelity, GrpcPolicy, Meta, OpaquePolicy, Route,
-    RouteDistribution, TlsPolicy,
+    Backend, BackendDispatcher, EndpointDiscovery, FailureAccrual, Failures, Fidelity, GrpcPolicy,
+    Meta, OpaquePolicy, Route, RouteDistribution, TlsPolicy,
 };
 
 /// Everything a client needs to know to call one target.
@@ -93,6 +95,35 @@ impl ClientPolicy {
             }
             Protocol::Grpc(_) | Protocol::Opaque(_) | Protocol::Tls(_) => &NO_HTTP,
         }
+    }
+
+    /// Where requests that name no host are for: the path of the parent's own backend if it has a port, such as
+    /// `payments.shop.svc.cluster.local:8080`, or else the parent's name in the cluster, if it is a Service.
+    pub fn authority(&self) -> Option<Authority> {
+        let backends = self.backends();
+        let own = backends.iter().find(|backend| backend.meta == self.parent);
+        let path = own.and_then(|backend| match &backend.dispatcher {
+            BackendDispatcher::BalanceP2c(_, EndpointDiscovery::DestinationGet { path }) => {
+                Some(path.as_str())
+            }
+            BackendDispatcher::Forward(_) | BackendDispatcher::Fail { .. } => None,
+        });
+        let with_port = |path: &str| {
+            let authority = path.parse::<Authority>().ok()?;
+            authority.port_u16().map(|_| authority)
+        };
+        path.and_then(with_port).or_else(|| match &*self.parent {
+            Meta::Resource(service) if service.kind() == "Service" => {
+                let (name, namespace) = (service.name(), service.namespace());
+                let host = format!("{name}.{namespace}.svc.cluster.local");
+                let authority = match service.port() {
+                    Some(port) => format!("{host}:{port}"),
+                    None => host,
+                };
+                authority.parse().ok()
+            }
+            _ => None,
+        })
     }
 
     /// Every backend that a route names, each once, in the order of first mention. The opaque route of

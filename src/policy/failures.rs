@@ -118,15 +118,21 @@ impl Codes {
         })
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0 == 0
-    }
-
     /// Whether this code is among them. One beyond 16 counts as UNKNOWN.
     pub fn contains(&self, code: u16) -> bool {
         let code = if code > 16 { Self::UNKNOWN } else { code };
         self.0 & (1 << code) != 0
+    }
+
+    /// Those of either set.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     /// In ascending order.

@@ -10,13 +10,17 @@ use std::fmt;
 /// | `backend-queue` | the policy's queue is ignored; 10000 requests may wait 3 s | each backend's own queue is used |
 /// | `ejection-floor` | min_ready_endpoints is ignored | an ejection below min_ready_endpoints is refused |
 /// | `forward-breaker` | failure accrual is ignored for a forward address | a forward address has a breaker like any endpoint |
-/// | `unsafe-repeat` | any method is repeated after a broken connection, where 502 is retried | after a broken connection only idempotent methods, and requests marked safe to repeat, are sent again |
+/// | `unsafe-repeat` | any method is repeated after a try that timed out, and after a broken connection where 502 is retried | what has an unknown outcome is sent again only if that is harmless: idempotent methods, an Idempotency-Key, gRPC, requests marked safe to repeat |
 /// | `avoid-tried` | a retry may go to the endpoint that just failed | a retry prefers endpoints this request has not been sent to |
-/// | `connect-retry` | a failed connection is tried again where the 502 or 504 it becomes is retried | a request that never left is tried again on every route that retries |
+/// | `connect-retry` | a failed connection is tried again where the 502 or 504 it becomes is retried | a request that never left is tried again on every route that retries, once without counting |
+/// | `retry-hints` | Retry-After and grpc-retry-pushback-ms do not matter to retries | they are waited for; a request that is asked to stay away, or to wait more than a minute, is not sent again |
+/// | `previous-attempts` | grpc-previous-rpc-attempts is not sent | it is sent with every gRPC attempt after the first |
 /// | `invalid-annotation` | its whole family (breaker, load, retries, timeouts) is as if it were not there; on a route, the whole route | the Service does not resolve; the error names the place |
 /// | `grpc-codes` | PERMISSION_DENIED counts against the endpoint | PERMISSION_DENIED says nothing against the endpoint |
 /// | `grpc-missing-status` | a missing or unreadable status, a page that is not gRPC and a truncated stream are successes | they are failures; a stream that its caller drops before the end is neutral |
 /// | `grpc-timeout` | grpc-timeout is passed on and otherwise ignored | it is a deadline if it is shorter than the policy's, and what remains is written on each attempt |
+/// | `stream-deadline` | the policy's request timeout cuts a gRPC stream short, however long ago it began | it holds until a stream has begun; then only the caller's own deadline, the response timeout and the idle timeout do |
+/// | `held-trailers` | where responses are retried, each waits for its first frame, however long; trailers that are not there with it are not looked at | where gRPC codes are retried, a response is held back for its trailers as its method is, and for a few milliseconds where that is not known |
 /// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
 /// | `outage-probes` | each waits out its own backoff, however long it has grown | they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once |
 /// | `early-refusal` | a request waits until fail-fast, whenever the next probe is due | a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next |
@@ -24,6 +28,7 @@ use std::fmt;
 /// | `gateway-retry` | an HTTPRoute's `retry` is not read | it is honoured where no retry annotation is |
 /// | `backend-request` | an HTTPRoute's `timeouts.backendRequest` is not read | it bounds each attempt |
 /// | `traffic-policy` | XBackendTrafficPolicy is not read | its retry budget pays for the retries to its Service |
+/// | `profile-budget` | requests earn it, whatever becomes of them, and its ttl is the bank | successes earn it, and the bank is the usual one |
 /// | `own-annotations` | annotations under `tower-mesh/` are not read | they set what the mesh has no word for |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Fidelity {
@@ -52,6 +57,10 @@ pub enum Difference {
     AvoidTried,
     /// Whether a request that never left is tried again on a route that retries.
     ConnectRetry,
+    /// Whether what an endpoint asks of retries is heard.
+    RetryHints,
+    /// Whether gRPC servers are told how often they were asked.
+    PreviousAttempts,
     /// What becomes of an annotation whose value is not valid.
     InvalidAnnotation,
     /// Which gRPC codes are failures of the endpoint.
@@ -60,6 +69,10 @@ pub enum Difference {
     GrpcMissingStatus,
     /// Whether a request's `grpc-timeout` is a deadline.
     GrpcTimeout,
+    /// Whether the policy's request timeout cuts a gRPC stream short that has begun.
+    StreamDeadline,
+    /// How long a gRPC response is held back for the code in its trailers.
+    HeldTrailers,
     /// Whether the idle timeout covers the wait for a response head.
     IdleHead,
     /// How endpoints are probed when all of them are ejected.
@@ -74,6 +87,8 @@ pub enum Difference {
     BackendRequest,
     /// Whether the retry budget of an XBackendTrafficPolicy is honoured.
     TrafficPolicy,
+    /// What the retry budget of a ServiceProfile is earned by, and how long what is earned is kept.
+    ProfileBudget,
     /// Whether annotations of this crate's own are honoured.
     OwnAnnotations,
 }
@@ -82,7 +97,7 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 24] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
@@ -90,10 +105,14 @@ impl Difference {
         Self::UnsafeRepeat,
         Self::AvoidTried,
         Self::ConnectRetry,
+        Self::RetryHints,
+        Self::PreviousAttempts,
         Self::InvalidAnnotation,
         Self::GrpcCodes,
         Self::GrpcMissingStatus,
         Self::GrpcTimeout,
+        Self::StreamDeadline,
+        Self::HeldTrailers,
         Self::IdleHead,
         Self::OutageProbes,
         Self::EarlyRefusal,
@@ -101,6 +120,7 @@ impl Difference {
         Self::GatewayRetry,
         Self::BackendRequest,
         Self::TrafficPolicy,
+        Self::ProfileBudget,
         Self::OwnAnnotations,
     ];
 
@@ -114,10 +134,14 @@ impl Difference {
             Self::UnsafeRepeat => "unsafe-repeat",
             Self::AvoidTried => "avoid-tried",
             Self::ConnectRetry => "connect-retry",
+            Self::RetryHints => "retry-hints",
+            Self::PreviousAttempts => "previous-attempts",
             Self::InvalidAnnotation => "invalid-annotation",
             Self::GrpcCodes => "grpc-codes",
             Self::GrpcMissingStatus => "grpc-missing-status",
             Self::GrpcTimeout => "grpc-timeout",
+            Self::StreamDeadline => "stream-deadline",
+            Self::HeldTrailers => "held-trailers",
             Self::IdleHead => "idle-head",
             Self::OutageProbes => "outage-probes",
             Self::EarlyRefusal => "early-refusal",
@@ -125,6 +149,7 @@ impl Difference {
             Self::GatewayRetry => "gateway-retry",
             Self::BackendRequest => "backend-request",
             Self::TrafficPolicy => "traffic-policy",
+            Self::ProfileBudget => "profile-budget",
             Self::OwnAnnotations => "own-annotations",
         }
     }
@@ -137,12 +162,14 @@ impl Difference {
             Self::EjectionFloor => "min_ready_endpoints is ignored",
             Self::ForwardBreaker => "failure accrual is ignored for a forward address",
             Self::UnsafeRepeat => {
-                "any method is repeated after a broken connection, where 502 is retried"
+                "any method is repeated after a try that timed out, and after a broken connection where 502 is retried"
             }
             Self::AvoidTried => "a retry may go to the endpoint that just failed",
             Self::ConnectRetry => {
                 "a failed connection is tried again where the 502 or 504 it becomes is retried"
             }
+            Self::RetryHints => "Retry-After and grpc-retry-pushback-ms do not matter to retries",
+            Self::PreviousAttempts => "grpc-previous-rpc-attempts is not sent",
             Self::InvalidAnnotation => {
                 "its whole family (breaker, load, retries, timeouts) is as if it were not there; on a route, the whole route"
             }
@@ -151,6 +178,12 @@ impl Difference {
                 "a missing or unreadable status, a page that is not gRPC and a truncated stream are successes"
             }
             Self::GrpcTimeout => "grpc-timeout is passed on and otherwise ignored",
+            Self::StreamDeadline => {
+                "the policy's request timeout cuts a gRPC stream short, however long ago it began"
+            }
+            Self::HeldTrailers => {
+                "where responses are retried, each waits for its first frame, however long; trailers that are not there with it are not looked at"
+            }
             Self::IdleHead => {
                 "a request without a body that waits for its response head is never idle"
             }
@@ -160,6 +193,9 @@ impl Difference {
             Self::GatewayRetry => "an HTTPRoute's `retry` is not read",
             Self::BackendRequest => "an HTTPRoute's `timeouts.backendRequest` is not read",
             Self::TrafficPolicy => "XBackendTrafficPolicy is not read",
+            Self::ProfileBudget => {
+                "requests earn it, whatever becomes of them, and its ttl is the bank"
+            }
             Self::OwnAnnotations => "annotations under `tower-mesh/` are not read",
         }
     }
@@ -172,12 +208,16 @@ impl Difference {
             Self::EjectionFloor => "an ejection below min_ready_endpoints is refused",
             Self::ForwardBreaker => "a forward address has a breaker like any endpoint",
             Self::UnsafeRepeat => {
-                "after a broken connection only idempotent methods, and requests marked safe to repeat, are sent again"
+                "what has an unknown outcome is sent again only if that is harmless: idempotent methods, an Idempotency-Key, gRPC, requests marked safe to repeat"
             }
             Self::AvoidTried => "a retry prefers endpoints this request has not been sent to",
             Self::ConnectRetry => {
-                "a request that never left is tried again on every route that retries"
+                "a request that never left is tried again on every route that retries, once without counting"
             }
+            Self::RetryHints => {
+                "they are waited for; a request that is asked to stay away, or to wait more than a minute, is not sent again"
+            }
+            Self::PreviousAttempts => "it is sent with every gRPC attempt after the first",
             Self::InvalidAnnotation => "the Service does not resolve; the error names the place",
             Self::GrpcCodes => "PERMISSION_DENIED says nothing against the endpoint",
             Self::GrpcMissingStatus => {
@@ -185,6 +225,12 @@ impl Difference {
             }
             Self::GrpcTimeout => {
                 "it is a deadline if it is shorter than the policy's, and what remains is written on each attempt"
+            }
+            Self::StreamDeadline => {
+                "it holds until a stream has begun; then only the caller's own deadline, the response timeout and the idle timeout do"
+            }
+            Self::HeldTrailers => {
+                "where gRPC codes are retried, a response is held back for its trailers as its method is, and for a few milliseconds where that is not known"
             }
             Self::IdleHead => "the wait for a response head is idle time, too",
             Self::OutageProbes => {
@@ -199,6 +245,7 @@ impl Difference {
             Self::GatewayRetry => "it is honoured where no retry annotation is",
             Self::BackendRequest => "it bounds each attempt",
             Self::TrafficPolicy => "its retry budget pays for the retries to its Service",
+            Self::ProfileBudget => "successes earn it, and the bank is the usual one",
             Self::OwnAnnotations => "they set what the mesh has no word for",
         }
     }

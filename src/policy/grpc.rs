@@ -72,6 +72,8 @@ pub struct InjectGrpcFailure {
 ///   [`Streaming`](Self::Streaming), until the response head; for [`Auto`](Self::Auto), until the first message, or the
 ///   end. What the caller itself asked for (`grpc-timeout`, [`RequestOptions`](crate::RequestOptions)) holds until the
 ///   end, whatever the kind, and so does the idle timeout. In [`Fidelity::Mesh`](super::Fidelity::Mesh) everything does;
+/// * which deadline is written on each attempt as `grpc-timeout`: the policy's, too, for [`Unary`](Self::Unary), and else
+///   the caller's own alone, for servers keep to what they are told;
 /// * whether a retry may wait for trailers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]

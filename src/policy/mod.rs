@@ -21,6 +21,7 @@
 mod accrual;
 mod backend;
 mod backoff;
+mod budget;
 mod builder;
 mod client_policy;
 mod connection;
@@ -28,6 +29,7 @@ mod failures;
 mod fidelity;
 mod filter;
 mod grpc;
+mod hedge;
 mod invalid;
 mod load;
 mod matches;
@@ -37,12 +39,14 @@ mod retry;
 mod route;
 #[cfg(test)]
 mod tests;
+mod trailers;
 
 pub use self::accrual::{
     AccrualExtensions, ConsecutiveFailures, Ejection, FailureAccrual, Unified,
 };
 pub use self::backend::{Backend, BackendDispatcher, EndpointDiscovery, Queue};
 pub use self::backoff::ExponentialBackoff;
+pub use self::budget::{Budget, EarnedBy};
 pub use self::builder::{ClientPolicyBuilder, Method, Methods};
 pub use self::client_policy::{ClientPolicy, HttpPolicy, Protocol};
 pub use self::connection::{ConnectionFilter, ConnectionRoute, OpaquePolicy, TlsPolicy, TlsRoute};
@@ -53,6 +57,7 @@ pub use self::grpc::{
     GrpcBackend, GrpcDistribution, GrpcFilter, GrpcPolicy, GrpcRoute, GrpcRoutePolicy, GrpcRule,
     InjectGrpcFailure, MatchRpc, MethodKind,
 };
+pub use self::hedge::{Hedge, HedgeDelay};
 pub use self::invalid::InvalidPolicy;
 pub use self::load::{Load, LoadExtensions, PeakEwma, PenaltyPeakEwma, PendingUntil};
 pub use self::matches::{
@@ -61,8 +66,9 @@ pub use self::matches::{
 };
 pub use self::meta::{Meta, Resource};
 pub use self::ratio::Ratio;
-pub use self::retry::{Budget, Retry, RetryBuilder, StatusRanges};
+pub use self::retry::{Retry, RetryBuilder, StatusRanges};
 pub(crate) use self::route::Spread;
 pub use self::route::{
     Route, RouteBackend, RouteDistribution, RouteParams, RoutePolicy, Rule, Timeouts,
 };
+pub use self::trailers::Trailers;

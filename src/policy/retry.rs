@@ -1,18 +1,24 @@
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Codes, ExponentialBackoff, InvalidPolicy, Ratio};
+use super::{Budget, Codes, ExponentialBackoff, InvalidPolicy, Trailers};
 
 /// Which answers are worth another try, how often, and at whose expense.
+///
+/// Whatever the policy lists is retried for every method. What nobody knows the outcome of (a connection that broke, a try
+/// that timed out) is retried where that is harmless: idempotent methods, requests with an `Idempotency-Key`, gRPC, and
+/// requests whose [options](crate::RequestOptions::safe_to_repeat) say so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Retry {
     max_retries: u16,
     max_request_bytes: usize,
     status_ranges: StatusRanges,
     codes: Codes,
+    trailers: Trailers,
     timeout: Option<Duration>,
     backoff: Option<ExponentialBackoff>,
-    budget: Option<Budget>,
+    paid: Paid,
 }
 
 /// Writes a [`Retry`]; nothing is checked before the end, so that it can be written in one sentence.
@@ -23,26 +29,22 @@ pub struct RetryBuilder {
     codes: Vec<u16>,
     max_retries: u16,
     max_request_bytes: usize,
+    trailers: Trailers,
     timeout: Option<Duration>,
     backoff: Option<ExponentialBackoff>,
-    budget: Option<Budget>,
+    paid: Paid,
 }
 
 /// Ranges of HTTP statuses, each within 1 to 599.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct StatusRanges(Vec<(u16, u16)>);
 
-/// How many extra attempts successes pay for.
-///
-/// Every success earns `ratio` of an attempt; beyond that `min_per_sec` attempts a second come for nothing, so that a
-/// quiet client may retry too. What is saved up is bounded by the [bank](crate::budget). The mesh has no budget on
-/// routes; ServiceProfile and Gateway API have, and their `retryRatio`/`percent` and floor mean the same.
+// What pays for extra attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Budget {
-    /// Extra attempts per success.
-    pub ratio: Ratio,
-    /// Extra attempts a second whatever happens.
-    pub min_per_sec: u32,
+enum Paid {
+    ByDefault,
+    By(Budget),
+    Unlimited,
 }
 
 // === impl Retry ===
@@ -71,13 +73,14 @@ impl Retry {
             codes: Vec::new(),
             max_retries: 1,
             max_request_bytes: Self::MAX_REQUEST_BYTES,
+            trailers: Trailers::default(),
             timeout: None,
             backoff: Some(ExponentialBackoff::RETRY),
-            budget: None,
+            paid: Paid::ByDefault,
         }
     }
 
-    /// The most attempts after the first.
+    /// The most attempts after the first. One more is made for a request that provably reached nobody, once.
     pub fn max_retries(&self) -> u16 {
         self.max_retries
     }
@@ -92,9 +95,14 @@ impl Retry {
         &self.status_ranges
     }
 
-    /// The gRPC codes that are retried.
+    /// The gRPC codes that are retried, wherever they are written.
     pub fn codes(&self) -> Codes {
         self.codes
+    }
+
+    /// How long a response is held back for a code in its trailers.
+    pub fn trailers(&self) -> Trailers {
+        self.trailers
     }
 
     /// How long an attempt may take to answer before it counts as failed, unless it is the last.
@@ -107,9 +115,42 @@ impl Retry {
         self.backoff
     }
 
-    /// What pays for them, if the policy says so.
+    /// What pays for them, if the policy says so. If it does not, the [default](Budget::default) does, but for the mesh,
+    /// where routes have no budget.
     pub fn budget(&self) -> Option<Budget> {
-        self.budget
+        match self.paid {
+            Paid::By(budget) => Some(budget),
+            Paid::ByDefault | Paid::Unlimited => None,
+        }
+    }
+
+    /// Whether nothing needs to pay for them, because the policy says so.
+    pub fn is_unlimited(&self) -> bool {
+        self.paid == Paid::Unlimited
+    }
+}
+
+impl fmt::Display for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let times = match self.max_retries {
+            1 => "once".to_owned(),
+            n => format!("up to {n} times"),
+        };
+        write!(f, "retries {times}")?;
+        if !self.status_ranges.is_empty() {
+            write!(f, " on {}", self.status_ranges)?;
+        }
+        if !self.codes.is_empty() {
+            write!(f, " on {}", self.codes)?;
+        }
+        if let Some(timeout) = self.timeout {
+            write!(f, " after {timeout:?} without an answer")?;
+        }
+        match self.paid {
+            Paid::By(budget) => write!(f, ", within {budget}"),
+            Paid::ByDefault => write!(f, ", within the default budget: {}", Budget::default()),
+            Paid::Unlimited => f.write_str(", without a budget"),
+        }
     }
 }
 
@@ -128,7 +169,7 @@ impl RetryBuilder {
         self
     }
 
-    /// These gRPC codes too.
+    /// These gRPC codes too, in a response's headers or its trailers.
     pub fn and_on_codes(mut self, codes: impl IntoIterator<Item = u16>) -> Self {
         self.codes.extend(codes);
         self
@@ -140,7 +181,8 @@ impl RetryBuilder {
         self
     }
 
-    /// The most attempts after the first. Default: 1.
+    /// The most attempts after the first, not counting one for a request that provably reached nobody. Default: 1; with 0
+    /// there is one attempt, whatever happens.
     pub fn limit(mut self, max_retries: u16) -> Self {
         self.max_retries = max_retries;
         self
@@ -149,6 +191,13 @@ impl RetryBuilder {
     /// The most of a request body that is kept for another try. Default: 64 KiB.
     pub fn max_request_bytes(mut self, bytes: usize) -> Self {
         self.max_request_bytes = bytes;
+        self
+    }
+
+    /// What the route's gRPC methods are, or how long exactly a response is held back for a code in its trailers. Default:
+    /// [`Trailers::default`]. Beyond the mesh.
+    pub fn trailers(mut self, trailers: impl Into<Trailers>) -> Self {
+        self.trailers = trailers.into();
         self
     }
 
@@ -170,9 +219,15 @@ impl RetryBuilder {
         self
     }
 
-    /// What pays for them. Default: the client's default budget, 20 % and 10 a second.
+    /// What pays for them. Default: [`Budget::default`], 20 % and 10 a second.
     pub fn budget(mut self, budget: Budget) -> Self {
-        self.budget = Some(budget);
+        self.paid = Paid::By(budget);
+        self
+    }
+
+    /// Nothing needs to pay for them: as many as the limit allows, in an outage for every request.
+    pub fn unlimited(mut self) -> Self {
+        self.paid = Paid::Unlimited;
         self
     }
 
@@ -184,10 +239,36 @@ impl RetryBuilder {
             max_request_bytes: self.max_request_bytes,
             status_ranges: StatusRanges::try_new(self.ranges)?,
             codes: Codes::of(self.codes).map_err(|code| code.in_field("retry.codes"))?,
+            trailers: self.trailers,
             timeout: self.timeout,
             backoff: self.backoff,
-            budget: self.budget,
+            paid: self.paid,
         })
+    }
+}
+
+impl RetryBuilder {
+    // What of it is possible: no response has a status or a code that `build` would refuse.
+    pub(crate) fn possible(self) -> Retry {
+        let ranges = self.ranges.iter().filter_map(|range| {
+            let (start, end) = (*range.start().max(&1), *range.end().min(&599));
+            (start <= end).then_some((start, end))
+        });
+        Retry {
+            max_retries: self.max_retries,
+            max_request_bytes: self.max_request_bytes,
+            status_ranges: StatusRanges(ranges.collect()),
+            codes: Codes::of(
+                self.codes
+                    .into_iter()
+                    .filter(|code| (1..=16).contains(code)),
+            )
+            .unwrap_or_default(),
+            trailers: self.trailers,
+            timeout: self.timeout,
+            backoff: self.backoff,
+            paid: self.paid,
+        }
     }
 }
 
@@ -198,9 +279,10 @@ impl From<Retry> for RetryBuilder {
             codes: retry.codes.iter().collect(),
             max_retries: retry.max_retries,
             max_request_bytes: retry.max_request_bytes,
+            trailers: retry.trailers,
             timeout: retry.timeout,
             backoff: retry.backoff,
-            budget: retry.budget,
+            paid: retry.paid,
         }
     }
 }
@@ -254,28 +336,16 @@ impl StatusRanges {
     }
 }
 
-// === impl Budget ===
-
-impl Budget {
-    /// So many extra attempts per hundred successes, and 10 a second besides.
-    pub const fn percent(percent: u8) -> Self {
-        Self {
-            ratio: Ratio::percent(percent),
-            min_per_sec: 10,
+impl fmt::Display for StatusRanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (start, end)) in self.0.iter().enumerate() {
+            let comma = if n > 0 { ", " } else { "" };
+            if start == end {
+                write!(f, "{comma}{start}")?;
+            } else {
+                write!(f, "{comma}{start}-{end}")?;
+            }
         }
-    }
-
-    /// With another floor.
-    #[must_use]
-    pub const fn min_per_sec(mut self, min_per_sec: u32) -> Self {
-        self.min_per_sec = min_per_sec;
-        self
-    }
-}
-
-impl Default for Budget {
-    /// 20 %, and 10 a second: Linkerd's and Finagle's.
-    fn default() -> Self {
-        Self::percent(20)
+        Ok(())
     }
 }

@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use crate::balance::Member;
 use crate::breaker::Gate;
-use crate::budget::RetryBudget;
-use crate::client::BackendState;
+use crate::budget::{BudgetSnapshot, RetryBudget};
+use crate::client::{BackendState, Counts};
+use crate::core::sync::Ordering;
 use crate::endpoint::Endpoint;
 
 /// A client at one moment. Its `Display` is a table.
@@ -18,8 +19,13 @@ pub struct Snapshot {
     pub in_flight: usize,
     /// The backends, in the order in which the policy names them.
     pub backends: Vec<BackendSnapshot>,
-    /// What each retry budget holds, in thousandths of an attempt.
-    pub budgets_milli: Vec<u64>,
+    /// The retry budgets, in the order in which the policy's routes name them.
+    pub budgets: Vec<BudgetSnapshot>,
+    /// Requests so far that could not have been sent again because their body was larger than the policy keeps.
+    pub bodies_too_large: u64,
+    /// gRPC codes so far that were in trailers and would have been retried, had they come while the response was
+    /// [held back](crate::policy::Trailers).
+    pub trailers_too_late: u64,
 }
 
 /// A backend at one moment.
@@ -55,12 +61,15 @@ impl Snapshot {
         backends: impl Iterator<Item = &'a Arc<BackendState>>,
         budgets: impl Iterator<Item = &'a RetryBudget>,
         in_flight: usize,
+        counts: &Counts,
         now: Instant,
     ) -> Self {
         let mut snapshot = Self {
             in_flight,
             backends: Vec::new(),
-            budgets_milli: Vec::new(),
+            bodies_too_large: counts.bodies_too_large.load(Ordering::Relaxed),
+            trailers_too_late: counts.trailers_too_late.load(Ordering::Relaxed),
+            budgets: Vec::new(),
         };
         let mut seen: Vec<&Arc<BackendState>> = Vec::new();
         for state in backends {
@@ -73,7 +82,7 @@ impl Snapshot {
         for budget in budgets {
             if !seen.iter().any(|known| known.is_same(budget)) {
                 seen.push(budget);
-                snapshot.budgets_milli.push(budget.balance_milli(now));
+                snapshot.budgets.push(budget.snapshot(now));
             }
         }
         snapshot
@@ -88,9 +97,16 @@ impl Snapshot {
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in flight", self.in_flight)?;
-        for milli in &self.budgets_milli {
-            let (whole, part) = (milli / 1000, milli % 1000);
-            write!(f, ", {whole}.{part:03} retries in the bank")?;
+        for (count, what) in [
+            (self.bodies_too_large, "bodies too large to retry"),
+            (self.trailers_too_late, "codes too late to retry"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        for budget in &self.budgets {
+            write!(f, "\nbudget ({}): {budget}", budget.policy)?;
         }
         for backend in &self.backends {
             write!(f, "\n{}: {} waiting", backend.name, backend.waiting)?;

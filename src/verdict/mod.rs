@@ -12,6 +12,7 @@ mod transport;
 
 pub use self::classify::{Classified, ClassifyEos, ClassifyResponse};
 pub use self::grpc::GrpcClassifier;
+pub(crate) use self::hint::retry_after;
 pub use self::http::HttpClassifier;
 pub(crate) use self::http::judge_head;
 pub use self::ticket::{Issuer, Note, Settle, Ticket};

@@ -266,6 +266,13 @@ impl Settle for Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+impl Ticket {
+    // What is left of the answer interests nobody: the same as dropped, while the answer itself is kept.
+    pub(crate) fn let_go(&mut self) {
         if self.issuer.is_none() {
             return;
         }

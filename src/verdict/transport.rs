@@ -26,6 +26,8 @@ pub enum TransportFailure {
     Refused,
     /// The connection or stream broke.
     Broken,
+    /// A limit in time of the leaf's own passed.
+    Timeout,
     /// The caller's request body failed: nobody's fault here.
     RequestBody,
     /// The request cannot be sent as it is: nobody's fault but the caller's.
@@ -78,6 +80,7 @@ impl fmt::Display for TransportError {
             TransportFailure::ConnectTimeout => "connecting took too long",
             TransportFailure::Refused => "the peer refused the request unprocessed",
             TransportFailure::Broken => "the connection broke",
+            TransportFailure::Timeout => "the leaf's own limit in time passed",
             TransportFailure::RequestBody => "the request's body failed",
             TransportFailure::Request => "the request cannot be sent as it is",
         })

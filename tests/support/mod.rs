@@ -1,6 +1,8 @@
 //! Scripted endpoints for tests: no sockets, virtual time.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod frames;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -9,7 +9,7 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{Next, Step, Walk};
-use crate::body::{Body, Tail};
+use crate::body::{Body, GrpcEnd, Tail};
 use crate::budget::RetryBudget;
 use crate::client::attempt::{Answered, Prior};
 use crate::client::options::Served;
@@ -18,9 +18,11 @@ use crate::core::backoff;
 use crate::core::draw::{Purpose, draw};
 use crate::core::observe::{Decision, NotRetried};
 use crate::core::time::after;
+use crate::deadline::Limits;
 use crate::error::{Error, ErrorKind};
-use crate::policy::Fidelity;
-use crate::retry::{self, Attempted, Judgement};
+use crate::policy::{Fidelity, MethodKind};
+use crate::retry::{self, Again, Attempted, Judgement, Rules, Wait};
+use crate::verdict::Verdict;
 use crate::verdict::grpc::{GRPC_STATUS, is_grpc};
 
 // === impl Walk ===
@@ -28,7 +30,15 @@ use crate::verdict::grpc::{GRPC_STATUS, is_grpc};
 impl Walk {
     pub(super) fn judge(&self, plan: &Plan, attempted: Attempted<'_>) -> Judgement {
         match &self.retry {
-            Some(retry) => retry::judge(&retry.retry, plan.fidelity, self.repeatable, attempted),
+            Some(retry) => {
+                let rules = Rules {
+                    retry: &retry.retry,
+                    fidelity: plan.fidelity,
+                    repeatable: self.repeatable,
+                    grpc: self.grpc,
+                };
+                retry::judge(&rules, attempted)
+            }
             None => Judgement::Final,
         }
     }
@@ -39,6 +49,7 @@ impl Walk {
         plan: &Plan,
         endpoint: SocketAddr,
         prior: Prior,
+        again: Again,
         now: Instant,
     ) -> Next {
         // Difference::AvoidTried.
@@ -49,10 +60,14 @@ impl Walk {
         let Some(retry) = self.retry.clone() else {
             return self.stand(now, NotRetried::Limit);
         };
-        if self.attempts > u32::from(self.max_retries(&retry.retry)) {
+        let limit = u32::from(self.max_retries(&retry.retry));
+        // What reached nobody does not count, once. Difference::ConnectRetry.
+        let free = again.untouched && !self.untouched && limit > 0;
+        let free = free && plan.fidelity != Fidelity::Mesh;
+        if self.counted() > limit && !free {
             return self.stand(now, NotRetried::Limit);
         }
-        if self.template.parts().is_none() {
+        if !self.template.is_replayable() {
             return self.stand(now, NotRetried::Body);
         }
         let seed = self.shared.backends.seed;
@@ -62,9 +77,14 @@ impl Walk {
             Purpose::RetryBackoff,
             self.attempts.into(),
         );
-        let wait = retry.retry.backoff().map_or(Duration::ZERO, |backoff| {
-            backoff::delay(&backoff, self.attempts - 1, word)
-        });
+        let backoff = retry.retry.backoff();
+        let backoff = backoff.map(|backoff| backoff::delay(&backoff, self.attempts - 1, word));
+        let backoff = backoff.unwrap_or(Duration::ZERO);
+        let wait = match again.wait {
+            Wait::Backoff => backoff,
+            Wait::AtLeast(asked) => backoff.max(asked),
+            Wait::Exactly(asked) => asked,
+        };
         let until = after(now, wait);
         if self.deadline.is_some_and(|deadline| until >= deadline) {
             return self.stand(now, NotRetried::Deadline);
@@ -74,6 +94,12 @@ impl Walk {
                 return self.stand(now, NotRetried::Budget);
             };
             self.token = Some(token);
+        }
+        self.untouched |= free;
+        match &mut self.prior {
+            // It is kept in case there is no endpoint for another try; it is no load meanwhile.
+            Some(Prior::Response(answered)) => answered.keep(now),
+            _ => self.template.release(),
         }
         let (number, attempts) = (self.number, self.attempts);
         self.tell(now, || Decision::Retried {
@@ -117,6 +143,11 @@ impl Walk {
         self.fail(kind)
     }
 
+    // Attempts so far that the limit counts.
+    pub(super) fn counted(&self) -> u32 {
+        self.attempts - u32::from(self.untouched)
+    }
+
     // What a success of this request pays into.
     pub(super) fn budget(&self) -> Option<&RetryBudget> {
         self.retry.as_ref()?.budget.as_ref()
@@ -130,19 +161,14 @@ impl Walk {
             let error = error.with_endpoint(answered.endpoint);
             return self.done(Err(error.with_attempts(self.attempts)));
         }
-        let response = self.hand_over(rule, answered);
+        let response = self.hand_over(plan, rule, answered);
         self.done(Ok(response))
     }
 
-    fn hand_over(&mut self, rule: &RulePlan, answered: Answered) -> Response<Body> {
-        let Answered {
-            mut response,
-            ticket,
-            endpoint,
-            backend,
-            limits,
-            verdict,
-        } = answered;
+    fn hand_over(&mut self, plan: &Plan, rule: &RulePlan, answered: Answered) -> Response<Body> {
+        let (endpoint, backend) = (answered.endpoint, answered.backend);
+        let (verdict, late) = (answered.verdict, answered.late);
+        let (mut response, ticket, limits) = answered.into_response();
         let backend = &rule.backends[backend];
         backend.filters.response(response.headers_mut());
         rule.filters.response(response.headers_mut());
@@ -154,9 +180,50 @@ impl Walk {
             verdict,
         });
         let budget = self.budget().filter(|_| verdict.is_none()).cloned();
+        let (limits, grpc) = self.grpc_end(plan, rule, limits, endpoint, verdict);
         let tail = Tail::new(ticket, limits, self.in_flight.take());
-        let tail = tail.with_budget(budget).with_grpc(self.grpc);
+        let mut tail = tail.with_budget(budget).with_grpc(grpc);
+        if let Some(retry) = self.retry.as_ref().filter(|_| late) {
+            let count = Arc::clone(&self.shared.counts.trailers_too_late);
+            tail = tail.with_late_codes(retry.retry.codes(), count);
+        }
         response.map(|body| body.with_tail(tail))
+    }
+}
+
+impl Walk {
+    // How the end of a gRPC response is told, and by which limits.
+    fn grpc_end(
+        &self,
+        plan: &Plan,
+        rule: &RulePlan,
+        limits: Limits,
+        endpoint: SocketAddr,
+        verdict: Option<Verdict>,
+    ) -> (Limits, Option<GrpcEnd>) {
+        if !self.grpc {
+            return (limits, None);
+        }
+        let mut end = GrpcEnd {
+            in_trailers: self.shared.answer_grpc_errors,
+            // Difference::GrpcMissingStatus.
+            status_due: verdict.is_none() && plan.fidelity != Fidelity::Mesh,
+            once_begun: None,
+            endpoint,
+            attempts: self.attempts,
+        };
+        // Difference::StreamDeadline.
+        let outlives = plan.fidelity != Fidelity::Mesh && self.own_deadline != self.deadline;
+        match self.options.method.unwrap_or(rule.kind) {
+            MethodKind::Auto if outlives => {
+                end.once_begun = Some(self.own_deadline);
+                (limits.with_moving_request(), Some(end))
+            }
+            MethodKind::Streaming if outlives => {
+                (limits.with_request(self.own_deadline), Some(end))
+            }
+            _ => (limits, Some(end)),
+        }
     }
 }
 

@@ -79,6 +79,9 @@ impl Walk {
         let Some(parts) = self.template.parts_mut() else {
             return self.fail(ErrorKind::InvalidRequest);
         };
+        if let Some(origin) = self.shared.origin.as_ref().or(plan.origin.as_ref()) {
+            origin.complete(parts);
+        }
         if let Some(protocol) = plan.not_carried() {
             return self.fail(ErrorKind::NotCarried { protocol });
         }
@@ -119,11 +122,15 @@ impl Walk {
                 .and_then(grpc_timeout::parse);
             let deadline = timeout.map(|timeout| after(self.started, timeout));
             self.deadline = earlier(self.deadline, deadline);
+            self.own_deadline = earlier(self.own_deadline, deadline);
         }
         if rule.backends.is_empty() {
             return self.fail(ErrorKind::NoBackend);
         }
         let now = Instant::now();
+        if let Some(budget) = self.budget() {
+            budget.request(now);
+        }
         self.tell(now, || Decision::Routed {
             request: number,
             route: Arc::clone(&rule.name),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use tokio::time::Instant;
 
 use super::{Next, Step, Walk};
@@ -17,10 +17,10 @@ use crate::core::observe::{Answer, Decision, NotRetried};
 use crate::core::time::after;
 use crate::deadline::{Limits, Progress, grpc_timeout};
 use crate::error::{Error, ErrorKind};
-use crate::policy::{Fidelity, Timeouts};
+use crate::policy::{Fidelity, MethodKind, Timeouts};
 use crate::retry::{Attempted, Judgement};
 use crate::route::Filtered;
-use crate::verdict::grpc::GRPC_TIMEOUT;
+use crate::verdict::grpc::{GRPC_PREVIOUS_RPC_ATTEMPTS, GRPC_TIMEOUT};
 use crate::verdict::{
     Classified, ClassifyResponse, Outcome, Sent, TransportError, TransportFailure, Verdict,
 };
@@ -93,8 +93,10 @@ impl Walk {
             return self.fail(filtered.into());
         }
         self.committed(&attempt, now);
+        // Cut short is only what can be tried again.
+        let again = self.repeatable || plan.fidelity == Fidelity::Mesh;
         let try_until = retry
-            .filter(|_| keep)
+            .filter(|retry| keep && again && self.counted() <= self.max_retries(retry).into())
             .and_then(|retry| Some(after(now, retry.timeout()?)));
         let Timeouts { response, idle, .. } = self.timeouts;
         // Difference::IdleHead: in the mesh, a request without a stream in it is never idle before its response.
@@ -113,7 +115,12 @@ impl Walk {
             following = Some(progress);
         }
         self.limits = limits;
-        if let Some(deadline) = self.deadline
+        // Who is told of a deadline keeps it: a stream is told only of one that holds for all of it.
+        let told = match self.options.method.unwrap_or(rule.kind) {
+            MethodKind::Unary => self.deadline,
+            _ => self.own_deadline,
+        };
+        if let Some(deadline) = told
             && self.grpc
             && plan.fidelity != Fidelity::Mesh
         {
@@ -121,6 +128,11 @@ impl Walk {
             parts
                 .headers
                 .insert(GRPC_TIMEOUT, grpc_timeout::format(left));
+        }
+        // Difference::PreviousAttempts.
+        if self.grpc && self.attempts > 1 && plan.fidelity != Fidelity::Mesh {
+            let previous = HeaderValue::from(self.attempts - 1);
+            parts.headers.insert(GRPC_PREVIOUS_RPC_ATTEMPTS, previous);
         }
         attempt.send(Request::from_parts(parts, body), following, now);
         self.go(Step::Call { backend, attempt })
@@ -145,6 +157,10 @@ impl Walk {
             Poll::Ready(Err(error)) => self.failed(attempt, error, now),
             Poll::Pending => {
                 self.limits.wake_when_sent(cx.waker());
+                // Over its limit, the request's body makes this the only try.
+                if self.limits.is_try() && !self.template.is_replayable() {
+                    self.limits.only_try();
+                }
                 let Some(timeout) = self.limits.passed(now) else {
                     let until = self.limits.next();
                     return self.sleep(Step::Call { backend, attempt }, until);
@@ -190,28 +206,43 @@ impl Walk {
         ticket.head(head, now);
         let mut limits = std::mem::take(&mut self.limits);
         limits.head(now, self.timeouts.idle);
-        let judged = self.judge(plan, Attempted::Response(status));
+        let judged = self.judge(plan, Attempted::Head(status, response.headers()));
         // What the policy would try again has not succeeded, whoever is to blame for it.
         if let (Classified::Ready(outcome), Some(budget)) = (head, self.budget())
             && outcome.verdict == Verdict::Success
             && judged == Judgement::Final
         {
-            budget.deposit();
+            budget.success(now);
         }
-        let answered = Answered {
-            response,
-            ticket,
-            endpoint,
-            backend,
-            limits,
-            verdict: match head {
-                Classified::Ready(outcome) => Some(outcome.verdict),
-                Classified::AtEnd(_) => None,
-            },
+        let verdict = match head {
+            Classified::Ready(outcome) => Some(outcome.verdict),
+            Classified::AtEnd(_) => None,
         };
+        let answered = Answered::new(response, ticket, endpoint, backend, limits, verdict);
+        if verdict.is_none() && judged == Judgement::Final {
+            return self.hold_or_answer(plan, rule, answered, now);
+        }
+        self.decide(plan, rule, answered, judged, now)
+    }
+
+    /// Another try, or not.
+    pub(super) fn decide(
+        &mut self,
+        plan: &Plan,
+        rule: &RulePlan,
+        answered: Answered,
+        judged: Judgement,
+        now: Instant,
+    ) -> Next {
+        let endpoint = answered.endpoint;
         match judged {
-            Judgement::Retry => {
-                self.again(plan, endpoint, Prior::Response(Box::new(answered)), now)
+            Judgement::Retry(again) => {
+                let prior = Prior::Response(Box::new(answered));
+                self.again(plan, endpoint, prior, again, now)
+            }
+            Judgement::Stop => {
+                self.prior = Some(Prior::Response(Box::new(answered)));
+                self.stand(now, NotRetried::Pushback)
             }
             // A response cannot be unsafe.
             Judgement::Final | Judgement::Unsafe => self.answer(plan, rule, answered),
@@ -258,12 +289,13 @@ impl Walk {
             return self.done(Err(error));
         };
         match self.judge(&plan, Attempted::Failed(error.kind(), sent)) {
-            Judgement::Retry => self.again(&plan, endpoint, Prior::Error(error), now),
+            Judgement::Retry(again) => self.again(&plan, endpoint, Prior::Error(error), again, now),
             Judgement::Unsafe => {
                 self.prior = Some(Prior::Error(error));
                 self.stand(now, NotRetried::Unsafe)
             }
-            Judgement::Final => self.done(Err(error)),
+            // An error asks for nothing.
+            Judgement::Final | Judgement::Stop => self.done(Err(error)),
         }
     }
 }

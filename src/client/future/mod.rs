@@ -14,7 +14,9 @@ use tokio::time::Instant;
 mod again;
 mod choose;
 mod exchange;
+mod held;
 
+use self::held::Holding;
 use super::Shared;
 use super::attempt::{Attempt, Prior, Template};
 use super::options::RequestOptions;
@@ -64,7 +66,11 @@ struct Walk {
     number: u64,
     started: Instant,
     deadline: Option<Instant>,
+    // What of it the caller itself asked for.
+    own_deadline: Option<Instant>,
     attempts: u32,
+    // Whether one of them reached nobody and does not count.
+    untouched: bool,
     // Of the attempt that was sent.
     limits: Limits,
     // Counts picks, so that each draws anew.
@@ -104,6 +110,8 @@ enum Step {
         backend: usize,
         attempt: Attempt,
     },
+    /// Its response is held back for its trailers.
+    Held(Box<Holding>),
     /// It will be sent again.
     Backoff {
         until: Instant,
@@ -144,13 +152,15 @@ impl ResponseFuture {
         let timeout = options.timeout.map(|timeout| after(now, timeout));
         let version = request.version();
         let grpc = is_grpc(request.headers());
-        let repeatable = options.safe_to_repeat || retry::is_idempotent(request.method());
+        let idempotent = retry::is_idempotent(request.method(), request.headers());
+        let repeatable = options.safe_to_repeat || idempotent || grpc;
         Self {
             walk: Walk {
                 shared,
                 plan: None,
                 in_flight: None,
                 deadline: earlier(options.deadline, timeout),
+                own_deadline: earlier(options.deadline, timeout),
                 avoid: options.avoid.clone(),
                 template: Template::new(request),
                 options,
@@ -162,6 +172,7 @@ impl ResponseFuture {
                 number,
                 started: now,
                 attempts: 0,
+                untouched: false,
                 limits: Limits::default(),
                 round: 0,
                 waited: Duration::ZERO,
@@ -211,6 +222,30 @@ impl Future for ResponseFuture {
 
 impl Walk {
     fn step(&mut self, cx: &mut Context<'_>, changed: Pin<&mut Option<OwnedNotified>>) -> Next {
+        let let_go = self.poll_kept(cx);
+        match self.walk_on(cx, changed) {
+            Next::Sleep(until) => Next::Sleep(earlier(until, let_go)),
+            next => next,
+        }
+    }
+
+    // Reads the rest of an answer that is kept in case it stands. Returns until when, if there may be more.
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
+        let Some(Prior::Response(answered)) = &mut self.prior else {
+            return None;
+        };
+        if !answered.is_kept_open() {
+            return None;
+        }
+        let until = answered.poll_kept(cx, Instant::now());
+        if until.is_none() {
+            // It was sent as far as it was: nobody reads its request's body any longer.
+            self.template.release();
+        }
+        until
+    }
+
+    fn walk_on(&mut self, cx: &mut Context<'_>, changed: Pin<&mut Option<OwnedNotified>>) -> Next {
         match std::mem::replace(&mut self.step, Step::Done) {
             Step::Begin => self.begin(),
             Step::Policy { until } => self.policy(until, changed),
@@ -227,6 +262,7 @@ impl Walk {
                 until,
             } => self.ready(cx, backend, first, second, until),
             Step::Call { backend, attempt } => self.call(cx, backend, attempt),
+            Step::Held(holding) => self.held(cx, holding),
             Step::Backoff { until } => {
                 if Instant::now() >= until {
                     return self.go(Step::Choose);
@@ -264,6 +300,7 @@ impl Walk {
         // Whoever keeps a future that is over keeps nothing of others.
         self.prior = None;
         self.token = None;
+        self.template.forget();
         if let Err(error) = &result {
             let (number, why) = (self.number, error.kind().name());
             self.tell(Instant::now(), || Decision::Refused {
@@ -271,16 +308,28 @@ impl Walk {
                 why,
             });
         }
-        if self.grpc && self.shared.answer_grpc_errors {
+        if !self.grpc {
+            return Some(result);
+        }
+        if self.shared.answer_grpc_errors {
             return Some(result.or_else(|error| Ok(grpc_response(error, Instant::now()))));
         }
+        #[cfg(feature = "tonic")]
+        let result = result.map_err(|error| error.with_status(Instant::now()));
         Some(result)
     }
 
     // Whether the request that is about to be sent may be needed once more.
-    fn may_keep(&self, retry: &Retry) -> bool {
-        self.attempts <= u32::from(self.max_retries(retry))
-            && self.template.is_replayable(retry.max_request_bytes())
+    fn may_keep(&mut self, retry: &Retry) -> bool {
+        let limit = u32::from(self.max_retries(retry));
+        // One that reaches nobody does not count, once.
+        let free = u32::from(limit > 0 && !self.untouched);
+        if self.counted() > limit + free {
+            return false;
+        }
+        let too_large = &self.shared.counts.bodies_too_large;
+        self.template.keep(retry.max_request_bytes(), too_large);
+        self.template.is_replayable()
     }
 
     fn max_retries(&self, retry: &Retry) -> u16 {

@@ -113,6 +113,15 @@ impl Digest {
                 self.word((*attempt).into());
                 self.word(*why as u64);
             }
+            Decision::HandedOver {
+                request,
+                attempt,
+                held,
+            } => {
+                self.word(*request);
+                self.word((*attempt).into());
+                self.time(*held);
+            }
             Decision::Refused { request, why } => {
                 self.word(*request);
                 self.text(why);

@@ -84,8 +84,8 @@ impl Caller for Client {
     }
 
     fn budget_milli(&self) -> Option<u64> {
-        let budgets = self.snapshot().budgets_milli;
-        (!budgets.is_empty()).then(|| budgets.iter().sum())
+        let budgets = self.snapshot().budgets;
+        (!budgets.is_empty()).then(|| budgets.iter().map(|budget| budget.balance_milli).sum())
     }
 }
 

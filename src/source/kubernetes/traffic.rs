@@ -8,7 +8,7 @@ use super::error::Error;
 use super::field::Field;
 use super::metadata::Metadata;
 use super::place::{Mark, Origin};
-use crate::policy::{Budget, Difference, Ratio};
+use crate::policy::{Budget, Difference};
 
 /// What its `retryConstraint` comes to, for the Services that it names.
 #[derive(Clone, Debug)]
@@ -152,10 +152,7 @@ fn budget(constraint: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<B
         .mesh("does not read it; its retries have no budget")
         .beyond(Difference::TrafficPolicy),
     );
-    Ok(Budget {
-        ratio: Ratio::percent(percent),
-        min_per_sec,
-    })
+    Ok(Budget::percent(percent).min_per_sec(min_per_sec))
 }
 
 fn interval(field: &Field<'_>) -> Result<Duration, Error> {

@@ -13,7 +13,7 @@ use super::metadata::Metadata;
 use super::place::{Mark, Origin};
 use super::target::Target;
 use super::yaml::Value;
-use crate::policy::{Budget, MatchRequest, Ratio};
+use crate::policy::{Budget, EarnedBy, MatchRequest, Ratio};
 
 /// A `ServiceProfile`.
 #[derive(Clone, Debug)]
@@ -50,7 +50,9 @@ pub(super) struct Override {
 }
 
 /// What its own words say where they differ from the annotations'.
-const DEFAULT_BUDGET: Budget = Budget::percent(20);
+const DEFAULT_BUDGET: Budget = Budget::percent(20)
+    .bank(Duration::from_secs(10))
+    .earned_by(EarnedBy::Requests);
 
 // === impl Profile ===
 
@@ -254,6 +256,8 @@ fn budget(budget: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Optio
     Ok(Some(Budget {
         ratio,
         min_per_sec: u32::try_from(floor).unwrap_or(u32::MAX),
+        bank: keep,
+        earned_by: EarnedBy::Requests,
     }))
 }
 

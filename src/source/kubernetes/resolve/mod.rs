@@ -127,7 +127,7 @@ pub(super) fn policy(
     };
     let is_http = !matches!(says, Says::Opaque(_));
     if is_http && let Some(profile) = profile::of(objects, service, options)? {
-        let http = profile::policy(&parent, profile).map_err(invalid)?;
+        let http = profile::policy(&parent, profile, options.fidelity).map_err(invalid)?;
         let opaque = connections::opaque(objects, &parent, &[]).map_err(invalid)?;
         return finish(&parent, protocol(&says, http, opaque), options).map_err(invalid);
     }

@@ -2,18 +2,22 @@ use std::sync::Arc;
 
 use super::{Options, Parent, backend, requests};
 use crate::policy::{
-    Fidelity, HttpPolicy, InvalidPolicy, Meta, MethodKind, Resource, Retry, Route, RouteBackend,
-    RouteDistribution, RouteParams, RoutePolicy, Rule, Timeouts,
+    Budget, Fidelity, HttpPolicy, InvalidPolicy, Meta, MethodKind, Resource, Retry, Route,
+    RouteBackend, RouteDistribution, RouteParams, RoutePolicy, Rule, Timeouts,
 };
 use crate::source::kubernetes::profile::{Profile, ProfileRoute};
 
 /// What a profile makes of a Service: its own routes and nothing else, no breaker and no annotation.
-pub(super) fn policy(parent: &Parent<'_>, profile: &Profile) -> Result<HttpPolicy, InvalidPolicy> {
+pub(super) fn policy(
+    parent: &Parent<'_>,
+    profile: &Profile,
+    fidelity: Fidelity,
+) -> Result<HttpPolicy, InvalidPolicy> {
     let mut rules = Vec::new();
     for route in &profile.routes {
         rules.push(Rule {
             matches: route.matches.clone(),
-            policy: rule(parent, profile, Some(route))?,
+            policy: rule(parent, profile, Some(route), fidelity)?,
         });
     }
     let mut routes = Vec::new();
@@ -23,7 +27,7 @@ pub(super) fn policy(parent: &Parent<'_>, profile: &Profile) -> Result<HttpPolic
             rules,
         });
     }
-    routes.push(requests::everything(rule(parent, profile, None)?));
+    routes.push(requests::everything(rule(parent, profile, None, fidelity)?));
     Ok(HttpPolicy {
         routes,
         failure_accrual: None,
@@ -34,6 +38,7 @@ fn rule(
     parent: &Parent<'_>,
     profile: &Profile,
     route: Option<&ProfileRoute>,
+    fidelity: Fidelity,
 ) -> Result<RoutePolicy, InvalidPolicy> {
     let mut backends = Vec::new();
     for over in &profile.overrides {
@@ -60,7 +65,11 @@ fn rule(
                 request: route.timeout,
                 ..Timeouts::default()
             },
-            retry: match profile.budget {
+            retry: match profile.budget.map(|budget| match fidelity {
+                // Difference::ProfileBudget.
+                Fidelity::Extended => Budget::new(budget.ratio).min_per_sec(budget.min_per_sec),
+                _ => budget,
+            }) {
                 // As often as the budget pays for, and at once.
                 Some(budget) if route.retryable => Some(
                     Retry::on(500..=599)

@@ -1,0 +1,217 @@
+//! One balanced call over a service that answers at once: ours beside tower's `Balance`, bare and behind its `Buffer`.
+//!
+//! `cargo bench --manifest-path benches-peers/Cargo.toml --bench balance`
+
+use std::convert::Infallible;
+use std::future::{Future, Ready, ready};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Barrier};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use benches_peers::{keep, medians};
+use tower::balance::p2c::Balance as TowerBalance;
+use tower::buffer::Buffer;
+use tower::discover::ServiceList;
+use tower::load::{CompleteOnResponse, PeakEwma};
+use tower_mesh::Endpoint;
+use tower_mesh::balance::Balance;
+use tower_mesh::discover::Update;
+use tower_mesh::policy::{FailureAccrual, Unified};
+use tower_service::Service;
+
+#[derive(Clone)]
+struct Nothing;
+
+impl Service<u32> for Nothing {
+    type Response = u32;
+    type Error = Infallible;
+    type Future = Ready<Result<u32, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u32) -> Self::Future {
+        ready(Ok(request))
+    }
+}
+
+fn poll<F: Future>(future: F) -> F::Output {
+    let mut cx = Context::from_waker(Waker::noop());
+    match pin!(future).poll(&mut cx) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("not ready"),
+    }
+}
+
+fn endpoints(count: u32) -> Vec<Endpoint> {
+    let of = |n: u32| {
+        let [a, b, c, d] = (0x0a00_0000 + n).to_be_bytes();
+        Endpoint::new(([a, b, c, d], 80).into())
+    };
+    (0..count).map(of).collect()
+}
+
+fn ours(count: u32) -> Balance<Nothing> {
+    let accrual = FailureAccrual::Unified(Unified::default());
+    let balance = Balance::builder().failure_accrual(accrual).seed(1);
+    let balance = balance.endpoints(endpoints(count)).build(|_| Nothing);
+    let Ok(mut balance) = balance else {
+        panic!("addresses");
+    };
+    // Every endpoint has answered.
+    for n in 0..count * 20 {
+        keep(poll(balance.call(n)).is_ok());
+    }
+    balance
+}
+
+fn towers(
+    count: usize,
+) -> TowerBalance<ServiceList<Vec<PeakEwma<Nothing, CompleteOnResponse>>>, u32> {
+    let loaded = || {
+        let (rtt, decay) = (Duration::from_millis(30), Duration::from_secs(10));
+        let decay = decay.as_secs_f64() * 1e9;
+        PeakEwma::new(Nothing, rtt, decay, CompleteOnResponse::default())
+    };
+    TowerBalance::new(ServiceList::new::<u32>((0..count).map(|_| loaded()).collect()))
+}
+
+fn main() {
+    one_task();
+    two_tasks();
+    changes();
+}
+
+fn one_task() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let Ok(runtime) = runtime else {
+        panic!("no runtime");
+    };
+    let _entered = runtime.enter();
+    println!("one call, ns (median of batches that take turns)");
+    for count in [1u32, 10, 100, 1000, 10_000, 100_000] {
+        let mut balance = ours(count);
+        let mut call = || {
+            keep(poll(balance.call(7)).is_ok());
+        };
+        let mut tower = (count <= 1000).then(|| towers(count as usize));
+        let mut tower_call = || {
+            if let Some(tower) = &mut tower {
+                let mut cx = Context::from_waker(Waker::noop());
+                keep(Pin::new(&mut *tower).get_mut().poll_ready(&mut cx).is_ready());
+                keep(poll(tower.call(7)).is_ok());
+            }
+        };
+        let [ours, tower] = medians(2_000, 101, [&mut call, &mut tower_call]);
+        match count {
+            ..=1000 => println!(
+                "{count:>7} endpoints  ours {ours:6.1}   tower's Balance {tower:6.1}   ratio {:.2}",
+                ours / tower
+            ),
+            _ => println!("{count:>7} endpoints  ours {ours:6.1}"),
+        }
+    }
+    // Behind a Buffer there is a task, which has to run.
+    let buffered = runtime.block_on(async {
+        let mut buffer = Buffer::new(towers(10), 1024);
+        let mut times: Vec<f64> = Vec::new();
+        for _ in 0..51 {
+            let start = Instant::now();
+            for n in 0..2_000 {
+                let ready = std::future::poll_fn(|cx| Service::<u32>::poll_ready(&mut buffer, cx));
+                keep(ready.await.is_ok());
+                keep(buffer.call(n).await.is_ok());
+            }
+            times.push(start.elapsed().as_secs_f64() * 1e9 / 2_000.0);
+        }
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    });
+    let mut balance = ours(10);
+    let mut times: Vec<f64> = (0..51)
+        .map(|_| {
+            let start = Instant::now();
+            runtime.block_on(async {
+                for n in 0..2_000 {
+                    keep(balance.call(n).await.is_ok());
+                }
+            });
+            start.elapsed().as_secs_f64() * 1e9 / 2_000.0
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let ours = times[times.len() / 2];
+    println!(
+        "     10 endpoints, in a task: ours {ours:.1}, tower's behind its Buffer {buffered:.1}, ratio {:.2}",
+        ours / buffered
+    );
+}
+
+// Two threads with one balance, and two with one each, in turns.
+fn two_tasks() {
+    const CALLS: u32 = 200_000;
+    for count in [10u32, 100, 1000] {
+        let shared = ours(count);
+        let each = [ours(count), ours(count)];
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..15 {
+            times[0].push(pair(&shared, &shared, CALLS));
+            times[1].push(pair(&each[0], &each[1], CALLS));
+        }
+        let [shared, each] = times.map(|mut times| {
+            times.sort_by(f64::total_cmp);
+            times[times.len() / 2]
+        });
+        println!(
+            "{count:>7} endpoints, two tasks: one balance {shared:.1} ns, one each {each:.1} ns: {:.0} %",
+            each / shared * 100.0
+        );
+    }
+}
+
+fn pair(a: &Balance<Nothing>, b: &Balance<Nothing>, calls: u32) -> f64 {
+    let barrier = Arc::new(Barrier::new(2));
+    let tasks = [a.clone(), b.clone()].map(|mut balance| {
+        let barrier = Arc::clone(&barrier);
+        std::thread::spawn(move || {
+            barrier.wait();
+            let start = Instant::now();
+            for n in 0..calls {
+                keep(poll(balance.call(n)).is_ok());
+            }
+            start.elapsed().as_secs_f64() * 1e9 / f64::from(calls)
+        })
+    });
+    let times = tasks.map(|task| task.join().unwrap_or(f64::NAN));
+    (times[0] + times[1]) / 2.0
+}
+
+fn changes() {
+    let balance = ours(100_000);
+    let all = endpoints(100_010);
+    let mut added: Vec<f64> = all[100_000..]
+        .iter()
+        .map(|one| {
+            let start = Instant::now();
+            balance.update(Update::Add(vec![one.clone()]));
+            start.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    added.sort_by(f64::total_cmp);
+    println!(
+        "one more of 100 000: {:.3} ms (longest of ten {:.3})",
+        added[5], added[9]
+    );
+    let reset = |endpoints: Vec<Endpoint>| {
+        let start = Instant::now();
+        balance.update(Update::Reset(endpoints));
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    println!("reset of 100 000 to the same: {:.1} ms", reset(endpoints(100_000)));
+    println!("reset of 100 000 to none: {:.1} ms", reset(Vec::new()));
+    println!("reset to 100 000 new ones: {:.1} ms", reset(endpoints(100_000)));
+}

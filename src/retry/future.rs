@@ -1,0 +1,330 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use super::judge::{Again, Judgement, Wait};
+use super::layer::Shared;
+use super::tries::{Bounds, Tries};
+use super::when::{Asks, KeepRequest, RetryWhen, Ruling};
+use crate::budget::Token;
+use crate::core::observe::{Decision, NotRetried};
+use crate::core::sync::Ordering;
+use crate::core::time::after;
+use crate::deadline::Alarm;
+
+pin_project! {
+    /// The future of [`RetryService`](super::RetryService). Dropped at any point it leaves nothing behind: what it has
+    /// drawn from the budget and not used returns.
+    pub struct RetryFuture<S, Req, C, K>
+    where
+        S: Service<Req>,
+        C: RetryWhen<Req, S::Response, S::Error>,
+    {
+        #[pin]
+        state: State<S::Future>,
+        // The one timer: of a try, or of the wait between two.
+        #[pin]
+        alarm: Alarm,
+        walk: Walk<S, Req, C, K, S::Response, C::Error>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F> {
+        // Waits until the service is ready.
+        Ready,
+        Calling { #[pin] future: F },
+        Waiting { until: Instant },
+        Done,
+    }
+}
+
+struct Walk<S, Req, C, K, Res, E> {
+    shared: Arc<Shared<C, K>>,
+    service: S,
+    // What is sent next, and what is kept for the attempt after that.
+    next: Option<Req>,
+    kept: Option<Req>,
+    asks: Asks,
+    tries: Tries,
+    // Drawn when it first fails.
+    number: Option<u64>,
+    token: Option<Token>,
+    // When the try that is out has had its time.
+    cut: Option<Instant>,
+    // What stands if the next attempt comes to nothing.
+    prior: Option<Result<Res, E>>,
+}
+
+// === impl RetryFuture ===
+
+impl<S, Req, C, K> RetryFuture<S, Req, C, K>
+where
+    S: Service<Req>,
+    C: RetryWhen<Req, S::Response, S::Error>,
+    K: KeepRequest<Req>,
+{
+    pub(super) fn new(service: S, request: Req, shared: Arc<Shared<C, K>>) -> Self {
+        let asks = shared.when.asks(&shared.retry, &request);
+        shared.begin();
+        Self {
+            state: State::Ready,
+            alarm: Alarm::default(),
+            walk: Walk {
+                service,
+                shared,
+                next: Some(request),
+                kept: None,
+                asks,
+                tries: Tries::default(),
+                number: None,
+                token: None,
+                cut: None,
+                prior: None,
+            },
+        }
+    }
+}
+
+impl<S, Req, C, K> Future for RetryFuture<S, Req, C, K>
+where
+    S: Service<Req>,
+    C: RetryWhen<Req, S::Response, S::Error>,
+    K: KeepRequest<Req>,
+{
+    type Output = Result<S::Response, C::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let result = match this.state.as_mut().project() {
+                StateProj::Calling { future } => match future.poll(cx) {
+                    Poll::Ready(result) => result,
+                    Poll::Pending => {
+                        ready!(this.alarm.as_mut().poll_at(cx, this.walk.cut));
+                        // It had its time; it is let go only for another.
+                        this.walk.cut = None;
+                        if let Some(until) = this.walk.instead() {
+                            this.state.set(State::Waiting { until });
+                        }
+                        continue;
+                    }
+                },
+                StateProj::Waiting { until } => {
+                    let until = *until;
+                    if Instant::now() < until {
+                        ready!(this.alarm.as_mut().poll_at(cx, Some(until)));
+                    }
+                    this.state.set(State::Ready);
+                    continue;
+                }
+                StateProj::Ready => match this.walk.service.poll_ready(cx) {
+                    Poll::Ready(Ok(())) => match this.walk.send() {
+                        Some(future) => {
+                            this.state.set(State::Calling { future });
+                            continue;
+                        }
+                        None => return Poll::Pending,
+                    },
+                    // Nothing was sent, and the service says why.
+                    Poll::Ready(Err(error)) => {
+                        this.walk.unready();
+                        Err(error)
+                    }
+                    Poll::Pending => {
+                        ready!(this.alarm.as_mut().poll_at(cx, this.walk.patience()));
+                        // Too late for another try; the answer of the one before is here.
+                        this.state.set(State::Done);
+                        match this.walk.prior.take() {
+                            Some(prior) => return Poll::Ready(prior),
+                            None => continue,
+                        }
+                    }
+                },
+                // Polled again after it was ready: the same as never.
+                StateProj::Done => return Poll::Pending,
+            };
+            // The attempt is over before the wait begins.
+            this.state.set(State::Done);
+            match this.walk.settle(result) {
+                Ok(until) => this.state.set(State::Waiting { until }),
+                Err(result) => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+// === impl Walk ===
+
+impl<S, Req, C, K> Walk<S, Req, C, K, S::Response, C::Error>
+where
+    S: Service<Req>,
+    C: RetryWhen<Req, S::Response, S::Error>,
+    K: KeepRequest<Req>,
+{
+    fn max_retries(&self) -> u16 {
+        let retry = &self.shared.retry;
+        self.asks.max_retries.unwrap_or(retry.max_retries())
+    }
+
+    // The service is ready: the attempt takes place, and is paid for.
+    fn send(&mut self) -> Option<S::Future> {
+        let mut request = self.next.take()?;
+        if let Some(token) = self.token.take() {
+            token.spend();
+        }
+        self.prior = None;
+        let max_retries = self.max_retries();
+        if self.tries.sent() > 0 {
+            let sent = self.tries.sent();
+            self.shared.when.resend(&mut request, sent);
+        }
+        if self.tries.may_follow(max_retries) {
+            self.kept = self.shared.keep.keep(&request);
+        }
+        self.tries.send();
+        let timeout = self.shared.retry.timeout();
+        let cuts = self.kept.is_some() && self.tries.may_cut(max_retries) && !self.asks.no_repeat;
+        let timeout = timeout.filter(|_| cuts);
+        self.cut = timeout.map(|timeout| after(Instant::now(), timeout));
+        Some(self.service.call(request))
+    }
+
+    // It is not ready and never will be: an attempt that nothing was sent for.
+    fn unready(&mut self) {
+        self.token = None;
+        self.kept = self.next.take();
+        self.prior = None;
+        self.tries.send();
+    }
+
+    // Until when the next attempt may wait for the service to be ready.
+    fn patience(&self) -> Option<Instant> {
+        self.prior.as_ref().and(self.asks.deadline)
+    }
+
+    // What an attempt came to: when the next is made, or what is returned.
+    fn settle(
+        &mut self,
+        result: Result<S::Response, S::Error>,
+    ) -> Result<Instant, Result<S::Response, C::Error>> {
+        let when = &self.shared.when;
+        let (ruling, result) = match &self.kept {
+            Some(kept) => when.judge(&self.shared.retry, kept, result),
+            None => when.last(result),
+        };
+        let Ruling { judgement, earns } = ruling;
+        let again = match judgement {
+            Judgement::Retry(again) => again,
+            Judgement::Final => {
+                if earns && result.is_ok() {
+                    self.shared.success();
+                }
+                return Err(result);
+            }
+            Judgement::Unsafe => return self.stand(NotRetried::Unsafe, result),
+            Judgement::Stop => return self.stand(NotRetried::Pushback, result),
+        };
+        match self.again(again) {
+            Ok(until) => {
+                self.prior = Some(result);
+                Ok(until)
+            }
+            Err(why) => self.stand(why, result),
+        }
+    }
+
+    fn stand(
+        &mut self,
+        why: NotRetried,
+        result: Result<S::Response, C::Error>,
+    ) -> Result<Instant, Result<S::Response, C::Error>> {
+        self.told(Instant::now(), why);
+        Err(result)
+    }
+
+    // Another in place of one that had its time, if there may be one.
+    fn instead(&mut self) -> Option<Instant> {
+        let again = Again {
+            untouched: false,
+            wait: Wait::Backoff,
+        };
+        match self.again(again) {
+            Ok(until) => Some(until),
+            Err(why) => {
+                self.told(Instant::now(), why);
+                None
+            }
+        }
+    }
+
+    fn again(&mut self, again: Again) -> Result<Instant, NotRetried> {
+        let now = Instant::now();
+        let kept = self.kept.take();
+        let kept = kept.filter(|kept| self.shared.keep.is_whole(kept));
+        let limit = self.max_retries();
+        let number = self.number();
+        let shared = &*self.shared;
+        let bounds = Bounds {
+            retry: &shared.retry,
+            max_retries: limit,
+            deadline: self.asks.deadline,
+            budget: shared.budget.as_ref(),
+            seed: shared.seed,
+            number,
+        };
+        if kept.is_none() && self.tries.may_follow(limit) {
+            return Err(NotRetried::Body);
+        }
+        let planned = match self.tries.again(again, &bounds, now) {
+            Ok(planned) => planned,
+            Err(why) => {
+                self.kept = kept;
+                return Err(why);
+            }
+        };
+        let (attempt, backoff) = (self.tries.sent(), planned.backoff);
+        shared.observers.tell(now, || Decision::Retried {
+            request: number,
+            attempt,
+            backoff,
+        });
+        self.token = planned.token;
+        self.next = kept;
+        Ok(planned.until)
+    }
+
+    fn told(&mut self, now: Instant, why: NotRetried) {
+        let (request, attempt) = (self.number(), self.tries.sent());
+        self.shared.observers.tell(now, || Decision::NotRetried {
+            request,
+            attempt,
+            why,
+        });
+    }
+
+    fn number(&mut self) -> u64 {
+        let retried = &self.shared.retried;
+        *self
+            .number
+            .get_or_insert_with(|| retried.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl<S: Service<Req>, Req, C, K> fmt::Debug for RetryFuture<S, Req, C, K>
+where
+    C: RetryWhen<Req, S::Response, S::Error>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryFuture")
+            .field("sent", &self.walk.tries.sent())
+            .finish_non_exhaustive()
+    }
+}
