@@ -50,7 +50,7 @@
 //! | [`breaker`], [`load`], [`budget`] | the state machines: pure, told events and the time; the breaker is a layer, too |
 //! | [`retry`] | what is tried again, and the layer that does it alone |
 //! | [`verdict`] | how an exchange ended, and who is told |
-//! | [`body`] | the one erased [`Body`] |
+//! | [`body`] | the one erased [`Body`], and [`Replay`](body::Replay), which sends one again |
 //! | [`telemetry`] | what is going on |
 //! | `sim` | a seeded world in virtual time: scripted endpoints, load, a report (feature `sim`) |
 //! | [`error`] | the one error of a client |

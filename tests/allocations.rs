@@ -10,7 +10,7 @@ use http_body_util::{Empty, Full};
 use tokio_stream::StreamExt as _;
 use tower::Layer as _;
 use tower_mesh::breaker::{BreakerLayer, Breakers};
-use tower_mesh::policy::{ClientPolicy, FailureAccrual, Retry, Timeouts};
+use tower_mesh::policy::{ClientPolicy, FailureAccrual, Ratio, Retry, Timeouts};
 use tower_mesh::{Body, Client, Endpoint};
 use tower_service::Service;
 
@@ -222,6 +222,11 @@ async fn a_breaker_allocates_nothing_per_call() {
     allocations(&mut by_host); // makes the host's breaker
     assert_eq!(allocations(&mut service), 0);
     assert_eq!(allocations(&mut by_host), 0);
+    let rate = FailureAccrual::success_rate(Ratio::percent(80));
+    let mut window = BreakerLayer::new(rate).layer(Instantly);
+    assert_eq!(allocations(&mut window), 0);
+    let mut at_end = layer.clone().settling_bodies().layer(Instantly);
+    assert_eq!(allocations(&mut at_end), 0, "the body is not boxed");
     layer.handle().force_open();
     assert_eq!(allocations(&mut service), 0, "a refusal");
 }

@@ -195,30 +195,21 @@ async fn an_endpoint_that_is_removed_while_it_is_probed() {
     let snapshot = client.snapshot();
     assert_eq!(snapshot.endpoints().count(), 2);
     assert!(snapshot.endpoints().all(|it| it.gate == Gate::Closed));
-    for _ in 0..50 {
-        client.request(get()).await.unwrap();
-    }
-    assert!(mesh.count(address(1)) > 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hang_whose_callers_leave_trips_a_policy_of_slow_calls() {
     let hangs = |accrual: FailureAccrual, patience: Duration| async move {
-        let mesh = Mesh::new(|at, _| if at == address(1) { Reply::Hang } else { ok() });
+        let mesh = Mesh::new(|_, _| Reply::Hang);
         let policy = ClientPolicy::http().failure_accrual(accrual);
         let client = Client::builder(policy.build().unwrap())
-            .endpoints(addresses(2))
-            .seed(1)
+            .endpoints(addresses(1))
             .build(mesh.connect())
             .unwrap();
-        for _ in 0..40 {
+        for _ in 0..3 {
             let _ = tokio::time::timeout(patience, client.request(get())).await;
         }
-        let snapshot = client.snapshot();
-        let hung = snapshot
-            .endpoints()
-            .find(|it| it.endpoint.address() == address(1));
-        !matches!(hung.unwrap().gate, Gate::Closed)
+        !matches!(gate(&client), Gate::Closed)
     };
     let slow = accrual(2).slow_call(ms(500));
     assert!(

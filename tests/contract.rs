@@ -22,7 +22,8 @@ use tower::Layer;
 use tower::Service;
 use tower_mesh::body::Replay;
 use tower_mesh::breaker::{
-    BreakerHandle, BreakerLayer, BreakerService, Breakers, BreakersService, Gate, Wait,
+    AtEnd, BreakerHandle, BreakerLayer, BreakerService, Breakers, BreakersService, ByHost, Gate,
+    HttpOrGrpc, Wait,
 };
 use tower_mesh::client::AnswerErrors;
 use tower_mesh::connect::{Dialed, HttpConnector, HttpLeaf};
@@ -181,6 +182,8 @@ const SUBJECTS: &[Make] = &[
     breaker,
     waiting_breaker,
     breakers_by_host,
+    settling_breaker,
+    settling_breakers,
 ];
 
 /// What the inner services do, so that calls take every path.
@@ -444,6 +447,11 @@ struct BreakerSubject {
 enum Guarded {
     One(BreakerService<Strict>, BreakerHandle),
     Many(BreakersService<Strict>, Breakers),
+    OneAtEnd(BreakerService<Strict, HttpOrGrpc, AtEnd>, BreakerHandle),
+    ManyAtEnd(
+        BreakersService<Strict, ByHost, HttpOrGrpc, AtEnd>,
+        Breakers<ByHost, HttpOrGrpc, AtEnd>,
+    ),
 }
 
 fn accrual(script: Script) -> FailureAccrual {
@@ -490,6 +498,22 @@ fn breakers_by_host(script: Script, inner: &Strict) -> Box<dyn Subject> {
     })
 }
 
+fn settling_breaker(script: Script, inner: &Strict) -> Box<dyn Subject> {
+    let layer = BreakerLayer::new(accrual(script)).settling_bodies();
+    Box::new(BreakerSubject {
+        name: "BreakerService, judging at the end",
+        service: Guarded::OneAtEnd(layer.layer(inner.clone()), layer.handle()),
+    })
+}
+
+fn settling_breakers(script: Script, inner: &Strict) -> Box<dyn Subject> {
+    let breakers = Breakers::by_host(accrual(script)).settling_bodies();
+    Box::new(BreakerSubject {
+        name: "BreakersService, judging at the end",
+        service: Guarded::ManyAtEnd(breakers.layer(inner.clone()), breakers),
+    })
+}
+
 impl Subject for BreakerSubject {
     fn name(&self) -> &'static str {
         self.name
@@ -501,6 +525,8 @@ impl Subject for BreakerSubject {
             let response = match service {
                 Guarded::One(mut service, _) => exchange(&mut service, get()).await,
                 Guarded::Many(mut service, _) => exchange(&mut service, get()).await,
+                Guarded::OneAtEnd(mut service, _) => exchange(&mut service, get()).await,
+                Guarded::ManyAtEnd(mut service, _) => exchange(&mut service, get()).await,
             };
             response.map_err(|error| error.to_string())
         })
@@ -512,8 +538,9 @@ impl Subject for BreakerSubject {
 
     fn leftovers(&self) -> Vec<String> {
         let states = match &self.service {
-            Guarded::One(_, handle) => vec![handle.state()],
+            Guarded::One(_, handle) | Guarded::OneAtEnd(_, handle) => vec![handle.state()],
             Guarded::Many(_, breakers) => breakers.states(),
+            Guarded::ManyAtEnd(_, breakers) => breakers.states(),
         };
         let probing = states
             .iter()
@@ -757,6 +784,17 @@ const BODIES: &[(&str, Wrap)] = &[
             let inner = Strict::new(|_| StatusCode::OK);
             let client = make_client(Script::Held(MethodKind::Streaming), &inner);
             client.request(grpc()).await.unwrap().into_body()
+        })
+    }),
+    ("settling a breaker alone", || {
+        Box::pin(async {
+            let layer = BreakerLayer::new(FailureAccrual::consecutive(1)).settling_bodies();
+            let mut service = layer.layer(Strict::new(|_| StatusCode::OK));
+            std::future::poll_fn(|cx| service.poll_ready(cx))
+                .await
+                .unwrap();
+            // Not boxed: what is watched is the body itself, behind an erased one that has no opinion.
+            Body::new(service.call(get()).await.unwrap().into_body())
         })
     }),
     ("settling", || {

@@ -17,7 +17,7 @@ use support::frames::{
 use support::{Log, address, addresses, ms, s};
 use tokio::time::Instant;
 use tower_mesh::core::observe::Decision;
-use tower_mesh::policy::{Budget, FailureAccrual, Retry, RetryBuilder};
+use tower_mesh::policy::{Budget, FailureAccrual, Load, Retry, RetryBuilder};
 use tower_mesh::verdict::{Sent, TransportError, TransportFailure};
 use tower_mesh::{Body, Client, Endpoint, RequestOptions};
 
@@ -179,7 +179,7 @@ async fn nothing_is_kept_for_a_call_that_is_over() {
         })
     });
     let body = upload(&["ab", "cd", "ef"], true);
-    let mut call = std::pin::pin!(client.request(post(body.body())));
+    let mut call = Box::pin(client.request(post(body.body())));
     call.as_mut().await.unwrap();
     tokio::time::sleep(s(1)).await;
     assert_eq!(sink.all()[0].bytes, b"abcdef");
@@ -493,84 +493,121 @@ async fn dropped_after_any_poll_everything_comes_back() {
 
 // === the must-show ===
 
-/// One of three endpoints answers 500, with a body, for 20 s at 200 requests a second.
+/// What became of one of three endpoints that answers 500, with a body, from 5 s to 25 s, at 200 requests a second.
+struct Outage {
+    /// Requests that it got meanwhile.
+    asked: usize,
+    /// Until when it was ejected when it recovered, if it was.
+    ejected: Option<Duration>,
+    /// When it was first asked again.
+    first: Duration,
+    /// When it had served ten requests within a second again.
+    back: Duration,
+}
+
+async fn outage(seed: u64, load: Load) -> Outage {
+    let down = s(5)..s(25);
+    let start = Instant::now();
+    let bad = address(3);
+    let served: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let to = Arc::clone(&served);
+    let policy = retrying(Retry::on(500..=599)).failure_accrual(FailureAccrual::consecutive(7));
+    let log = Log::default();
+    let failing = down.clone();
+    let client = Client::builder(policy.load(load).build().unwrap())
+        .endpoints(addresses(3))
+        .seed(seed)
+        .observer(log.observer())
+        .build(move |endpoint: &Endpoint| {
+            let is_bad = endpoint.address() == bad;
+            let (served, failing) = (Arc::clone(&to), failing.clone());
+            tower::service_fn(move |_: Request<Body>| {
+                let at = Instant::now() - start;
+                let fails = is_bad && failing.contains(&at);
+                if is_bad {
+                    served.lock().unwrap().push(at);
+                }
+                async move {
+                    tokio::time::sleep(ms(if fails { 2 } else { 20 })).await;
+                    let page = Frames::new().data(ms(0), "it is ");
+                    let page = page.data(ms(1), "down").end(ms(0));
+                    Ok::<_, Infallible>(match fails {
+                        true => Response::builder().status(500).body(page.body()).unwrap(),
+                        false => Response::new(Body::from("fine")),
+                    })
+                }
+            })
+        })
+        .unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..200 * 60 {
+        tokio::time::sleep_until(start + ms(5) * n).await;
+        let client = client.clone();
+        calls.spawn(async move {
+            let response = client.request(support::get()).await.unwrap();
+            assert_eq!(response.status(), 200, "seed {seed}: a caller saw an error");
+            response.into_body().collect().await.unwrap();
+        });
+        while let Some(done) = calls.try_join_next() {
+            done.unwrap();
+        }
+    }
+    while let Some(done) = calls.join_next().await {
+        done.unwrap();
+    }
+    let served = served.lock().unwrap();
+    let lines = log.0.lock().unwrap();
+    let mut opened = lines.iter().filter_map(|(at, decision)| match decision {
+        Decision::Opened { until, .. } if *at < start + down.end => Some(*until - start),
+        _ => None,
+    });
+    // Not a probe alone.
+    let since: Vec<_> = served.iter().filter(|at| **at >= down.end).collect();
+    let mut tens = since.windows(10);
+    let ten = tens.find(|ten| *ten[9] - *ten[0] < s(1));
+    Outage {
+        asked: served.iter().filter(|at| down.contains(at)).count(),
+        ejected: opened.next_back(),
+        first: **since.first().expect("it is asked again"),
+        back: *ten.expect("it has traffic again")[9],
+    }
+}
+
+/// With the mesh's load, which knows nothing of failures: it is the breaker that keeps the traffic away.
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_fails_for_20_s_costs_nothing_and_is_back_soon() {
-    let down = (s(5), s(25));
     for seed in 1..=8 {
-        let start = Instant::now();
-        let bad = address(3);
-        let served: Arc<Mutex<Vec<(SocketAddr, Duration)>>> = Arc::default();
-        let to = Arc::clone(&served);
-        let policy = retrying(Retry::on(500..=599)).failure_accrual(FailureAccrual::consecutive(7));
-        let log = Log::default();
-        let client = Client::builder(policy.build().unwrap())
-            .endpoints(addresses(3))
-            .seed(seed)
-            .observer(log.observer())
-            .build(move |endpoint: &Endpoint| {
-                let (address, served) = (endpoint.address(), Arc::clone(&to));
-                tower::service_fn(move |_: Request<Body>| {
-                    let at = Instant::now() - start;
-                    let fails = address == bad && (down.0..down.1).contains(&at);
-                    served.lock().unwrap().push((address, at));
-                    async move {
-                        tokio::time::sleep(ms(if fails { 2 } else { 20 })).await;
-                        let page = Frames::new()
-                            .data(ms(0), "it is ")
-                            .data(ms(1), "down")
-                            .end(ms(0));
-                        Ok::<_, Infallible>(match fails {
-                            true => Response::builder().status(500).body(page.body()).unwrap(),
-                            false => Response::new(Body::from("fine")),
-                        })
-                    }
-                })
-            })
-            .unwrap();
-        let mut calls = tokio::task::JoinSet::new();
-        for n in 0..200 * 60 {
-            tokio::time::sleep_until(start + ms(5) * n).await;
-            let client = client.clone();
-            calls.spawn(async move {
-                let response = client.request(support::get()).await.unwrap();
-                let ok = response.status() == 200;
-                response.into_body().collect().await.unwrap();
-                ok
-            });
-            while calls.try_join_next().is_some_and(|ok| {
-                assert!(ok.unwrap(), "seed {seed}: a caller saw an error");
-                true
-            }) {}
-        }
-        while let Some(ok) = calls.join_next().await {
-            assert!(ok.unwrap(), "seed {seed}: a caller saw an error");
-        }
-        // The backoff that it is in when it recovers: from the last opening before.
-        let lines = log.0.lock().unwrap();
-        let mut until = lines.iter().filter_map(|(at, decision)| match decision {
-            Decision::Opened { until, .. } if *at < start + down.1 => Some(*until - start),
-            _ => None,
-        });
-        let until = until.next_back().expect("the breaker trips");
-        let back = served.lock().unwrap();
-        // Traffic again: not the probe alone, but ten requests within a second.
-        let times: Vec<_> = back
-            .iter()
-            .filter(|(at, when)| *at == bad && *when >= down.1)
-            .map(|(_, when)| *when)
-            .collect();
-        let again = times
-            .windows(10)
-            .find(|ten| ten[9] - ten[0] < s(1))
-            .expect("traffic")[9];
-        let latest = until.max(down.1) + s(6);
+        let mut load = Load::default();
+        load.extensions_mut().failures = false;
+        let Outage {
+            asked,
+            ejected,
+            back,
+            ..
+        } = outage(seed, load).await;
+        let ejected = ejected.expect("the breaker trips");
+        println!("seed {seed}: asked {asked} times, ejected until {ejected:?}, back at {back:?}");
+        assert!(back <= ejected.max(s(25)) + s(6), "seed {seed}: {back:?}");
+    }
+}
+
+/// With the default load, which keeps nearly all traffic away before the breaker has seen seven failures: it asks every
+/// five seconds or so.
+#[tokio::test(start_paused = true)]
+async fn the_same_where_the_load_knows_of_failures() {
+    for seed in 1..=8 {
+        let Outage {
+            asked,
+            ejected,
+            first,
+            back,
+        } = outage(seed, Load::default()).await;
         println!(
-            "seed {seed}: recovered at 25 s, backoff until {until:?}, traffic again at {again:?}"
+            "seed {seed}: asked {asked} times, ejected until {ejected:?}, asked again at {first:?}, back at {back:?}"
         );
-        assert!(
-            again <= latest,
-            "seed {seed}: traffic again at {again:?}, backoff until {until:?}"
-        );
+        assert!(asked < 12, "seed {seed}: no more than the breaker needs");
+        let ejected = ejected.unwrap_or_default().max(s(25));
+        assert!(first <= ejected + s(6), "seed {seed}: {first:?}");
+        assert!(back <= ejected + s(10), "seed {seed}: {back:?}");
     }
 }

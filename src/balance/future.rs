@@ -118,6 +118,8 @@ fn choose<S: Clone>(
         avoid: &[],
         except,
         only: None,
+        // Whoever stands around this layer may; it does not say so.
+        repeatable: false,
     };
     *round += 1;
     let shared = &*local.shared;

@@ -58,7 +58,11 @@ pub(crate) struct Settings {
 impl<L> Set<L> {
     pub(crate) fn new(pool: Pool, settings: Settings, server_name: Option<Arc<str>>) -> Self {
         let line = Arc::new(Line::new(settings.queue));
-        pool.configure(settings.probes_in_turn, &settings.load);
+        pool.configure(
+            settings.probes_in_turn,
+            &settings.load,
+            settings.accrual.as_ref(),
+        );
         let pool = Arc::new(pool);
         Self {
             line,
@@ -90,7 +94,11 @@ impl<L> Set<L> {
             return;
         }
         self.line.configure(settings.queue);
-        self.pool.configure(settings.probes_in_turn, &settings.load);
+        self.pool.configure(
+            settings.probes_in_turn,
+            &settings.load,
+            settings.accrual.as_ref(),
+        );
         self.note_able(now);
         self.pool.changed.notify_waiters();
     }

@@ -26,6 +26,8 @@ pub(crate) struct Want<'a> {
     pub(crate) except: Option<SocketAddr>,
     /// Only this one.
     pub(crate) only: Option<SocketAddr>,
+    /// Whether it may be repeated elsewhere, should this one fail: such a request is the better probe.
+    pub(crate) repeatable: bool,
 }
 
 // Up to two candidates.
@@ -52,11 +54,7 @@ impl<L> Set<L> {
     ) -> Option<R> {
         let members = self.members.load();
         let now = self.pool.epoch.nanos(want.now);
-        if want.only.is_none()
-            && let Some(turn) = self.pool.turn()
-        {
-            return self.pick_in_turn(&members, want, now, turn, with);
-        }
+        let guard = &self.pool.guard;
         let choice = Choice {
             members: &members,
             want,
@@ -64,6 +62,20 @@ impl<L> Set<L> {
             now,
             seed: self.pool.seed,
         };
+        if want.only.is_none() {
+            let panics = |pairs| self.panic(&choice, pairs);
+            if let Some(turn) = self.pool.turn() {
+                let found = self.pick_in_turn(&members, want, now, turn);
+                let found = found.or_else(|| panics(guard.panics_after()?));
+                return found.map(|(member, ticket)| with(&member.site, ticket));
+            }
+            if let Some((member, ticket)) = guard.panics_after().and_then(panics) {
+                return Some(with(&member.site, ticket));
+            }
+            if want.repeatable {
+                guard.saw_repeatable(now);
+            }
+        }
         // A choice can be lost to another thread between the look and the ticket: a probe is given out once.
         for attempt in 0..DRAWS {
             let chosen = match want.only {
@@ -90,20 +102,22 @@ impl<L> Set<L> {
     }
 
     // Everything is ejected: the one whose turn it is, once it is due, and nothing else.
-    fn pick_in_turn<R>(
+    fn pick_in_turn<'a>(
         &self,
-        members: &Members<L>,
+        members: &'a Members<L>,
         want: &Want<'_>,
         now: u64,
         turn: u64,
-        with: impl FnOnce(&Site<L>, Ticket) -> R,
-    ) -> Option<R> {
+    ) -> Option<(&'a Member<L>, Ticket)> {
         if now < turn {
             return None;
         }
         let able = |member: &&Member<L>| {
             want.except != Some(member.cell.address())
-                && !matches!(member.cell.availability(now), Availability::Probing(_))
+                && !matches!(
+                    member.cell.availability(now),
+                    Availability::Probing(_) | Availability::Held
+                )
         };
         // The one that was left alone the longest; among equals the first by address.
         let longest = |member: &&Member<L>| (member.cell.opened(), member.cell.address());
@@ -113,7 +127,26 @@ impl<L> Set<L> {
             return None;
         }
         let ticket = member.cell.admit_early(want.now, want.request)?;
-        Some(with(&member.site, ticket))
+        Some((member, ticket))
+    }
+
+    // Finagle's rule: where so many random pairs in a row cannot serve, one of the last is taken anyway.
+    fn panic<'a>(&self, choice: &Choice<'a, L>, pairs: u64) -> Option<(&'a Member<L>, Ticket)> {
+        let Want { now, request, .. } = *choice.want;
+        let mut last = None;
+        for n in 0..2 * pairs {
+            let member = choice.any(n)?;
+            match member.cell.availability(choice.now) {
+                // It waits for that one already.
+                _ if choice.want.except == Some(member.cell.address()) => {}
+                Availability::Open | Availability::ProbeDue => return None,
+                Availability::Ejected(_) | Availability::Probing(_) => last = Some(member),
+                Availability::Held => {}
+            }
+        }
+        let member = last?;
+        let ticket = member.cell.admit_anyway(now, request)?;
+        Some((member, ticket))
     }
 
     /// The earliest moment at which something can be picked, as far as it is known: of all endpoints, or of `only` one.
@@ -124,9 +157,10 @@ impl<L> Set<L> {
             .iter()
             .map(|member| &member.cell)
             .filter(|cell| only.is_none_or(|only| only == cell.address()))
-            .map(|cell| match cell.availability(at) {
-                Availability::Ejected(until) | Availability::Probing(until) => until,
-                Availability::Open | Availability::ProbeDue => at,
+            .filter_map(|cell| match cell.availability(at) {
+                Availability::Ejected(until) | Availability::Probing(until) => Some(until),
+                Availability::Open | Availability::ProbeDue => Some(at),
+                Availability::Held => None,
             });
         let probing =
             |member: &Member<L>| matches!(member.cell.availability(at), Availability::Probing(_));
@@ -156,8 +190,23 @@ impl<'a, L> Choice<'a, L> {
         self.want.except != Some(cell.address()) && cell.is_able(self.now)
     }
 
+    // Neither one that was tried already, nor one whose probe is better made by another request.
     fn suits(&self, cell: &Cell) -> bool {
-        self.able(cell) && !self.want.avoid.contains(&cell.address())
+        let able = match cell.availability(self.now) {
+            Availability::Open => true,
+            Availability::ProbeDue => self.want.repeatable || !cell.keeps_probe(self.now),
+            _ => false,
+        };
+        let address = cell.address();
+        able && self.want.except != Some(address) && !self.want.avoid.contains(&address)
+    }
+
+    // The `n`th of a row of random ones that is not that of the choice.
+    fn any(&self, n: u64) -> Option<&'a Member<L>> {
+        let number = (self.want.round << 32) | n;
+        let word = draw(self.seed, self.want.request, Purpose::Panic, number);
+        let index = below(word, self.members.count() as u64);
+        self.members.get(index as usize)
     }
 
     // Of two random ones the less loaded.

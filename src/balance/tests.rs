@@ -43,6 +43,7 @@ pub(super) fn want(request: u64) -> Want<'static> {
         avoid: &[],
         except: None,
         only: None,
+        repeatable: false,
     }
 }
 

@@ -11,6 +11,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
+mod ahead;
 mod held;
 mod outgoing;
 mod replay;

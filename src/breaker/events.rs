@@ -17,7 +17,7 @@ const KEPT: usize = 256;
 
 /// Who has subscribed to a breaker, or to those of a registry.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(crate) struct Events {
     // How many subscribers there may be.
     wanted: AtomicUsize,
     subscribers: Mutex<Vec<Weak<Mailbox>>>,
@@ -46,7 +46,8 @@ struct Letters {
 pub struct BreakerEvent {
     /// When.
     pub at: Instant,
-    /// What: one of [`Decision`]'s variants of standalone breakers, with the breaker's name.
+    /// What: one of [`Decision`]'s variants of standalone breakers, with the breaker's name, or of a client's endpoints,
+    /// with the endpoint.
     pub decision: Decision,
     /// How many events before this one were dropped, because more than 256 were waiting.
     pub missed: u64,
@@ -91,7 +92,7 @@ impl Default for Events {
 
 impl Events {
     /// Of all breakers that share this, or `only` of the one of this name.
-    pub(super) fn subscribe(&self, only: Option<Arc<str>>) -> BreakerEvents {
+    pub(crate) fn subscribe(&self, only: Option<Arc<str>>) -> BreakerEvents {
         let mailbox = Arc::new(Mailbox {
             only,
             state: Mutex::default(),
@@ -103,11 +104,11 @@ impl Events {
         BreakerEvents(mailbox)
     }
 
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Acquire) > 0
     }
 
-    pub(super) fn send(&self, at: Instant, breaker: &Arc<str>, decision: &Decision) {
+    pub(crate) fn send(&self, at: Instant, breaker: &Arc<str>, decision: &Decision) {
         let mut wakers = Vec::new();
         let mut subscribers = lock(&self.subscribers);
         subscribers.retain(|subscriber| {

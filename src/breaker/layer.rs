@@ -25,7 +25,7 @@ use crate::verdict::{ClassifyResponse, Outcome};
 /// use tower::{Service, ServiceBuilder, ServiceExt};
 /// use tower_mesh::Verdict;
 /// use tower_mesh::breaker::{BreakerError, BreakerLayer};
-/// use tower_mesh::policy::FailureAccrual;
+/// use tower_mesh::policy::{FailureAccrual, Ratio};
 /// # #[derive(Debug, thiserror::Error)]
 /// # #[error("the database is away")]
 /// # struct DbError;
@@ -35,7 +35,7 @@ use crate::verdict::{ClassifyResponse, Outcome};
 /// # async fn main() {
 /// # let database = tower::service_fn(|_: &str| async { Err::<Rows, _>(DbError) });
 ///
-/// let layer = BreakerLayer::new(FailureAccrual::consecutive(1))
+/// let layer = BreakerLayer::new(FailureAccrual::success_rate(Ratio::percent(80)).or_consecutive(1))
 ///     .named("orders")
 ///     .classify(|result: &Result<Rows, DbError>| match result {
 ///         Err(e) if e.is_transient() => Verdict::Failure,
@@ -59,7 +59,8 @@ use crate::verdict::{ClassifyResponse, Outcome};
 /// **Readiness**: it is always ready (so that a `LoadShed` outside never sheds) and waits, within the returned future,
 /// for a fresh clone of the service. An open breaker refuses at once, whether or not the service is ready.
 ///
-/// **Verdicts**: by [`ServerErrors`] unless [`classify`](Self::classify) says otherwise. A call that is dropped or
+/// **Verdicts**: by [`ServerErrors`] unless [`classify`](Self::classify) says otherwise, as soon as there is a result; or
+/// at the end of the body, with [`settling_bodies`](Self::settling_bodies). A call that is dropped or
 /// panics is neutral, and if it was the probe, another may follow at once. So are, whatever the classifier says,
 /// refusals of this crate's further in ([`BreakerError::Open`], a local [`Error`](crate::Error)) and what the caller
 /// broke itself. The pool's floor of [`FailureAccrual::min_ready_endpoints`] means nothing to a single service.

@@ -46,7 +46,29 @@ fn fail(shared: &Arc<Shared>) {
 
 #[test]
 fn one_probe_at_a_time_and_none_is_lost() {
-    probes();
+    check(|| {
+        let shared = shared(1);
+        fail(&shared);
+        let out = Arc::new(AtomicUsize::new(0));
+        let probe = |shared: Arc<Shared>, out: Arc<AtomicUsize>| {
+            let mut passage = Passage::new(Some(shared));
+            if passage.enter().is_ok() {
+                assert_eq!(out.fetch_add(1, Ordering::AcqRel), 0);
+                out.fetch_sub(1, Ordering::AcqRel);
+            }
+            // Dropped without a verdict.
+        };
+        let other = {
+            let (shared, out) = (Arc::clone(&shared), Arc::clone(&out));
+            thread::spawn(move || probe(shared, out))
+        };
+        probe(Arc::clone(&shared), Arc::clone(&out));
+        other.join().unwrap();
+        let mut next = Passage::new(Some(Arc::clone(&shared)));
+        assert!(next.enter().is_ok(), "a probe was lost");
+        next.settle(Outcome::SUCCESS);
+        assert_eq!(shared.snapshot(Instant::now()).gate, Gate::Closed);
+    });
 }
 
 #[test]
@@ -69,37 +91,6 @@ fn one_of_three_is_the_probe() {
         assert_eq!(entered.iter().flatten().count(), 1);
         drop(entered);
         assert!(enter(&shared).is_some(), "a probe was lost");
-    });
-}
-
-fn probes() {
-    check(|| {
-        let shared = shared(1);
-        fail(&shared);
-        let out = Arc::new(AtomicUsize::new(0));
-        let probe = |shared: Arc<Shared>, out: Arc<AtomicUsize>| {
-            let mut passage = Passage::new(Some(shared));
-            if passage.enter().is_ok() {
-                assert_eq!(out.fetch_add(1, Ordering::AcqRel), 0);
-                out.fetch_sub(1, Ordering::AcqRel);
-            }
-            // Dropped without a verdict.
-        };
-        // This thread is one of them.
-        let threads: Vec<_> = (0..1)
-            .map(|_| {
-                let (shared, out) = (Arc::clone(&shared), Arc::clone(&out));
-                thread::spawn(move || probe(shared, out))
-            })
-            .collect();
-        probe(Arc::clone(&shared), Arc::clone(&out));
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        let mut next = Passage::new(Some(Arc::clone(&shared)));
-        assert!(next.enter().is_ok(), "a probe was lost");
-        next.settle(Outcome::SUCCESS);
-        assert_eq!(shared.snapshot(Instant::now()).gate, Gate::Closed);
     });
 }
 

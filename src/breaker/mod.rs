@@ -18,6 +18,7 @@ mod layer;
 #[cfg(all(test, tower_mesh_loom))]
 mod loom_tests;
 mod passage;
+mod peers;
 mod registry;
 mod rules;
 mod settings;
@@ -49,7 +50,10 @@ pub use self::registry::{Breakers, BreakersService};
 pub use self::settings::Wait;
 pub use self::settling::SettlingBody;
 
+pub(crate) use self::events::Events;
+pub(crate) use self::peers::{Peers, Totals};
 pub(crate) use self::rules::Rules;
+
 use self::window::Window;
 use crate::core::backoff;
 use crate::core::time::{Epoch, FAR, nanos};
@@ -90,6 +94,9 @@ enum State {
         lost: u64,
     },
 }
+
+// Failures in a row that eject one whose ejections are not all forgotten, if not fewer do.
+const ON_RECORD: u32 = 3;
 
 // `since` of one that was never open.
 const NEVER: u64 = u64::MAX;
@@ -314,20 +321,19 @@ impl Breaker {
                     low = rate.is_low(total, bad).then_some((rate, total, bad));
                 }
                 // First to trip is named.
-                let why: Cow<'static, str> =
-                    if rules.max_failures > 0 && failures >= rules.max_failures {
-                        format!("{failures} failures in a row").into()
-                    } else {
-                        let (rate, total, bad) = low?;
-                        rate.words(total, bad).into()
-                    };
-                if !may_eject() {
-                    return Some(Transition::Refused { why });
-                }
-                let (origin, now) = (rules.origin, rules.origin.nanos(now));
-                self.forgive(now);
-                let due = self.open(now, outcome, word);
-                Some(opened(why, origin.instant(due)))
+                let why = if rules.max_failures > 0 && failures >= rules.max_failures {
+                    format!("{failures} failures in a row").into()
+                } else if failures >= ON_RECORD
+                    && rules.max_failures > 0
+                    && rules.memory.is_some()
+                    && self.remembered(rules.origin.nanos(now)) > 0
+                {
+                    format!("{failures} failures in a row, of one that was ejected before").into()
+                } else {
+                    let (rate, total, bad) = low?;
+                    rate.words(total, bad).into()
+                };
+                self.eject(now, why, outcome, word, may_eject)
             }
             State::HalfOpen { due, passed, .. } if admitted.probe => {
                 let (origin, now) = (rules.origin, rules.origin.nanos(now));
@@ -344,6 +350,40 @@ impl Breaker {
             }
             _ => None,
         }
+    }
+
+    /// Whether a result is one that counts, of a closed breaker, and if so whether it is bad: a failure or, where the
+    /// policy says so, rate-limited.
+    pub(crate) fn bad(&self, admitted: Admitted, outcome: &Outcome) -> Option<bool> {
+        let rules = self.rules.as_deref()?;
+        let closed = matches!(self.state, State::Closed { .. });
+        if !closed || admitted.epoch != self.epoch {
+            return None;
+        }
+        match rules.verdict(outcome) {
+            Verdict::Neutral => None,
+            Verdict::Success => Some(rules.strict && outcome.rate_limited),
+            Verdict::Failure => Some(true),
+        }
+    }
+
+    /// Opens a closed breaker, for a reason of its own or one that was found elsewhere.
+    pub(crate) fn eject(
+        &mut self,
+        now: Instant,
+        why: Cow<'static, str>,
+        outcome: &Outcome,
+        word: impl FnOnce() -> u64,
+        may_eject: impl FnOnce() -> bool,
+    ) -> Option<Transition> {
+        let origin = self.rules.as_deref()?.origin;
+        if !may_eject() {
+            return Some(Transition::Refused { why });
+        }
+        let now = origin.nanos(now);
+        self.forgive(now);
+        let due = self.open(now, outcome, word);
+        Some(opened(why, origin.instant(due)))
     }
 
     // Of a probe that did not fail.
@@ -385,18 +425,20 @@ impl Breaker {
 
     // What was ejected before counts less after a time in service, or not at all without a memory.
     fn forgive(&mut self, now: u64) {
+        self.trips = self.remembered(now);
+    }
+
+    // Ejections that are not forgotten, of a closed one.
+    fn remembered(&self, now: u64) -> u32 {
         let memory = self.rules.as_ref().and_then(|rules| rules.memory);
-        let (Some(memory), State::Closed { since, .. }) = (memory, self.state) else {
-            self.trips = 0;
-            return;
-        };
-        if since == NEVER {
-            self.trips = 0;
-            return;
+        match (memory, self.state) {
+            (Some(memory), State::Closed { since, .. }) if since != NEVER => {
+                let forgiven = now.saturating_sub(since) / memory;
+                let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
+                self.trips.saturating_sub(forgiven)
+            }
+            _ => 0,
         }
-        let forgiven = now.saturating_sub(since) / memory;
-        let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
-        self.trips = self.trips.saturating_sub(forgiven);
     }
 
     /// Closed, as if nothing had been learned. What is in flight decides nothing any more.

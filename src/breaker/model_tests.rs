@@ -335,11 +335,7 @@ impl Model {
             failed,
             bad: failed || outcome.rate_limited,
         });
-        let why = self.reason(&terms)?;
-        if !may_eject {
-            return Some(Change::Refused(why));
-        }
-        self.trips = match (terms.memory, self.closed_at) {
+        let remembered = match (terms.memory, self.closed_at) {
             (Some(memory), Some(since)) => {
                 let memory = memory.max(Duration::from_nanos(1));
                 let forgiven = now.saturating_sub(since).as_nanos() / memory.as_nanos();
@@ -348,11 +344,20 @@ impl Model {
             }
             _ => 0,
         };
+        let why = self.reason(&terms, remembered > 0)?;
+        if !may_eject {
+            return Some(Change::Refused(why));
+        }
+        self.trips = remembered;
         Some(Change::Opened(why, self.trip(now, outcome, &terms)))
     }
 
-    fn reason(&self, terms: &Terms) -> Option<&'static str> {
-        if terms.max_failures > 0 && self.run() >= terms.max_failures {
+    fn reason(&self, terms: &Terms, on_record: bool) -> Option<&'static str> {
+        let most = match terms.max_failures {
+            most if on_record => most.min(3),
+            most => most,
+        };
+        if most > 0 && self.run() >= most {
             return Some("in a row");
         }
         terms.bucket_nanos()?;

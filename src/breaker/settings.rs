@@ -70,7 +70,7 @@ impl Settings {
             name: "breaker".into(),
             rules: Arc::new(Rules::new(accrual, origin)),
             seed: entropy(),
-            dry_run: false,
+            dry_run: accrual.extensions().dry_run,
             wait: None,
             observers: Observers::default(),
             events: Arc::default(),

@@ -128,6 +128,26 @@ fn probes_wait_ever_longer_and_a_recovery_forgets() {
 }
 
 #[test]
+fn three_failures_eject_one_that_is_not_forgiven() {
+    let mut b = Bench::new(&consecutive(7).memory(Duration::from_secs(10)));
+    let run = |b: &mut Bench| {
+        let mut calls = 0;
+        while !b.is_open() {
+            b.call(Outcome::FAILURE);
+            calls += 1;
+        }
+        b.pass(60.0);
+        assert_eq!(b.call(Outcome::SUCCESS), Some(Transition::Closed));
+        calls
+    };
+    assert_eq!(run(&mut b), 7);
+    b.pass(9.0);
+    assert_eq!(run(&mut b), 3, "on record");
+    b.pass(20.0);
+    assert_eq!(run(&mut b), 7, "two are made up for");
+}
+
+#[test]
 fn one_probe_at_a_time_and_a_neutral_one_frees_its_place() {
     let mut b = Bench::new(&consecutive(1));
     b.call(Outcome::FAILURE);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{Request, Response};
+use http_body::Body as _;
 use tokio::time::Instant;
 
 use crate::body::{Body, Held, Replay};
@@ -228,6 +229,13 @@ impl Template {
         self.parts.as_mut()
     }
 
+    /// What its body has at hand is read before it is sent: a unary gRPC call's is all of it.
+    pub(super) fn read_ahead(&mut self) {
+        if let Outbound::Once(body) = &mut self.body {
+            *body = body.take().map(Body::at_hand);
+        }
+    }
+
     /// Gets ready to send it more than once, as long as its body has at most so many bytes. Larger ones are counted.
     pub(super) fn keep(&mut self, max_bytes: usize, too_large: &Arc<AtomicU64>) {
         if let Outbound::Once(body) = &mut self.body
@@ -235,6 +243,16 @@ impl Template {
         {
             let replay = Replay::counted(body, max_bytes, Some(too_large));
             self.body = Outbound::Again(replay);
+        }
+    }
+
+    /// Whether it may turn out so that it can be sent again.
+    pub(super) fn may_be_replayable(&self, max_bytes: usize) -> bool {
+        match &self.body {
+            Outbound::Once(body) => body
+                .as_ref()
+                .is_some_and(|body| body.size_hint().lower() <= max_bytes as u64),
+            Outbound::Again(_) => self.is_replayable(),
         }
     }
 

@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::balance::{REMEMBERED, Set, Settings, applier};
+use crate::breaker::Events;
 use crate::core::observe::Observers;
 use crate::core::sync::{Mutex, lock};
 use crate::core::time::{Epoch, after};
@@ -18,6 +19,8 @@ pub(crate) struct Backends {
     pub(crate) seed: u64,
     pub(crate) epoch: Epoch,
     pub(crate) observers: Observers,
+    /// Who has subscribed to the breakers.
+    pub(crate) events: Arc<Events>,
     pub(crate) server_name: Option<Arc<str>>,
     pub(crate) sources: Sources,
     /// Told when an endpoint of any backend may have become able to serve: who waits may take it from any.
@@ -65,6 +68,7 @@ impl Backends {
             seed,
             epoch,
             observers,
+            events: Arc::default(),
             server_name,
             sources,
             changed: Arc::default(),
@@ -128,7 +132,8 @@ impl Backends {
             self.epoch,
             self.observers.clone(),
             Arc::clone(&self.changed),
-        );
+        )
+        .with_events(Arc::clone(&self.events));
         let server_name = self.server_name.clone().or_else(|| host_of(backend));
         let balance = Arc::new(Set::new(pool, settings.clone(), server_name));
         let source = match backend.dispatcher {

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod backends;
+mod breakers;
 mod builder;
 mod future;
 mod hold;
@@ -24,6 +25,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tower_service::Service;
 
+pub use self::breakers::{ClientBreakers, EndpointBreaker};
 pub use self::builder::{BuildError, ClientBuilder, PolicySource};
 pub use self::future::ResponseFuture;
 pub use self::options::{RequestOptions, Served};
@@ -139,6 +141,11 @@ impl Client {
     /// Refuses new requests from now on, and waits until those in flight have ended, their response bodies included.
     pub async fn close(&self) {
         self.shared.in_flight.close().await;
+    }
+
+    /// The breakers of its endpoints: to look at, to take in hand, and to subscribe to.
+    pub fn breakers(&self) -> ClientBreakers {
+        ClientBreakers::new(Arc::clone(&self.shared))
     }
 
     /// What is going on right now. Takes a short lock for each endpoint.

@@ -245,7 +245,7 @@ impl Compiler<'_> {
             };
             let accrual = accrual.clone();
             let settings = Settings {
-                // Difference::EjectionFloor and Difference::ForwardBreaker.
+                // Difference::EjectionFloor, ProbeHint and ForwardBreaker.
                 accrual: match accrual {
                     _ if mesh && forward => None,
                     accrual if mesh => accrual.map(FailureAccrual::into_the_meshs),

@@ -21,6 +21,8 @@ pub enum Purpose {
     Inject = 5,
     /// How long a connection is kept.
     ConnectionAge = 6,
+    /// Which endpoints are looked at before one that is ejected is taken.
+    Panic = 7,
     /// What a simulated world throws: arrivals, service times, faults.
     Simulate = 100,
 }

@@ -98,6 +98,21 @@ pub enum Decision {
         /// The evidence.
         why: Cow<'static, str>,
     },
+    /// An ejected endpoint was chosen all the same: none of those that were looked at can serve, and the policy says to
+    /// panic.
+    Panicked {
+        /// The endpoint.
+        endpoint: SocketAddr,
+        /// The request.
+        request: u64,
+    },
+    /// Somebody took an endpoint's breaker in hand, or let it go.
+    ByHand {
+        /// The endpoint.
+        endpoint: SocketAddr,
+        /// What was done: it was `opened` or `closed`, and stays so, or `reset`.
+        what: &'static str,
+    },
     /// An ejected endpoint gets a probe.
     Probing {
         /// The endpoint.
@@ -234,6 +249,8 @@ impl Decision {
             Self::Refused { .. } => "refused",
             Self::Opened { .. } => "opened",
             Self::EjectionRefused { .. } => "ejection_refused",
+            Self::Panicked { .. } => "panicked",
+            Self::ByHand { .. } => "by_hand",
             Self::Probing { .. } => "probing",
             Self::ProbePassed { .. } => "probe_passed",
             Self::ProbeReturned { .. } => "probe_returned",

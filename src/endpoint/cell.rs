@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::gatekeeper::{Gatekeeper, Terms};
 use super::loaded::{Aside, Loaded};
 use super::{Endpoint, Pool};
-use crate::breaker::{self, Admitted, Breaker, Gate, Transition};
+use crate::breaker::{Admitted, BreakerSnapshot, Forced, Gate, Transition};
 use crate::core::draw::{Purpose, draw};
 use crate::core::observe::Decision;
 use crate::core::sync::{AtomicU64, Mutex, Ordering, lock};
-use crate::core::time::{Epoch, nanos};
+use crate::core::time::nanos;
 use crate::load::{Cost, Estimate, Rules};
-use crate::policy::{FailureAccrual, PeakEwma};
+use crate::policy::PeakEwma;
 use crate::verdict::{Issuer, Note, Outcome, Ticket, Verdict};
 
 /// What is known about one endpoint of one backend: requests in flight, latency, failures, breaker.
@@ -27,24 +28,9 @@ pub(crate) struct Cell {
     aside: Aside,
     // When it was last ejected, or a probe of it failed, in nanoseconds.
     opened: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<Gatekeeper>,
     pool: Arc<Pool>,
     address: SocketAddr,
-}
-
-/// What the breakers of a set have in common.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Terms {
-    rules: Option<Arc<breaker::Rules>>,
-    floor: u32,
-}
-
-struct State {
-    breaker: Breaker,
-    floor: u32,
-    // Whether it is in the set, and whether it is counted as in service.
-    member: bool,
-    counted: bool,
 }
 
 /// Whether a cell can take a request.
@@ -56,22 +42,17 @@ pub(crate) enum Availability {
     Ejected(u64),
     /// A probe is out; another is due at this moment.
     Probing(u64),
+    /// Not before somebody lets it.
+    Held,
 }
 
 const SHUT: u64 = 1 << 63;
 const HALF_OPEN: u64 = 1 << 62;
-const PAYLOAD: u64 = HALF_OPEN - 1;
-
-// === impl Terms ===
-
-impl Terms {
-    pub(crate) fn new(accrual: Option<&FailureAccrual>, epoch: Epoch) -> Self {
-        Self {
-            rules: accrual.map(|accrual| Arc::new(breaker::Rules::new(accrual, epoch))),
-            floor: floor(accrual),
-        }
-    }
-}
+// Shut, but only in a dry run.
+const WATCHED: u64 = 1 << 61;
+const PAYLOAD: u64 = WATCHED - 1;
+// When a probe is due that never is: it is held open by hand.
+const NEVER: u64 = PAYLOAD;
 
 // === impl Cell ===
 
@@ -89,12 +70,7 @@ impl Cell {
             gate: AtomicU64::new(0),
             aside: Aside::new(at),
             opened: AtomicU64::new(0),
-            state: Mutex::new(State {
-                breaker: Breaker::with_rules(terms.rules.clone(), now),
-                floor: terms.floor,
-                member: false,
-                counted: false,
-            }),
+            state: Mutex::new(Gatekeeper::new(terms, now)),
             pool,
             address,
         }
@@ -113,8 +89,9 @@ impl Cell {
         self.loaded.pending() as usize
     }
 
+    #[cfg(test)]
     pub(crate) fn gate(&self) -> Gate {
-        lock(&self.state).breaker.gate()
+        lock(&self.state).breaker().gate()
     }
 
     /// The latency estimate.
@@ -148,11 +125,13 @@ impl Cell {
     /// Whether it can take a request at `now`, in nanoseconds.
     pub(crate) fn availability(&self, now: u64) -> Availability {
         let gate = self.gate.load(Ordering::Acquire);
-        if gate & SHUT == 0 {
+        if gate & SHUT == 0 || gate & WATCHED != 0 {
             return Availability::Open;
         }
         let due = gate & PAYLOAD;
-        if due <= now {
+        if due == NEVER {
+            Availability::Held
+        } else if due <= now {
             Availability::ProbeDue
         } else if gate & HALF_OPEN != 0 {
             Availability::Probing(due)
@@ -177,6 +156,15 @@ impl Cell {
         )
     }
 
+    /// Whether its probe, which is due, waits for a request that may be repeated elsewhere.
+    pub(crate) fn keeps_probe(&self, now: u64) -> bool {
+        let due = self.gate.load(Ordering::Acquire) & PAYLOAD;
+        // Those of an outage are due when it ends.
+        let ended = self.pool.outage_ended();
+        let due = if due <= now { due } else { ended };
+        self.pool.guard.keeps_probe(now, due)
+    }
+
     /// A ticket for one request, if it can take one.
     pub(crate) fn admit(self: &Arc<Self>, now: Instant, request: u64) -> Option<Ticket> {
         self.admit_as(now, request, false)
@@ -190,7 +178,7 @@ impl Cell {
     /// How long the pool waits for its next turn, in nanoseconds.
     pub(crate) fn turn_wait(&self, request: u64) -> u64 {
         let word = draw(self.pool.seed, request, Purpose::ProbeBackoff, 1);
-        nanos(lock(&self.state).breaker.first_wait(word))
+        nanos(lock(&self.state).breaker().first_wait(word))
     }
 
     fn admit_as(self: &Arc<Self>, now: Instant, request: u64, early: bool) -> Option<Ticket> {
@@ -203,78 +191,105 @@ impl Cell {
             }
         } else {
             let mut state = lock(&self.state);
-            let admitted = if early || self.availability(at) == Availability::ProbeDue {
-                state.breaker.admit_early(now)?
-            } else {
-                state.breaker.admit(now)?
-            };
+            let early = early || self.availability(at) == Availability::ProbeDue;
+            let admitted = state.admit(now, early)?;
             self.publish(&state);
             admitted
         };
-        self.loaded.choose(at);
+        Some(self.ticket(now, request, admitted))
+    }
+
+    /// The same, though it is ejected. The result decides nothing.
+    pub(crate) fn admit_anyway(self: &Arc<Self>, now: Instant, request: u64) -> Option<Ticket> {
+        let admitted = lock(&self.state).admit_anyway()?;
+        let endpoint = self.address;
+        let decision = || Decision::Panicked { endpoint, request };
+        let ticket = self.ticket(now, request, admitted);
+        self.pool.observers.tell(now, decision);
+        Some(ticket)
+    }
+
+    fn ticket(self: &Arc<Self>, now: Instant, request: u64, admitted: Admitted) -> Ticket {
+        self.loaded.choose(self.pool.epoch.nanos(now));
         // Before anybody else is called: should they panic, it returns.
         let mut note = Note::new(now, request, admitted.epoch, admitted.probe);
         note.pending_until = self.pool.load.pending_until();
         let ticket = Ticket::new(Arc::clone(self) as _, note);
         if admitted.probe {
-            self.pool.observers.tell(now, || Decision::Probing {
+            self.pool.tell(now, || Decision::Probing {
                 endpoint: self.address,
                 request,
             });
         }
-        Some(ticket)
+        ticket
     }
 
     /// It joined the set, or its metadata may have changed. What was learned stays.
     pub(crate) fn join(&self, endpoint: &Endpoint, now: Instant) {
         self.aside.set_weight(endpoint.weight_word());
-        let mut state = lock(&self.state);
-        if !std::mem::replace(&mut state.member, true) {
+        if lock(&self.state).join(&self.pool.guard) {
             self.aside.start(self.pool.epoch.nanos(now));
-            self.pool.members.fetch_add(1, Ordering::AcqRel);
         }
-        self.recount(&mut state);
     }
 
     /// It left the set. What was learned stays.
     pub(crate) fn leave(&self) {
-        let mut state = lock(&self.state);
-        if std::mem::replace(&mut state.member, false) {
-            self.pool.members.fetch_sub(1, Ordering::AcqRel);
-        }
-        self.recount(&mut state);
+        lock(&self.state).leave(&self.pool.guard);
     }
 
     /// Another policy. What was learned stays.
     pub(crate) fn configure(&self, terms: &Terms, now: Instant) {
         let mut state = lock(&self.state);
-        state.breaker.set_rules(terms.rules.clone(), now);
-        state.floor = terms.floor;
-        self.recount(&mut state);
+        state.configure(terms, now, &self.pool.guard);
         self.publish(&state);
     }
 
-    fn recount(&self, state: &mut State) {
-        let counts = state.member && state.breaker.gate() == Gate::Closed;
-        if counts && !state.counted {
-            self.pool.in_service.fetch_add(1, Ordering::AcqRel);
-        } else if !counts && state.counted {
-            self.pool.in_service.fetch_sub(1, Ordering::AcqRel);
-        }
-        state.counted = counts;
+    /// Holds it open or closed, or lets go (none) and forgets what was learned.
+    pub(crate) fn force(&self, forced: Option<Forced>) {
+        let now = Instant::now();
+        let mut state = lock(&self.state);
+        state.force(forced, now, &self.pool.guard);
+        self.opened
+            .store(self.pool.epoch.nanos(now), Ordering::Release);
+        self.publish(&state);
+        drop(state);
+        let endpoint = self.address;
+        let what = match forced {
+            Some(Forced::Open) => "opened",
+            Some(Forced::Closed) => "closed",
+            None => "reset",
+        };
+        let decision = || Decision::ByHand { endpoint, what };
+        self.pool.tell(now, decision);
+        self.pool.changed.notify_waiters();
     }
 
-    fn publish(&self, state: &State) {
-        let gate = match state.breaker.gate() {
-            Gate::Closed => state.breaker.epoch() & PAYLOAD,
-            Gate::Open { until } => self.due(until) | SHUT,
-            Gate::HalfOpen { until } => self.due(until) | SHUT | HALF_OPEN,
+    pub(crate) fn backend(&self) -> &str {
+        &self.pool.name
+    }
+
+    /// What its breaker does, and why.
+    pub(crate) fn breaker(&self, now: Instant) -> BreakerSnapshot {
+        let name = format!("{} {}", self.pool.name, self.address);
+        lock(&self.state).snapshot(name.into(), now)
+    }
+
+    fn publish(&self, state: &Gatekeeper) {
+        let breaker = state.breaker();
+        let closed = breaker.epoch() & PAYLOAD;
+        let gate = match (state.forced(), breaker.gate()) {
+            (Some(Forced::Open), _) => NEVER | SHUT,
+            (Some(Forced::Closed), _) | (None, Gate::Closed) => closed,
+            (None, Gate::Open { until }) => self.due(until) | SHUT,
+            (None, Gate::HalfOpen { until }) => self.due(until) | SHUT | HALF_OPEN,
         };
+        let watched = gate & SHUT != 0 && state.is_dry_run() && state.forced().is_none();
+        let gate = gate | if watched { WATCHED } else { 0 };
         self.gate.store(gate, Ordering::Release);
     }
 
     fn due(&self, until: Instant) -> u64 {
-        self.pool.epoch.nanos(until).min(PAYLOAD)
+        self.pool.epoch.nanos(until).min(NEVER - 1)
     }
 
     fn record(&self, note: &Note, outcome: &Outcome, sample: Sample, now: Instant) {
@@ -300,21 +315,12 @@ impl Cell {
             probe: note.probe,
         };
         let word = || draw(self.pool.seed, note.request, Purpose::ProbeBackoff, 0);
-        let floor = state.floor;
-        let counted = state.counted;
-        let mut ejected = false;
-        let transition = state.breaker.record(now, admitted, outcome, word, || {
-            // One that has left the set is no loss to it.
-            ejected = counted && self.pool.may_eject(floor);
-            ejected || !counted
-        });
+        let pool = &self.pool;
+        let times = (now, at);
+        let transition = state.record(times, admitted, outcome, word, &pool.guard, &pool.totals);
         let Some(transition) = transition else {
             return;
         };
-        if ejected {
-            state.counted = false;
-        }
-        self.recount(&mut state);
         self.note_outage(&state, &transition, at, note.request);
         self.publish(&state);
         drop(state);
@@ -333,7 +339,7 @@ impl Cell {
     }
 
     // What a transition means for the pool as a whole.
-    fn note_outage(&self, state: &State, transition: &Transition, at: u64, request: u64) {
+    fn note_outage(&self, state: &Gatekeeper, transition: &Transition, at: u64, request: u64) {
         let pool = &self.pool;
         match transition {
             Transition::Opened { .. } => {
@@ -341,7 +347,7 @@ impl Cell {
                 // The last one: from now on they are probed in turn. A failed probe keeps the turn that was set.
                 if pool.turn().is_some_and(|due| due <= at) {
                     let word = draw(pool.seed, request, Purpose::ProbeBackoff, 1);
-                    let wait = nanos(state.breaker.first_wait(word));
+                    let wait = nanos(state.breaker().first_wait(word));
                     pool.next_turn(at.saturating_add(wait));
                 }
             }
@@ -349,7 +355,7 @@ impl Cell {
             Transition::ProbeReturned | Transition::ProbePassed => pool.next_turn(at),
             Transition::Closed => {
                 self.aside.start(at);
-                if pool.in_service.load(Ordering::Acquire) == 1 {
+                if pool.guard.is_down_to_one() {
                     // The first that is back: the others are probed promptly, lest all traffic lands on it alone.
                     pool.end_outage(at);
                 }
@@ -365,7 +371,7 @@ impl Cell {
     // Called without the lock: an observer may look at this cell.
     fn tell(&self, transition: Transition, now: Instant) {
         let endpoint = self.address;
-        self.pool.observers.tell(now, || match &transition {
+        self.pool.tell(now, || match &transition {
             Transition::Opened { why, until } => Decision::Opened {
                 endpoint,
                 why: why.clone(),
@@ -446,10 +452,4 @@ enum Sample {
     Answer,
     AtLeast,
     None,
-}
-
-fn floor(accrual: Option<&FailureAccrual>) -> u32 {
-    accrual
-        .and_then(|accrual| accrual.extensions().ejection)
-        .map_or(0, |ejection| ejection.min_ready_endpoints)
 }

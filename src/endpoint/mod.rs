@@ -2,6 +2,8 @@
 
 mod address;
 mod cell;
+mod gatekeeper;
+mod guard;
 mod leaf;
 mod loaded;
 mod pool;
@@ -10,7 +12,9 @@ mod site;
 mod tests;
 
 pub use self::address::Endpoint;
-pub(crate) use self::cell::{Availability, Cell, Terms};
+pub(crate) use self::cell::{Availability, Cell};
+pub(crate) use self::gatekeeper::Terms;
+use self::guard::Guard;
 pub use self::leaf::Connect;
 pub(crate) use self::leaf::{ErasedConnect, Leaf, LeafCall};
 pub(crate) use self::pool::Pool;

@@ -1,12 +1,15 @@
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::core::observe::Observers;
-use crate::core::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use super::Guard;
+use crate::breaker::{Events, Totals};
+use crate::core::observe::{Decision, Observers};
+use crate::core::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::core::time::Epoch;
 use crate::load::{Dials, Rules};
-use crate::policy::Load;
+use crate::policy::{FailureAccrual, Load};
 
 /// What the cells of one backend share.
 pub(crate) struct Pool {
@@ -14,12 +17,15 @@ pub(crate) struct Pool {
     pub(crate) seed: u64,
     pub(crate) epoch: Epoch,
     pub(crate) observers: Observers,
+    // Who has subscribed to the breakers, if anybody can.
+    events: Option<Arc<Events>>,
     /// Told when an endpoint may have become able to serve: this backend's, or another's of the same client.
     pub(crate) changed: Arc<Notify>,
     /// By what endpoints are compared.
     pub(crate) load: Dials,
-    pub(super) in_service: AtomicUsize,
-    pub(super) members: AtomicUsize,
+    pub(crate) guard: Guard,
+    /// What all endpoints did of late, for those that are measured by their peers.
+    pub(super) totals: Mutex<Totals>,
     outage: Outage,
 }
 
@@ -49,31 +55,50 @@ impl Pool {
             seed,
             epoch,
             observers,
+            events: None,
             changed,
             load: Dials::new(&Rules::of(&Load::default())),
-            in_service: AtomicUsize::new(0),
-            members: AtomicUsize::new(0),
+            guard: Guard::default(),
+            totals: Mutex::default(),
             outage: Outage::default(),
         }
     }
 
-    pub(crate) fn configure(&self, probes_in_turn: bool, load: &Load) {
+    /// With somewhere to subscribe to what happens to breakers.
+    pub(crate) fn with_events(mut self, events: Arc<Events>) -> Self {
+        self.events = Some(events);
+        self
+    }
+
+    /// Tells what happened to a breaker.
+    pub(super) fn tell(&self, at: Instant, decision: impl FnOnce() -> Decision) {
+        match &self.events {
+            Some(events) if events.is_wanted() => {
+                let decision = decision();
+                // Before an observer, which may panic.
+                events.send(at, &self.name, &decision);
+                self.observers.tell(at, || decision);
+            }
+            _ => self.observers.tell(at, decision),
+        }
+    }
+
+    pub(crate) fn configure(
+        &self,
+        probes_in_turn: bool,
+        load: &Load,
+        accrual: Option<&FailureAccrual>,
+    ) {
+        self.guard.configure(accrual);
         self.load.set(&Rules::of(load));
         let flag = &self.outage.probes_in_turn;
         flag.store(probes_in_turn, Ordering::Relaxed);
     }
 
-    /// How many members are not ejected.
-    #[cfg(test)]
-    pub(crate) fn in_service(&self) -> usize {
-        self.in_service.load(Ordering::Acquire)
-    }
-
     /// When the next probe is due, in nanoseconds, if every endpoint is ejected and they are probed in turn.
     pub(crate) fn turn(&self) -> Option<u64> {
-        let out = self.in_service.load(Ordering::Acquire) == 0
-            && self.members.load(Ordering::Acquire) > 0
-            && self.outage.probes_in_turn.load(Ordering::Relaxed);
+        let in_turn = || self.outage.probes_in_turn.load(Ordering::Relaxed);
+        let out = self.guard.is_out() && in_turn();
         out.then(|| self.outage.next_probe.load(Ordering::Acquire))
     }
 
@@ -87,15 +112,6 @@ impl Pool {
 
     pub(super) fn next_turn(&self, at: u64) {
         self.outage.next_probe.store(at, Ordering::Release);
-    }
-
-    // Takes one endpoint out of service, unless that would leave fewer than `floor`.
-    pub(super) fn may_eject(&self, floor: u32) -> bool {
-        self.in_service
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |ready| {
-                (ready > floor as usize).then(|| ready - 1)
-            })
-            .is_ok()
     }
 
     /// When the last outage of everything ended, in nanoseconds. Ejections from before it do not count any more.

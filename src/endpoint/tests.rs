@@ -23,7 +23,7 @@ fn cell(accrual: Option<FailureAccrual>, load: Load) -> Arc<Cell> {
         Observers::default(),
         Arc::default(),
     );
-    pool.configure(true, &load);
+    pool.configure(true, &load, accrual.as_ref());
     let endpoint = Endpoint::new(([10, 0, 0, 1], 80).into());
     let terms = Terms::new(accrual.as_ref(), pool.epoch);
     let cell = Arc::new(Cell::new(

@@ -43,8 +43,12 @@ pub struct Unified {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct AccrualExtensions {
-    /// The fewest endpoints that stay in, whatever they do. The mesh's protocol has it, and the mesh ignores it.
+    /// How many endpoints stay in, whatever they do, and what happens when none is left.
     pub ejection: Option<Ejection>,
+    /// Ejects an endpoint whose failures exceed its peers' beyond chance: so many false ejections an hour and endpoint
+    /// are accepted. Zero ejects none. It says nothing of an endpoint that has no peers, or of one among peers of which
+    /// half fail, and a rate of failures below some two in a hundred is never worth an ejection.
+    pub worse_than_peers: Option<Ratio>,
     /// An answer that takes longer than this is a failure, and so is a wait that its caller gave up after more than
     /// this.
     pub slow_call: Option<Duration>,
@@ -55,15 +59,28 @@ pub struct AccrualExtensions {
     /// backoff's limits. The mesh reads this and then ignores it.
     pub respect_retry_after: bool,
     /// The time in service that makes up for one ejection. With it an endpoint that flaps is re-admitted ever more
-    /// slowly; without it every recovery starts anew, as in the mesh.
+    /// slowly, and until all is forgiven three failures in a row eject it again, where failures in a row eject at all.
+    /// Without it every recovery starts anew, as in the mesh.
     pub memory: Option<Duration>,
+    /// Judge and report, and refuse nothing: endpoints that would be ejected are told as such and stay in.
+    pub dry_run: bool,
 }
 
-/// A floor under ejections.
+/// The limits of ejections. Default: none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Ejection {
-    /// An ejection that would leave fewer endpoints than this in service is refused.
+    /// An ejection that would leave fewer endpoints than this in service is refused. The mesh's protocol has it, and the
+    /// mesh ignores it.
     pub min_ready_endpoints: u32,
+    /// An ejection that would leave out more than this share of the endpoints is refused; one may always be ejected,
+    /// however few there are. [`Ratio::ONE`] is no limit.
+    pub max_ejected: Ratio,
+    /// Panic: after so many pairs of endpoints that are all ejected, the next one is taken anyway. Where a share `u` is
+    /// ejected that is a part of `u^(2 x pairs)` of the requests (Finagle's rule; it looks at 4): all of them, if there is
+    /// no other. From 1 to 64. None never panics: what
+    /// nobody can serve waits, or is refused.
+    pub panic_after: Option<u32>,
 }
 
 // === impl FailureAccrual ===
@@ -144,9 +161,57 @@ impl FailureAccrual {
     /// With a floor: an ejection that would leave fewer endpoints in service is refused.
     #[must_use]
     pub fn min_ready_endpoints(mut self, min_ready_endpoints: u32) -> Self {
-        self.extensions_mut().ejection = Some(Ejection {
-            min_ready_endpoints,
-        });
+        self.ejection_mut().min_ready_endpoints = min_ready_endpoints;
+        self
+    }
+
+    /// With a limit: an ejection that would leave out more than this share is refused. One may always be ejected.
+    #[must_use]
+    pub fn max_ejected(mut self, share: Ratio) -> Self {
+        self.ejection_mut().max_ejected = share;
+        self
+    }
+
+    /// With panic: after so many pairs of endpoints that are all ejected, the next one is taken anyway. See
+    /// [`Ejection::panic_after`].
+    #[must_use]
+    pub fn panic_after(mut self, pairs: u32) -> Self {
+        self.ejection_mut().panic_after = Some(pairs);
+        self
+    }
+
+    /// With peers as the measure: an endpoint is ejected whose failures exceed theirs beyond chance, with a false ejection
+    /// in ten hours and endpoints at most. See [`AccrualExtensions::worse_than_peers`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_mesh::policy::{FailureAccrual, Unified};
+    ///
+    /// // Everything on.
+    /// let accrual = FailureAccrual::from(Unified::default())
+    ///     .worse_than_peers()
+    ///     .probes(3)
+    ///     .memory(Duration::from_secs(60));
+    /// // Nothing else: no number of failures in a row ejects.
+    /// let alone = FailureAccrual::consecutive(0).worse_than_peers();
+    /// # let _ = (accrual, alone);
+    /// ```
+    #[must_use]
+    pub fn worse_than_peers(self) -> Self {
+        self.worse_than_peers_at(AccrualExtensions::FALSE_EJECTIONS_PER_HOUR)
+    }
+
+    /// The same, with so many false ejections an hour and endpoint.
+    #[must_use]
+    pub fn worse_than_peers_at(mut self, false_per_hour: Ratio) -> Self {
+        self.extensions_mut().worse_than_peers = Some(false_per_hour);
+        self
+    }
+
+    /// Judging and reporting, and refusing nothing.
+    #[must_use]
+    pub fn dry_run(mut self) -> Self {
+        self.extensions_mut().dry_run = true;
         self
     }
 
@@ -181,7 +246,9 @@ impl FailureAccrual {
     // Without what the mesh ignores. What it has no word for was asked for by nobody but the user.
     pub(crate) fn into_the_meshs(mut self) -> Self {
         let extensions = self.extensions_mut();
-        extensions.ejection = None;
+        if let Some(ejection) = &mut extensions.ejection {
+            ejection.min_ready_endpoints = 0;
+        }
         extensions.respect_retry_after = false;
         self
     }
@@ -198,8 +265,13 @@ impl FailureAccrual {
     pub fn extensions_mut(&mut self) -> &mut AccrualExtensions {
         match self {
             Self::Consecutive(consecutive) => &mut consecutive.extensions,
-            Self::Unified(unified) => &mut unified.extensions,
+            Self::Unified(unified) => unified.extensions_mut(),
         }
+    }
+
+    fn ejection_mut(&mut self) -> &mut Ejection {
+        let ejection = &mut self.extensions_mut().ejection;
+        ejection.get_or_insert(Ejection::NONE)
     }
 
     /// Failures in a row that eject; zero never does.
@@ -225,14 +297,36 @@ impl AccrualExtensions {
     /// Nothing of it: as the mesh does.
     pub const NONE: Self = Self {
         ejection: None,
+        worse_than_peers: None,
+        dry_run: false,
         slow_call: None,
         probes: 1,
         respect_retry_after: false,
         memory: None,
     };
+    /// False ejections an hour and endpoint that are accepted where an endpoint is measured by its peers, unless said
+    /// otherwise: 0.1.
+    pub const FALSE_EJECTIONS_PER_HOUR: Ratio = Ratio::percent(10);
 }
 
 impl Default for AccrualExtensions {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+// === impl Ejection ===
+
+impl Ejection {
+    /// No limit: everything may be ejected, and nobody panics.
+    pub const NONE: Self = Self {
+        min_ready_endpoints: 0,
+        max_ejected: Ratio::ONE,
+        panic_after: None,
+    };
+}
+
+impl Default for Ejection {
     fn default() -> Self {
         Self::NONE
     }
@@ -328,6 +422,11 @@ impl Unified {
     /// What goes beyond the mesh.
     pub fn extensions(&self) -> &AccrualExtensions {
         &self.extensions
+    }
+
+    /// The same, to be changed.
+    pub fn extensions_mut(&mut self) -> &mut AccrualExtensions {
+        &mut self.extensions
     }
 }
 

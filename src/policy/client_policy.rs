@@ -81,6 +81,35 @@ impl ClientPolicy {
         self
     }
 
+    /// The same policy, with its failure accrual changed where it has one. Manifests have no words for
+    /// [what goes beyond the mesh](super::AccrualExtensions):
+    ///
+    /// ```
+    /// # use tower_mesh::policy::{ClientPolicy, FailureAccrual};
+    /// # let policy = ClientPolicy::http().failure_accrual(FailureAccrual::consecutive(7)).build()?;
+    /// let policy = policy.with_failure_accrual(|accrual| accrual.worse_than_peers().probes(3));
+    /// # Ok::<(), tower_mesh::policy::InvalidPolicy>(())
+    /// ```
+    #[must_use]
+    pub fn with_failure_accrual(
+        mut self,
+        change: impl Fn(FailureAccrual) -> FailureAccrual,
+    ) -> Self {
+        let change = |accrual: &mut Option<FailureAccrual>| *accrual = accrual.take().map(&change);
+        match &mut self.protocol {
+            Protocol::Http1(policy) | Protocol::Http2(policy) => {
+                change(&mut policy.failure_accrual);
+            }
+            Protocol::Detect { http1, http2, .. } => {
+                change(&mut http1.failure_accrual);
+                change(&mut http2.failure_accrual);
+            }
+            Protocol::Grpc(policy) => change(&mut policy.failure_accrual),
+            Protocol::Opaque(_) | Protocol::Tls(_) => {}
+        }
+        self
+    }
+
     /// The HTTP policy for requests of this version; one without routes, if the target is not spoken to in HTTP (then
     /// see [`protocol`](Self::protocol)).
     pub fn for_version(&self, version: http::Version) -> &HttpPolicy {

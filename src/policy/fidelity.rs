@@ -9,6 +9,7 @@ use std::fmt;
 /// | `retry-budget` | retries of routes have no budget | a policy that names no budget gets 20 % and 10 a second |
 /// | `backend-queue` | the policy's queue is ignored; 10000 requests may wait 3 s | each backend's own queue is used |
 /// | `ejection-floor` | min_ready_endpoints is ignored | an ejection below min_ready_endpoints is refused |
+/// | `probe-hint` | honor-retry-after is passed on and ignored | Retry-After and grpc-retry-pushback-ms are the least an ejected endpoint waits, within its backoff |
 /// | `forward-breaker` | failure accrual is ignored for a forward address | a forward address has a breaker like any endpoint |
 /// | `unsafe-repeat` | any method is repeated after a try that timed out, and after a broken connection where 502 is retried | what has an unknown outcome is sent again only if that is harmless: idempotent methods, an Idempotency-Key, gRPC, requests marked safe to repeat |
 /// | `avoid-tried` | a retry may go to the endpoint that just failed | a retry prefers endpoints this request has not been sent to |
@@ -49,6 +50,8 @@ pub enum Difference {
     BackendQueue,
     /// Whether `min_ready_endpoints` is honoured.
     EjectionFloor,
+    /// Whether an endpoint's own hint counts for its probe, where the policy says so.
+    ProbeHint,
     /// Whether a single forward address has a breaker.
     ForwardBreaker,
     /// Whether a request that may have been processed is repeated.
@@ -97,10 +100,11 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
+        Self::ProbeHint,
         Self::ForwardBreaker,
         Self::UnsafeRepeat,
         Self::AvoidTried,
@@ -130,6 +134,7 @@ impl Difference {
             Self::RetryBudget => "retry-budget",
             Self::BackendQueue => "backend-queue",
             Self::EjectionFloor => "ejection-floor",
+            Self::ProbeHint => "probe-hint",
             Self::ForwardBreaker => "forward-breaker",
             Self::UnsafeRepeat => "unsafe-repeat",
             Self::AvoidTried => "avoid-tried",
@@ -160,6 +165,7 @@ impl Difference {
             Self::RetryBudget => "retries of routes have no budget",
             Self::BackendQueue => "the policy's queue is ignored; 10000 requests may wait 3 s",
             Self::EjectionFloor => "min_ready_endpoints is ignored",
+            Self::ProbeHint => "honor-retry-after is passed on and ignored",
             Self::ForwardBreaker => "failure accrual is ignored for a forward address",
             Self::UnsafeRepeat => {
                 "any method is repeated after a try that timed out, and after a broken connection where 502 is retried"
@@ -206,6 +212,9 @@ impl Difference {
             Self::RetryBudget => "a policy that names no budget gets 20 % and 10 a second",
             Self::BackendQueue => "each backend's own queue is used",
             Self::EjectionFloor => "an ejection below min_ready_endpoints is refused",
+            Self::ProbeHint => {
+                "Retry-After and grpc-retry-pushback-ms are the least an ejected endpoint waits, within its backoff"
+            }
             Self::ForwardBreaker => "a forward address has a breaker like any endpoint",
             Self::UnsafeRepeat => {
                 "what has an unknown outcome is sent again only if that is harmless: idempotent methods, an Idempotency-Key, gRPC, requests marked safe to repeat"

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::balance::Member;
-use crate::breaker::Gate;
+use crate::breaker::{BreakerSnapshot, Forced, Gate};
 use crate::budget::{BudgetSnapshot, RetryBudget};
 use crate::client::{BackendState, Counts};
 use crate::core::sync::Ordering;
@@ -36,6 +36,8 @@ pub struct BackendSnapshot {
     pub name: Arc<str>,
     /// Requests in line for an endpoint.
     pub waiting: usize,
+    /// Ejections that were refused since the beginning, because of the policy's limits.
+    pub ejections_refused: u64,
     /// Its endpoints, by address.
     pub endpoints: Vec<EndpointSnapshot>,
 }
@@ -50,8 +52,10 @@ pub struct EndpointSnapshot {
     pub pending: usize,
     /// The latency estimate.
     pub latency: Duration,
-    /// Its breaker.
+    /// Its breaker: what its own rules say.
     pub gate: Gate,
+    /// Its breaker, with the evidence, and whether somebody holds it.
+    pub breaker: BreakerSnapshot,
 }
 
 // === impl Snapshot ===
@@ -110,17 +114,24 @@ impl fmt::Display for Snapshot {
         }
         for backend in &self.backends {
             write!(f, "\n{}: {} waiting", backend.name, backend.waiting)?;
+            if backend.ejections_refused > 0 {
+                write!(f, ", {} ejections refused", backend.ejections_refused)?;
+            }
             for endpoint in &backend.endpoints {
                 let EndpointSnapshot {
                     endpoint,
                     pending,
                     latency,
                     gate,
+                    breaker,
                 } = endpoint;
-                let gate = match gate {
-                    Gate::Closed => "in service",
-                    Gate::Open { .. } => "ejected",
-                    Gate::HalfOpen { .. } => "being probed",
+                let gate = match (breaker.forced, gate) {
+                    (Some(Forced::Open), _) => "held open",
+                    (Some(Forced::Closed), _) => "held closed",
+                    _ if breaker.dry_run => "in service",
+                    (None, Gate::Closed) => "in service",
+                    (None, Gate::Open { .. }) => "ejected",
+                    (None, Gate::HalfOpen { .. }) => "being probed",
                 };
                 let millis = latency.as_secs_f64() * 1e3;
                 let name = endpoint.to_string();
@@ -128,6 +139,9 @@ impl fmt::Display for Snapshot {
                     f,
                     "\n  {name:<21} {gate:<12} {pending:>4} pending {millis:>9.1} ms"
                 )?;
+                if breaker.is_open() {
+                    write!(f, "; {breaker}")?;
+                }
             }
         }
         Ok(())
@@ -144,9 +158,10 @@ impl BackendSnapshot {
         Self {
             name: Arc::clone(&balance.pool.name),
             waiting: balance.line.waiting(),
+            ejections_refused: balance.pool.guard.refused(),
             endpoints: members
                 .iter()
-                .map(|member| EndpointSnapshot::take(member, at))
+                .map(|member| EndpointSnapshot::take(member, at, now))
                 .collect(),
         }
     }
@@ -155,13 +170,15 @@ impl BackendSnapshot {
 // === impl EndpointSnapshot ===
 
 impl EndpointSnapshot {
-    fn take<L>(member: &Member<L>, at: u64) -> Self {
+    fn take<L>(member: &Member<L>, at: u64, now: Instant) -> Self {
         let cell = &member.cell;
+        let breaker = cell.breaker(now);
         Self {
             endpoint: member.site.endpoint().clone(),
             pending: cell.pending(),
             latency: cell.latency_now(at),
-            gate: cell.gate(),
+            gate: breaker.gate,
+            breaker,
         }
     }
 }

@@ -100,7 +100,7 @@ proptest! {
                 check(&set, &model);
                 let closed = |m: &Member<()>| m.cell.gate() == Gate::Closed;
                 let in_service = set.members().iter().filter(|m| closed(m)).count();
-                assert_eq!(set.pool.in_service(), in_service);
+                assert_eq!(set.pool.guard.in_service(), in_service);
                 assert!(set.members().iter().all(|m| m.cell.pending() == 0));
             }
         });

@@ -259,10 +259,26 @@ impl Walk {
             avoid: &self.avoid,
             except,
             only: self.options.only,
+            repeatable: backend.state.balance.pool.guard.is_reduced() && self.may_repeat(now),
         };
         let connector = &*self.shared.connector;
         let balance = &backend.state.balance;
         balance.pick(&want, |site, ticket| Attempt::new(site, ticket, connector))
+    }
+
+    // Whether another endpoint may be asked, should the next one fail.
+    fn may_repeat(&self, now: Instant) -> bool {
+        let Some(retry) = self.retry.as_deref().filter(|_| self.repeatable) else {
+            return false;
+        };
+        self.counted() < u32::from(self.max_retries(&retry.retry))
+            && self
+                .template
+                .may_be_replayable(retry.retry.max_request_bytes())
+            && retry
+                .budget
+                .as_ref()
+                .is_none_or(|budget| budget.balance_milli(now) >= 1000)
     }
 
     /// Waits in the line of `backend` for an endpoint of any.

@@ -75,6 +75,9 @@ impl Walk {
         let retry = retry.as_ref().map(|retry| &retry.retry);
         // The next attempt, if there is one, needs what this one sends.
         self.attempts += 1;
+        if self.grpc && self.attempts == 1 {
+            self.template.read_ahead();
+        }
         let keep = retry.is_some_and(|retry| self.may_keep(retry));
         let Some(request) = self.template.take(keep) else {
             return self.fail(ErrorKind::InvalidRequest);

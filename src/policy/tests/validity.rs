@@ -69,6 +69,7 @@ fn failure_accrual() {
         assert_eq!(accrual.probe_backoff(), other);
         let floor = Ejection {
             min_ready_endpoints: 2,
+            ..Ejection::NONE
         };
         assert_eq!(accrual.extensions().ejection, Some(floor));
     }

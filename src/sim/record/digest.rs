@@ -139,7 +139,11 @@ impl Digest {
                 self.address(endpoint);
                 self.text(why);
             }
-            Decision::Probing { endpoint, request } => {
+            Decision::ByHand { endpoint, what } => {
+                self.address(endpoint);
+                self.text(what);
+            }
+            Decision::Probing { endpoint, request } | Decision::Panicked { endpoint, request } => {
                 self.address(endpoint);
                 self.word(*request);
             }

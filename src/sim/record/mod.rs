@@ -221,6 +221,9 @@ impl Record {
         let (endpoint, why) = match decision {
             Decision::Opened { endpoint, why, .. }
             | Decision::EjectionRefused { endpoint, why } => (Some(endpoint), why.clone()),
+            Decision::ByHand { endpoint, what } => {
+                (Some(endpoint), format!("{what} by hand").into())
+            }
             Decision::Probing { endpoint, request } => {
                 (Some(endpoint), format!("request {request}").into())
             }

@@ -151,22 +151,20 @@ impl Reader<'_> {
         .map_err(|e| self.blame(keys::ACCRUAL, &e))
     }
 
-    pub(super) fn retry_after(&mut self, no_breaker: bool) {
+    /// Whether `Retry-After` is a floor under the penalty. The mesh takes it along with a success rate only (and then
+    /// ignores it: `Difference::ProbeHint`).
+    pub(super) fn retry_after(&mut self, accrual: &mut Result<Option<FailureAccrual>, Invalid>) {
         let honor = self.read(keys::HONOR_RETRY_AFTER, grammar::boolean);
-        if let (Ok(Some(true)), Some(found)) = (honor, self.find(keys::HONOR_RETRY_AFTER)) {
-            if no_breaker {
-                self.without_effect(
-                    &[keys::HONOR_RETRY_AFTER],
-                    &format!("add {}: unified", keys::ACCRUAL),
-                );
-            } else {
-                self.say(
-                    Severity::Warning,
-                    found,
-                    "is not honoured yet: probes come after the penalty, whatever Retry-After says",
-                    "",
-                );
+        match (honor, accrual) {
+            (Ok(Some(honor)), Ok(Some(FailureAccrual::Unified(unified)))) => {
+                unified.extensions_mut().respect_retry_after = honor;
             }
+            (Ok(Some(true)), Ok(other)) => {
+                let verb = if other.is_some() { "write" } else { "add" };
+                let remedy = format!("{verb} {}: unified", keys::ACCRUAL);
+                self.without_effect(&[keys::HONOR_RETRY_AFTER], &remedy);
+            }
+            _ => {}
         }
     }
 }

@@ -84,8 +84,8 @@ impl Settings {
             errors: Vec::new(),
             diagnostics,
         };
-        let accrual = reader.accrual();
-        reader.retry_after(accrual.as_ref().is_ok_and(Option::is_none));
+        let mut accrual = reader.accrual();
+        reader.retry_after(&mut accrual);
         let load = reader.load();
         let (retry, grpc_retry) = reader.retry(None);
         let timeouts = reader.timeouts();

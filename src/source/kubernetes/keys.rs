@@ -33,9 +33,13 @@ pub(super) const OWN_MIN_READY: &str = "tower-mesh/failure-accrual-min-ready-end
 pub(super) const OWN_SLOW_CALL: &str = "tower-mesh/failure-accrual-slow-call";
 pub(super) const OWN_MEMORY: &str = "tower-mesh/failure-accrual-memory";
 pub(super) const OWN_PROBES: &str = "tower-mesh/failure-accrual-probes";
+pub(super) const OWN_PEERS: &str = "tower-mesh/failure-accrual-worse-than-peers";
+pub(super) const OWN_MAX_EJECTED: &str = "tower-mesh/failure-accrual-max-ejected";
+pub(super) const OWN_PANIC_AFTER: &str = "tower-mesh/failure-accrual-panic-after";
+pub(super) const OWN_DRY_RUN: &str = "tower-mesh/failure-accrual-dry-run";
 
 /// Every key under [`PREFIXES`] that is read.
-const KNOWN: [&str; 25] = [
+const KNOWN: [&str; 29] = [
     ACCRUAL,
     MAX_FAILURES,
     MIN_PENALTY,
@@ -61,6 +65,10 @@ const KNOWN: [&str; 25] = [
     OWN_SLOW_CALL,
     OWN_MEMORY,
     OWN_PROBES,
+    OWN_PEERS,
+    OWN_MAX_EJECTED,
+    OWN_PANIC_AFTER,
+    OWN_DRY_RUN,
 ];
 
 /// Under these nothing stands but outbound policy. (`config.linkerd.io/` has many keys that are none of ours.)

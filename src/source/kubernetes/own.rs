@@ -24,6 +24,8 @@ impl Own {
         extensions.slow_call = own.slow_call.or(extensions.slow_call);
         extensions.memory = own.memory.or(extensions.memory);
         extensions.probes = extensions.probes.max(own.probes);
+        extensions.worse_than_peers = own.worse_than_peers.or(extensions.worse_than_peers);
+        extensions.dry_run |= own.dry_run;
         accrual
     }
 }
@@ -67,15 +69,26 @@ impl Reader<'_> {
             0 => Err(expected("a whole number, at least 1")),
             probes => Ok(probes),
         });
-        let extensions = AccrualExtensions {
-            ejection: floor?.map(|min_ready_endpoints| Ejection {
-                min_ready_endpoints,
-            }),
-            slow_call: slow?,
-            memory: memory?,
-            probes: probes?.unwrap_or(1),
-            ..AccrualExtensions::default()
-        };
+        let peers = self.read(keys::OWN_PEERS, peers);
+        let share = self.read(keys::OWN_MAX_EJECTED, |text| {
+            ratio(grammar::share(text)?, 1)
+        });
+        let panic = self.read(keys::OWN_PANIC_AFTER, |text| match grammar::count(text)? {
+            pairs @ 1..=64 => Ok(pairs),
+            _ => Err(expected("a whole number from 1 to 64")),
+        });
+        let dry_run = self.read(keys::OWN_DRY_RUN, grammar::boolean);
+        let mut extensions = AccrualExtensions::default();
+        let mut ejection = Ejection::NONE;
+        ejection.min_ready_endpoints = floor?.unwrap_or(ejection.min_ready_endpoints);
+        ejection.max_ejected = share?.unwrap_or(ejection.max_ejected);
+        ejection.panic_after = panic?;
+        extensions.ejection = (ejection != Ejection::NONE).then_some(ejection);
+        extensions.worse_than_peers = peers?.flatten();
+        extensions.dry_run = dry_run?.unwrap_or(false);
+        extensions.slow_call = slow?;
+        extensions.memory = memory?;
+        extensions.probes = probes?.unwrap_or(1);
         if no_breaker {
             self.without_effect(
                 &[
@@ -83,6 +96,10 @@ impl Reader<'_> {
                     keys::OWN_SLOW_CALL,
                     keys::OWN_MEMORY,
                     keys::OWN_PROBES,
+                    keys::OWN_PEERS,
+                    keys::OWN_MAX_EJECTED,
+                    keys::OWN_PANIC_AFTER,
+                    keys::OWN_DRY_RUN,
                 ],
                 &format!("add {}: consecutive", keys::ACCRUAL),
             );
@@ -98,6 +115,23 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+// Whether, or at how many false ejections an hour.
+fn peers(text: &str) -> Result<Option<Ratio>, grammar::Mistake> {
+    if let Ok(hourly) = grammar::single(text, 1000.0) {
+        return ratio(hourly, 1000).map(Some);
+    }
+    match grammar::boolean(text) {
+        Ok(on) => Ok(on.then_some(AccrualExtensions::FALSE_EJECTIONS_PER_HOUR)),
+        Err(_) => Err(expected(
+            "true, false, or false ejections an hour from 0 to 1000",
+        )),
+    }
+}
+
+fn ratio(value: f64, most: u16) -> Result<Ratio, grammar::Mistake> {
+    Ratio::try_from_f64("ratio", value, most).map_err(|e| expected(e.expected()))
 }
 
 fn above_zero(duration: std::time::Duration) -> Result<std::time::Duration, grammar::Mistake> {

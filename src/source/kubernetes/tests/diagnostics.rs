@@ -27,7 +27,7 @@ fn annotations_without_the_effect_they_seem_to_have() {
         ("retry.linkerd.io/http: 5xx\nretry.linkerd.io/limit: '0'".into(), Warning, 8, "not turned off"),
         ("retry.linkerd.io/limit: '0'".into(), Note, 7, "the same as no annotation"),
         ("retry.linkerd.io/limit: '2'".into(), Note, 7, "no status is retried"),
-        (format!("{accrual}: unified\n{alpha}-honor-retry-after: 'true'"), Warning, 8, "not honoured yet"),
+        (format!("{accrual}: consecutive\n{alpha}-honor-retry-after: 'true'"), Warning, 8, "failure-accrual: unified"),
         (format!("{alpha}-honor-retry-after: 'true'"), Warning, 7, "has no effect here"),
         (format!("{accrual}-consecutive-max-failures: '3'"), Warning, 7, "failure-accrual: consecutive"),
         (format!("{accrual}: consecutive\n{alpha}-success-rate-window: 3s"), Warning, 8, "failure-accrual: unified"),

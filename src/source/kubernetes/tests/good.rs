@@ -176,6 +176,11 @@ fn every_accrual_annotation() {
         accrual(&format!("{mode}: unified")),
         Some(Unified::default().into())
     );
+    let honor = "balancer.alpha.linkerd.io/failure-accrual-honor-retry-after";
+    for honored in [true, false] {
+        let accrual = accrual(&format!("{mode}: unified\n{honor}: '{honored}'")).unwrap();
+        assert_eq!(accrual.extensions().respect_retry_after, honored);
+    }
     // Below 10 ms the window is good only where the success rate is off.
     let off = accrual(&format!(
         "{mode}: unified\n{rate}-threshold: '0'\n{rate}-window: 1ms"

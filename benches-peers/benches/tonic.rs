@@ -1,0 +1,119 @@
+//! What a unary call over loopback costs through a `Client`, beside tonic's own `Channel`: one endpoint, call by call in turn.
+//!
+//! `cargo bench --manifest-path benches-peers/Cargo.toml --bench tonic`
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Channel, Server};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tower_mesh::Client;
+use tower_mesh::connect::TonicConnector;
+use tower_mesh::policy::{ClientPolicy, Codes, FailureAccrual, Retry, Timeouts};
+
+const CALLS: usize = 20_000;
+const WARM_UP: usize = 2_000;
+
+fn main() {
+    let address = serve();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let channel = Channel::from_shared(format!("http://{address}"))
+            .expect("an address")
+            .connect_lazy();
+        let bare = || ClientPolicy::grpc().named("health.shop:50051");
+        // Everything that a policy can switch on, for unary calls.
+        let full = bare()
+            .timeouts(Timeouts::request(Duration::from_secs(5)))
+            .retry(Retry::on_codes([Codes::UNAVAILABLE]))
+            .failure_accrual(FailureAccrual::consecutive(7));
+        let build = |policy: ClientPolicy| Client::builder(policy).endpoints([address]);
+        let hyper = |policy| build(policy).build_grpc().expect("a client");
+        let plain = hyper(bare().build().expect("a policy"));
+        let full = hyper(full.build().expect("a policy"));
+        let over_channel = build(bare().build().expect("a policy"))
+            .build(TonicConnector::new())
+            .expect("a client");
+
+        let channel = HealthClient::new(channel);
+        let cases = [
+            ("Client, nothing switched on", HealthClient::new(plain)),
+            ("Client, all of it", HealthClient::new(full)),
+            ("Client over tonic's Channel", HealthClient::new(over_channel)),
+        ];
+        let mut theirs = Vec::with_capacity(CALLS);
+        let mut ours = [(); 3].map(|()| Vec::with_capacity(CALLS));
+        for n in 0..WARM_UP + CALLS {
+            // Cloned per call, as generated clients are.
+            let time = timed(async {
+                let mut client = channel.clone();
+                client.check(HealthCheckRequest::default()).await.map(drop)
+            });
+            let their_time = time.await;
+            for ((_, client), times) in cases.iter().zip(&mut ours) {
+                let time = timed(async {
+                    let mut client = client.clone();
+                    client.check(HealthCheckRequest::default()).await.map(drop)
+                });
+                let time = time.await;
+                if n >= WARM_UP {
+                    times.push(time);
+                }
+            }
+            if n >= WARM_UP {
+                theirs.push(their_time);
+            }
+        }
+        let theirs = quantiles(theirs);
+        println!("{CALLS} unary calls each, in turn; p50 and p99 in us, and ours to theirs");
+        println!("{:<32}{:>10.1}{:>10.1}", "tonic's Channel", theirs[0], theirs[1]);
+        for ((name, _), times) in cases.iter().zip(ours) {
+            let [p50, p99] = quantiles(times);
+            println!(
+                "{name:<32}{p50:>10.1}{p99:>10.1}{:>9.2}x{:>9.2}x",
+                p50 / theirs[0],
+                p99 / theirs[1]
+            );
+        }
+    });
+}
+
+async fn timed(call: impl Future<Output = Result<(), tonic::Status>>) -> f64 {
+    let start = Instant::now();
+    call.await.expect("an answer");
+    start.elapsed().as_secs_f64() * 1e6
+}
+
+fn quantiles(mut times: Vec<f64>) -> [f64; 2] {
+    times.sort_by(f64::total_cmp);
+    [times[times.len() / 2], times[times.len() * 99 / 100]]
+}
+
+/// On a thread of its own.
+fn serve() -> SocketAddr {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            tell.send(listener.local_addr().expect("an address"))
+                .expect("who asked");
+            let (_, health) = tonic_health::server::health_reporter();
+            let serving = Server::builder().add_service(health);
+            serving
+                .serve_with_incoming(TcpListenerStream::new(listener))
+                .await
+                .expect("to serve");
+        });
+    });
+    told.recv().expect("an address")
+}

@@ -1,0 +1,139 @@
+//! How often it is wrong, and how soon it is right.
+
+use super::*;
+use crate::core::draw::{Purpose, below, draw};
+
+const MILLION: u64 = 1_000_000;
+
+/// Endpoints that have `rate` results a second each, at random.
+struct Pool {
+    totals: Mutex<Totals>,
+    endpoints: Vec<Peers>,
+    // Nanoseconds between two results of any.
+    gap: u64,
+    at: u64,
+    number: u64,
+    seed: u64,
+}
+
+impl Pool {
+    fn new(endpoints: usize, rate: f64, seed: u64) -> Self {
+        Self {
+            totals: Mutex::default(),
+            endpoints: vec![Peers::new(Ratio::percent(10)); endpoints],
+            gap: (SECOND as f64 / (rate * endpoints as f64)) as u64,
+            at: 0,
+            number: 0,
+            seed,
+        }
+    }
+
+    /// One result: whose, and whether it is ejected for it. `fails` in a million.
+    fn step(&mut self, fails: impl Fn(usize) -> u64) -> (usize, Option<String>) {
+        self.number += 1;
+        let word = |n| draw(self.seed, self.number, Purpose::Simulate, n);
+        // Twice the gap at most, so that it is the gap on average.
+        self.at += below(word(0), 2 * self.gap);
+        let which = below(word(1), self.endpoints.len() as u64) as usize;
+        let bad = below(word(2), MILLION) < fails(which);
+        let why = self.endpoints[which].record(self.at, bad, &self.totals);
+        if why.is_some() {
+            // Re-admitted at once, under suspicion: as bad as can be.
+            self.endpoints[which].parole();
+        }
+        (which, why)
+    }
+
+    fn run(&mut self, results: u64, fails: impl Fn(usize) -> u64) -> u64 {
+        let steps = (0..results).map(|_| u64::from(self.step(&fails).1.is_some()));
+        steps.sum()
+    }
+}
+
+#[test]
+fn at_most_one_false_ejection_in_ten_hours_of_an_endpoint() {
+    for endpoints in [3, 10, 300] {
+        for rate in [0.1, 5.0, 100.0] {
+            let (mut ejected, mut hours) = (0, 0.0);
+            for ambient in [1_000, 10_000, 50_000] {
+                let results = if cfg!(debug_assertions) {
+                    300_000
+                } else {
+                    10_000_000
+                };
+                let mut pool = Pool::new(endpoints, rate, ambient);
+                let found = pool.run(results, |_| ambient);
+                let these = results as f64 / rate / 3600.0;
+                let pool = format!("{endpoints} endpoints, {rate} a second each");
+                println!("{pool}, {ambient} in a million fail: {found} in {these:.0} h");
+                ejected += found;
+                hours += these;
+            }
+            // With what chance allows where there are few: one more.
+            let allowed = 0.1 * hours + 1.0;
+            assert!(
+                ejected as f64 <= allowed,
+                "{endpoints} endpoints, {rate} a second: {ejected} in {hours:.0} hours"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_bad_endpoint_is_found_soon() {
+    for (endpoints, ambient, half, fifth) in [
+        (3, 1_000, 10, 40),
+        (3, 10_000, 14, 60),
+        (10, 10_000, 12, 60),
+        (300, 10_000, 12, 50),
+        (300, 50_000, 20, 110),
+    ] {
+        for (failing, most) in [(500_000, half), (200_000, fifth)] {
+            let mut needed: Vec<u64> = (0..21)
+                .map(|seed| {
+                    let mut pool = Pool::new(endpoints, 5.0, seed);
+                    pool.run(500 * endpoints as u64, |_| ambient);
+                    pool.endpoints.iter_mut().for_each(Peers::forget);
+                    let mut results = 0;
+                    loop {
+                        let fails = |which| if which == 0 { failing } else { ambient };
+                        let (which, why) = pool.step(fails);
+                        results += u64::from(which == 0);
+                        if which == 0 && why.is_some() {
+                            return results;
+                        }
+                    }
+                })
+                .collect();
+            needed.sort();
+            assert!(
+                needed[10] <= most,
+                "{endpoints} endpoints, {ambient} in a million: {failing} is found after {}",
+                needed[10]
+            );
+        }
+    }
+}
+
+/// Sudden, and for a while: all fail 30 %, 70 %, all.
+#[test]
+fn what_befalls_all_ejects_none() {
+    for endpoints in [3, 10, 100] {
+        for failing in [300_000, 700_000, 1_000_000] {
+            for rate in [0.5, 5.0, 50.0] {
+                let mut pool = Pool::new(endpoints, rate, failing);
+                let each = 50 * endpoints as u64;
+                let mut ejected = pool.run(10 * each, |_| 1_000);
+                for _ in 0..5 {
+                    ejected += pool.run(each, |_| failing);
+                    ejected += pool.run(10 * each, |_| 1_000);
+                }
+                // Five times, of all endpoints.
+                assert!(
+                    ejected <= 1,
+                    "{endpoints} endpoints, {rate} a second, {failing} in a million: {ejected}"
+                );
+            }
+        }
+    }
+}

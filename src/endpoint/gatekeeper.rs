@@ -1,0 +1,276 @@
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Guard;
+use crate::breaker::Transition;
+use crate::breaker::{self, Admitted, Breaker, BreakerSnapshot, Forced, Gate, Peers, Totals};
+use crate::core::sync::Mutex;
+use crate::core::time::Epoch;
+use crate::policy::{Ejection, FailureAccrual, Ratio};
+use crate::verdict::Outcome;
+
+/// What the breakers of a set have in common.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    rules: Option<Arc<breaker::Rules>>,
+    limits: Ejection,
+    worse_than_peers: Option<Ratio>,
+    dry_run: bool,
+}
+
+/// A cell's breaker, and what stands around it: its peers, the pool's limits, the hand of an operator, the evidence.
+#[derive(Debug)]
+pub(super) struct Gatekeeper {
+    breaker: Breaker,
+    // Only where the policy measures by peers.
+    peers: Option<Box<Peers>>,
+    limits: Ejection,
+    dry_run: bool,
+    forced: Option<(Forced, Instant)>,
+    // While it is open.
+    evidence: Option<Box<Evidence>>,
+    // Requests that a dry run let through.
+    waved_through: u64,
+    member: bool,
+    // As a member, and as one in service: in the pool's numbers.
+    counted: (bool, bool),
+}
+
+#[derive(Debug)]
+struct Evidence {
+    why: Cow<'static, str>,
+    since: Instant,
+    failed_probes: u32,
+}
+
+/// As good as an epoch that never was: the result decides nothing.
+const NO_EPOCH: u64 = u64::MAX;
+
+// === impl Terms ===
+
+impl Terms {
+    pub(crate) fn new(accrual: Option<&FailureAccrual>, epoch: Epoch) -> Self {
+        let extensions = accrual.map(FailureAccrual::extensions);
+        Self {
+            rules: accrual.map(|accrual| Arc::new(breaker::Rules::new(accrual, epoch))),
+            limits: extensions.and_then(|e| e.ejection).unwrap_or_default(),
+            worse_than_peers: extensions.and_then(|e| e.worse_than_peers),
+            dry_run: extensions.is_some_and(|e| e.dry_run),
+        }
+    }
+}
+
+// === impl Gatekeeper ===
+
+impl Gatekeeper {
+    pub(super) fn new(terms: &Terms, now: Instant) -> Self {
+        let mut gatekeeper = Self {
+            breaker: Breaker::with_rules(None, now),
+            peers: None,
+            limits: terms.limits,
+            dry_run: terms.dry_run,
+            forced: None,
+            evidence: None,
+            waved_through: 0,
+            member: false,
+            counted: (false, false),
+        };
+        gatekeeper.set_terms(terms, now);
+        gatekeeper
+    }
+
+    fn set_terms(&mut self, terms: &Terms, now: Instant) {
+        self.breaker.set_rules(terms.rules.clone(), now);
+        if self.breaker.gate() == Gate::Closed {
+            self.evidence = None;
+        }
+        self.limits = terms.limits;
+        self.dry_run = terms.dry_run;
+        match (&mut self.peers, terms.worse_than_peers) {
+            (Some(peers), Some(allowed)) => peers.configure(allowed),
+            (peers, allowed) => *peers = allowed.map(|allowed| Box::new(Peers::new(allowed))),
+        }
+    }
+
+    /// Other terms. What was learned stays.
+    pub(super) fn configure(&mut self, terms: &Terms, now: Instant, guard: &Guard) {
+        self.set_terms(terms, now);
+        self.recount(guard);
+    }
+
+    pub(super) fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    pub(super) fn forced(&self) -> Option<Forced> {
+        self.forced.map(|(forced, _)| forced)
+    }
+
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Whether it was no member before.
+    pub(super) fn join(&mut self, guard: &Guard) -> bool {
+        let joined = !std::mem::replace(&mut self.member, true);
+        self.recount(guard);
+        joined
+    }
+
+    pub(super) fn leave(&mut self, guard: &Guard) {
+        self.member = false;
+        self.recount(guard);
+    }
+
+    // One that is held open by hand is as if it were not there: that is nobody's outage.
+    fn recount(&mut self, guard: &Guard) {
+        let held = self.forced() == Some(Forced::Open);
+        let member = self.member && !held;
+        let forced = self.forced().is_some();
+        let serves = member && (forced || self.breaker.gate() == Gate::Closed);
+        guard.recount(self.counted, (member, serves));
+        self.counted = (member, serves);
+    }
+
+    /// Lets a request through a gate that is not closed, `early` as a probe before one is due.
+    pub(super) fn admit(&mut self, now: Instant, early: bool) -> Option<Admitted> {
+        if self.forced() == Some(Forced::Open) {
+            return None;
+        }
+        let admitted = if early {
+            self.breaker.admit_early(now)
+        } else {
+            self.breaker.admit(now)
+        };
+        if admitted.is_none() && self.dry_run {
+            self.waved_through = self.waved_through.saturating_add(1);
+            return Some(self.anyway());
+        }
+        admitted
+    }
+
+    /// Lets a request through whatever the breaker says. Its result decides nothing.
+    pub(super) fn admit_anyway(&self) -> Option<Admitted> {
+        (self.forced() != Some(Forced::Open)).then(|| self.anyway())
+    }
+
+    fn anyway(&self) -> Admitted {
+        Admitted {
+            epoch: NO_EPOCH,
+            probe: false,
+        }
+    }
+
+    /// Records a result, at a time that is `at` in the pool's nanoseconds.
+    pub(super) fn record(
+        &mut self,
+        (now, at): (Instant, u64),
+        admitted: Admitted,
+        outcome: &Outcome,
+        word: impl Fn() -> u64,
+        guard: &Guard,
+        totals: &Mutex<Totals>,
+    ) -> Option<Transition> {
+        if self.forced.is_some() {
+            return None;
+        }
+        let worse = match (&mut self.peers, self.breaker.bad(admitted, outcome)) {
+            (Some(peers), Some(bad)) => peers.record(at, bad, totals),
+            _ => None,
+        };
+        // One that has left the set is no loss to it.
+        let (member, serves) = self.counted;
+        let mut ejected = false;
+        let mut may_eject = || {
+            ejected = serves && guard.may_eject(&self.limits);
+            ejected || !serves
+        };
+        let mut transition = self
+            .breaker
+            .record(now, admitted, outcome, &word, &mut may_eject);
+        if transition.is_none()
+            && let Some(why) = worse
+        {
+            let why = why.into();
+            transition = self.breaker.eject(now, why, outcome, &word, &mut may_eject);
+        }
+        let transition = transition?;
+        if ejected {
+            self.counted = (member, false);
+        }
+        self.recount(guard);
+        self.note(&transition, now);
+        Some(transition)
+    }
+
+    fn note(&mut self, transition: &Transition, now: Instant) {
+        match transition {
+            Transition::Opened { why, .. } => match &mut self.evidence {
+                Some(evidence) => {
+                    evidence.failed_probes = evidence.failed_probes.saturating_add(1);
+                }
+                None => {
+                    self.evidence = Some(Box::new(Evidence {
+                        why: why.clone(),
+                        since: now,
+                        failed_probes: 0,
+                    }));
+                    if let Some(peers) = &mut self.peers {
+                        peers.forget();
+                    }
+                }
+            },
+            Transition::Closed => {
+                self.evidence = None;
+                if let Some(peers) = &mut self.peers {
+                    peers.parole();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Holds it open or closed, or lets go (none) and forgets what was learned. What it was before.
+    pub(super) fn force(
+        &mut self,
+        forced: Option<Forced>,
+        now: Instant,
+        guard: &Guard,
+    ) -> Option<Forced> {
+        // A new epoch: what is in flight decides nothing any more.
+        self.breaker.reset();
+        self.evidence = None;
+        if let Some(peers) = &mut self.peers {
+            peers.forget();
+        }
+        let before = self.forced();
+        self.forced = forced.map(|forced| (forced, now));
+        self.recount(guard);
+        before
+    }
+
+    /// What it does, and why.
+    pub(super) fn snapshot(&self, name: Arc<str>, now: Instant) -> BreakerSnapshot {
+        let evidence = self.evidence.as_deref();
+        let forced = self.forced.map(|(_, since)| since);
+        let why = match self.forced() {
+            Some(Forced::Open) => Some(Cow::Borrowed("opened by hand")),
+            _ => evidence.map(|evidence| evidence.why.clone()),
+        };
+        BreakerSnapshot {
+            name,
+            at: now,
+            gate: self.breaker.gate(),
+            forced: self.forced(),
+            since: forced.or(evidence.map(|evidence| evidence.since)),
+            why,
+            failures: self.breaker.failures(),
+            failed_probes: evidence.map_or(0, |evidence| evidence.failed_probes),
+            refused: self.waved_through,
+            waiting: 0,
+            dry_run: self.dry_run,
+        }
+    }
+}
