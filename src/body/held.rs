@@ -23,6 +23,10 @@ pub(crate) struct Held {
     upper: Option<u64>,
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for each response that is held, and it is open most of the time"
+)]
 enum Rest {
     Open(Body),
     Ended,
