@@ -136,17 +136,17 @@ async fn rolling(over: Over, graceful: bool) {
     let (load, stop) = (Arc::<Load>::default(), Arc::<AtomicUsize>::default());
     let running = tokio::spawn(Arc::clone(&load).run(client.clone(), Arc::clone(&stop)));
     load.more(100).await;
-    for n in 0..3 {
+    for name in NAMES {
         let server = servers.remove(0);
         let address = server.address;
         server.end(graceful).await;
         load.more(100).await;
-        servers.push(Process::start(NAMES[n], Some(address)).await);
+        servers.push(Process::start(name, Some(address)).await);
         load.more(100).await;
     }
     stop.store(1, Ordering::SeqCst);
     in_time(running).await.unwrap();
-    let failed = load.failed.lock().unwrap();
+    let failed = std::mem::take(&mut *load.failed.lock().unwrap());
     let done = load.done.load(Ordering::SeqCst);
     assert!(
         failed.is_empty(),

@@ -94,7 +94,7 @@ impl HttpBody for Ahead {
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
-    use http_body_util::{BodyExt, StreamBody};
+    use http_body_util::StreamBody;
     use proptest::prelude::*;
 
     use super::*;
@@ -110,9 +110,9 @@ mod tests {
     type Frames = Vec<Result<Frame<Bytes>, String>>;
 
     fn body(acts: &[Act]) -> Body {
-        let mut acts = acts.to_vec().into_iter();
+        let mut acts = std::collections::VecDeque::from(acts.to_vec());
         let stream = std::future::poll_fn(move |cx| {
-            let frame: Result<_, BoxError> = match acts.next() {
+            let frame: Result<_, BoxError> = match acts.pop_front() {
                 Some(Act::Pending) => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -139,18 +139,21 @@ mod tests {
     }
 
     fn read(mut body: Body) -> Frames {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime.unwrap().block_on(async {
-            let mut frames = Vec::new();
-            while let Some(frame) = body.frame().await {
-                let over = frame.is_err();
-                frames.push(frame.map_err(|error| error.to_string()));
-                if over {
-                    break;
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut frames = Vec::new();
+        loop {
+            match Pin::new(&mut body).poll_frame(&mut cx) {
+                Poll::Pending => {}
+                Poll::Ready(None) => return frames,
+                Poll::Ready(Some(frame)) => {
+                    let over = frame.is_err();
+                    frames.push(frame.map_err(|error| error.to_string()));
+                    if over {
+                        return frames;
+                    }
                 }
             }
-            frames
-        })
+        }
     }
 
     fn words(frames: Frames) -> Vec<String> {

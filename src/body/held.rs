@@ -25,7 +25,7 @@ pub(crate) struct Held {
 
 #[allow(
     clippy::large_enum_variant,
-    reason = "there is one for each response that is held, and it is open most of the time"
+    reason = "there is one for each response that is held, and it is open for nearly all of that time"
 )]
 enum Rest {
     Open(Body),

@@ -203,6 +203,7 @@ impl HttpBody for Body {
                 tail.ended(Some(&frame));
                 let status = frame.trailers_ref().is_some_and(has_status);
                 let missing = if status { None } else { tail.truncated() };
+                told = missing.is_some();
                 Some(with_trailers_of(frame, missing))
             }
             // Who knows the end by `is_end_stream` may never poll again.
@@ -224,7 +225,9 @@ impl HttpBody for Body {
             }
             Poll::Ready(None) => {
                 tail.ended(None);
-                tail.truncated()
+                let missing = tail.truncated();
+                told = missing.is_some();
+                missing
             }
         };
         if told {

@@ -43,9 +43,11 @@ use crate::verdict::{Sent, TransportError, TransportFailure};
 pub struct TonicConnector {
     origin: Option<Uri>,
     settings: Option<Arc<Configure>>,
+    channel: Option<Arc<Make>>,
 }
 
 type Configure = dyn Fn(Transport) -> Transport + Send + Sync;
+type Make = dyn Fn(&Transport) -> Channel + Send + Sync;
 
 /// A handle on tonic's channel to one endpoint; its clones share it.
 pub struct TonicLeaf {
@@ -71,6 +73,7 @@ struct Shared {
     endpoint: Endpoint,
     // None where the address cannot be written as a URI.
     transport: Option<Transport>,
+    make: Option<Arc<Make>>,
     // Made when it is first used, within a runtime; replaced when its runtime is gone.
     channel: Mutex<Option<Channel>>,
 }
@@ -112,6 +115,18 @@ impl TonicConnector {
         self
     }
 
+    /// With another way to make a channel, such as
+    /// [`connect_with_connector_lazy`](Transport::connect_with_connector_lazy) for a transport of your own. It is called
+    /// within a runtime, and must not wait. Default: [`connect_lazy`](Transport::connect_lazy).
+    #[must_use]
+    pub fn with_channel(
+        mut self,
+        channel: impl Fn(&Transport) -> Channel + Send + Sync + 'static,
+    ) -> Self {
+        self.channel = Some(Arc::new(channel));
+        self
+    }
+
     fn transport(&self, endpoint: &Endpoint) -> Option<Transport> {
         let uri = |authority: &str| -> Option<Uri> {
             let uri = Uri::builder().scheme("http").authority(authority);
@@ -142,6 +157,7 @@ impl Connect for TonicConnector {
             shared: Arc::new(Shared {
                 endpoint: endpoint.clone(),
                 transport: self.transport(endpoint),
+                make: self.channel.clone(),
                 channel: Mutex::new(None),
             }),
             channel: None,
@@ -185,7 +201,10 @@ impl Shared {
             let no_uri = NoUri(self.endpoint.clone());
             return Err(TransportError::new(connect, sent, no_uri));
         };
-        Ok(transport.connect_lazy())
+        Ok(match &self.make {
+            Some(make) => make(transport),
+            None => transport.connect_lazy(),
+        })
     }
 }
 

@@ -193,7 +193,7 @@ async fn a_stream_that_has_begun_has_another_deadline() {
         };
         let (body, _) = grpc_body(&acts, false, limits.with_moving_request(), end);
         let read = tokio::time::timeout(ms(10_000), read(body)).await;
-        let took = begun.elapsed().as_millis();
+        let took = (Instant::now() - begun).as_millis();
         match read {
             Ok((1, last)) => {
                 assert_eq!(took, lasts, "{why}");
@@ -220,5 +220,5 @@ async fn one_that_has_not_begun_keeps_the_requests() {
     let acts: Vec<_> = std::iter::repeat_n(Act::Pending, 50).collect();
     let (body, _) = grpc_body(&acts, false, limits, end);
     assert_eq!(status(&read(body).await.1).0, "4");
-    assert_eq!(begun.elapsed(), ms(100));
+    assert_eq!(Instant::now() - begun, ms(100));
 }
