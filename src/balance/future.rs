@@ -32,7 +32,7 @@ pin_project! {
         // Until a service is called with it.
         request: Option<Req>,
         // While an endpoint is chosen, and until it has answered.
-        ticket: Option<Ticket>,
+        ticket: Held,
         endpoint: Option<SocketAddr>,
         number: u64,
         round: u64,
@@ -46,7 +46,12 @@ pin_project! {
     enum State<S, F> {
         Choosing,
         Waiting { waiting: Pin<Box<Waiting>> },
-        Readying { service: S, beside: Option<Box<Beside<S>>>, pended: bool },
+        Readying {
+            service: S,
+            beside: Option<Box<Beside<S>>>,
+            // Once it was found not to be ready.
+            alarm: Option<Pin<Box<Sleep>>>,
+        },
         Calling { #[pin] future: F },
         Done,
     }
@@ -68,10 +73,12 @@ pin_project! {
 /// Another service that is waited for, because the first is not ready.
 struct Beside<S> {
     service: S,
-    ticket: Ticket,
+    ticket: Held,
     endpoint: SocketAddr,
-    alarm: Pin<Box<Sleep>>,
 }
+
+/// A ticket that goes back as it came, where nothing was sent with it.
+struct Held(Option<Ticket>);
 
 type Chosen<S> = (S, Ticket, SocketAddr);
 
@@ -82,7 +89,7 @@ impl<S: Service<Req>, Req, C> BalanceFuture<S, Req, C> {
         Self {
             state: State::Choosing,
             request: Some(request),
-            ticket: None,
+            ticket: Held(None),
             endpoint: None,
             number,
             round: 0,
@@ -99,7 +106,7 @@ impl<S, F> State<S, F> {
         Self::Readying {
             service,
             beside: None,
-            pended: false,
+            alarm: None,
         }
     }
 }
@@ -151,7 +158,7 @@ where
                         choose(this.local, *this.number, this.round, now, None)
                     };
                     if let Some((service, ticket, endpoint)) = chosen {
-                        *this.ticket = Some(ticket);
+                        *this.ticket = Held(Some(ticket));
                         *this.endpoint = Some(endpoint);
                         this.state.set(State::readying(service));
                         continue;
@@ -171,7 +178,7 @@ where
                         .poll(cx, local, |now| choose(local, number, round, now, None));
                     match ready!(found) {
                         Ok((service, ticket, endpoint)) => {
-                            *this.ticket = Some(ticket);
+                            *this.ticket = Held(Some(ticket));
                             *this.endpoint = Some(endpoint);
                             this.state.set(State::readying(service));
                         }
@@ -184,18 +191,17 @@ where
                 StateProj::Readying {
                     service,
                     beside,
-                    pended,
+                    alarm,
                 } => {
                     let polled = match service.poll_ready(cx) {
                         Poll::Pending => {
-                            *pended = true;
                             let (local, number) = (&**this.local, *this.number);
                             let except = *this.endpoint;
                             let choose = |now| choose(local, number, this.round, now, except);
-                            match poll_beside::<S, Req>(cx, beside, local, choose) {
+                            match poll_beside::<S, Req>(cx, beside, alarm, local, choose) {
                                 Poll::Pending => return Poll::Pending,
                                 Poll::Ready(Err(error)) => {
-                                    *this.ticket = None;
+                                    *this.ticket = Held(None);
                                     this.state.set(State::Done);
                                     return Poll::Ready(Err(error));
                                 }
@@ -204,9 +210,8 @@ where
                                     if let Some(other) = beside.take() {
                                         let other = *other;
                                         *service = other.service;
-                                        let first = this.ticket.replace(other.ticket);
+                                        *this.ticket = other.ticket;
                                         *this.endpoint = Some(other.endpoint);
-                                        first.into_iter().for_each(Ticket::give_back);
                                     }
                                     result
                                 }
@@ -214,9 +219,7 @@ where
                         }
                         Poll::Ready(result) => result,
                     };
-                    if let Some(other) = beside.take() {
-                        other.ticket.give_back();
-                    }
+                    *beside = None;
                     if let Err(error) = polled {
                         let result = Err(error);
                         settle(this.ticket, this.classify, &result);
@@ -227,8 +230,8 @@ where
                         return Poll::Pending;
                     };
                     let future = service.call(request);
-                    if let Some(ticket) = this.ticket {
-                        let pended = *pended;
+                    if let Some(ticket) = &mut this.ticket.0 {
+                        let pended = alarm.is_some();
                         let now = if pended {
                             Instant::now()
                         } else {
@@ -251,12 +254,8 @@ where
     }
 }
 
-fn settle<T, E, C: ClassifyResult<T, E>>(
-    ticket: &mut Option<Ticket>,
-    classify: &C,
-    result: &Result<T, E>,
-) {
-    if let Some(ticket) = ticket.take() {
+fn settle<T, E, C: ClassifyResult<T, E>>(ticket: &mut Held, classify: &C, result: &Result<T, E>) {
+    if let Some(ticket) = ticket.0.take() {
         let outcome = classify.classify_result(result);
         ticket.settle(&outcome);
     }
@@ -272,11 +271,12 @@ fn named<T, E: Into<BoxError>>(
     })
 }
 
-// Waits for a second one, as long as the first is not ready; for at most as long as a line may wait.
+// Waits for a second one, as long as the first is not ready; for both at most as long as a line may wait.
 #[allow(clippy::type_complexity)]
 fn poll_beside<S, Req>(
     cx: &mut Context<'_>,
     beside: &mut Option<Box<Beside<S>>>,
+    alarm: &mut Option<Pin<Box<Sleep>>>,
     local: &Local<S>,
     choose: impl FnOnce(Instant) -> Option<Chosen<S>>,
 ) -> Poll<Result<Result<(), S::Error>, BalanceError>>
@@ -284,31 +284,43 @@ where
     S: Service<Req>,
 {
     let set = &local.shared.set;
-    if beside.is_none() {
-        let now = Instant::now();
+    let now = Instant::now();
+    let alarm = alarm.get_or_insert_with(|| {
         let until = after(now, set.line.failfast_timeout());
+        Box::pin(sleep_until(until))
+    });
+    if beside.is_none() {
         *beside = choose(now).map(|(service, ticket, endpoint)| {
-            let alarm = Box::pin(sleep_until(until));
             Box::new(Beside {
                 service,
-                ticket,
+                ticket: Held(Some(ticket)),
                 endpoint,
-                alarm,
             })
         });
     }
-    let Some(other) = beside else {
-        return Poll::Pending;
-    };
-    if let Poll::Ready(result) = other.service.poll_ready(cx) {
+    if let Some(other) = beside
+        && let Poll::Ready(result) = other.service.poll_ready(cx)
+    {
         return Poll::Ready(Ok(result));
     }
-    ready!(other.alarm.as_mut().poll(cx));
+    ready!(alarm.as_mut().poll(cx));
     Poll::Ready(Err(BalanceError::Unavailable {
         balance: Arc::clone(&set.pool.name),
         why: "its endpoints have no room for another call".to_owned(),
         retry_at: None,
     }))
+}
+
+// === impl Held ===
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.0.take()
+            && !ticket.note().sent
+        {
+            ticket.give_back();
+        }
+    }
 }
 
 // === impl Waiting ===

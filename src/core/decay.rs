@@ -69,7 +69,8 @@ const TABLE: [u64; 64] = {
 // 2^-x for 0 <= x < 1 in 0.32 fixed point, as 33 bits: the next lower 64th from the table, and a short series for the rest.
 fn half_to_the(x: u32) -> u64 {
     let rest = series(x & ((1 << 26) - 1), 4);
-    (TABLE[(x >> 26) as usize] * rest) >> 32
+    // Both can be one, whose square does not fit in a word.
+    ((u128::from(TABLE[(x >> 26) as usize]) * u128::from(rest)) >> 32) as u64
 }
 
 // The alternating series of e^(-x ln 2), inside out.
@@ -97,6 +98,19 @@ mod tests {
         assert_eq!(decay(1_000_000, 0, 10), 1_000_000);
         assert_eq!(decay(1_000_000, 10, 0), 1_000_000);
         assert_eq!(decay(u64::MAX, u64::MAX, 1), 0);
+    }
+
+    #[test]
+    fn next_to_no_time_leaves_nearly_all() {
+        for tau in [1u64, 10_000_000_000, u64::MAX].map(|tau| tau.max(1 << 20)) {
+            for elapsed in (0..40)
+                .map(|bits| 1u64 << bits)
+                .filter(|it| it * 1000 < tau)
+            {
+                let left = decay(1 << 40, elapsed, tau);
+                assert!(left > (1 << 40) / 1000 * 998, "{elapsed} of {tau}: {left}");
+            }
+        }
     }
 
     proptest! {

@@ -26,9 +26,10 @@ pub(super) struct Gatekeeper {
     breaker: Breaker,
     // Only where the policy measures by peers.
     peers: Option<Box<Peers>>,
-    limits: Ejection,
+    // These are boxed because few have them, and there may be many thousand cells.
+    limits: Option<Box<Ejection>>,
+    forced: Option<Box<(Forced, Instant)>>,
     dry_run: bool,
-    forced: Option<(Forced, Instant)>,
     // While it is open.
     evidence: Option<Box<Evidence>>,
     // Requests that a dry run let through.
@@ -69,9 +70,9 @@ impl Gatekeeper {
         let mut gatekeeper = Self {
             breaker: Breaker::with_rules(None, now),
             peers: None,
-            limits: terms.limits,
-            dry_run: terms.dry_run,
+            limits: None,
             forced: None,
+            dry_run: terms.dry_run,
             evidence: None,
             waved_through: 0,
             member: false,
@@ -86,7 +87,7 @@ impl Gatekeeper {
         if self.breaker.gate() == Gate::Closed {
             self.evidence = None;
         }
-        self.limits = terms.limits;
+        self.limits = (terms.limits != Ejection::NONE).then(|| Box::new(terms.limits));
         self.dry_run = terms.dry_run;
         match (&mut self.peers, terms.worse_than_peers) {
             (Some(peers), Some(allowed)) => peers.configure(allowed),
@@ -105,7 +106,7 @@ impl Gatekeeper {
     }
 
     pub(super) fn forced(&self) -> Option<Forced> {
-        self.forced.map(|(forced, _)| forced)
+        self.forced.as_deref().map(|(forced, _)| *forced)
     }
 
     pub(super) fn is_dry_run(&self) -> bool {
@@ -182,9 +183,10 @@ impl Gatekeeper {
         };
         // One that has left the set is no loss to it.
         let (member, serves) = self.counted;
+        let limits = self.limits.as_deref().unwrap_or(&Ejection::NONE);
         let mut ejected = false;
         let mut may_eject = || {
-            ejected = serves && guard.may_eject(&self.limits);
+            ejected = serves && guard.may_eject(limits);
             ejected || !serves
         };
         let mut transition = self
@@ -246,7 +248,7 @@ impl Gatekeeper {
             peers.forget();
         }
         let before = self.forced();
-        self.forced = forced.map(|forced| (forced, now));
+        self.forced = forced.map(|forced| Box::new((forced, now)));
         self.recount(guard);
         before
     }
@@ -254,7 +256,7 @@ impl Gatekeeper {
     /// What it does, and why.
     pub(super) fn snapshot(&self, name: Arc<str>, now: Instant) -> BreakerSnapshot {
         let evidence = self.evidence.as_deref();
-        let forced = self.forced.map(|(_, since)| since);
+        let forced = self.forced.as_deref().map(|(_, since)| *since);
         let why = match self.forced() {
             Some(Forced::Open) => Some(Cow::Borrowed("opened by hand")),
             _ => evidence.map(|evidence| evidence.why.clone()),

@@ -17,7 +17,7 @@ fn careful() -> ClientPolicy {
     ClientPolicy::http()
         .timeouts(Timeouts::request(s(2)))
         .retry(Retry::on(500..=599).limit(2).budget(Budget::percent(20)))
-        .failure_accrual(FailureAccrual::consecutive(5))
+        .failure_accrual(FailureAccrual::consecutive(3))
         .load(blind())
         .build()
         .unwrap()

@@ -4,6 +4,7 @@ use super::*;
 use crate::core::draw::{Purpose, below, draw};
 
 const MILLION: u64 = 1_000_000;
+const SEEDS: u64 = if cfg!(debug_assertions) { 5 } else { 21 };
 
 /// Endpoints that have `rate` results a second each, at random.
 struct Pool {
@@ -56,8 +57,9 @@ fn at_most_one_false_ejection_in_ten_hours_of_an_endpoint() {
         for rate in [0.1, 5.0, 100.0] {
             let (mut ejected, mut hours) = (0, 0.0);
             for ambient in [1_000, 10_000, 50_000] {
+                // A release build has the time to be sure: up to 28 000 hours.
                 let results = if cfg!(debug_assertions) {
-                    300_000
+                    40_000
                 } else {
                     10_000_000
                 };
@@ -86,13 +88,13 @@ fn a_bad_endpoint_is_found_soon() {
         (3, 10_000, 14, 60),
         (10, 10_000, 12, 60),
         (300, 10_000, 12, 50),
-        (300, 50_000, 20, 110),
+        (300, 50_000, 25, 150),
     ] {
         for (failing, most) in [(500_000, half), (200_000, fifth)] {
-            let mut needed: Vec<u64> = (0..21)
+            let mut needed: Vec<u64> = (0..SEEDS)
                 .map(|seed| {
                     let mut pool = Pool::new(endpoints, 5.0, seed);
-                    pool.run(500 * endpoints as u64, |_| ambient);
+                    pool.run(100 * endpoints as u64, |_| ambient);
                     pool.endpoints.iter_mut().for_each(Peers::forget);
                     let mut results = 0;
                     loop {
@@ -107,9 +109,9 @@ fn a_bad_endpoint_is_found_soon() {
                 .collect();
             needed.sort();
             assert!(
-                needed[10] <= most,
+                needed[needed.len() / 2] <= most,
                 "{endpoints} endpoints, {ambient} in a million: {failing} is found after {}",
-                needed[10]
+                needed[needed.len() / 2]
             );
         }
     }
@@ -118,17 +120,17 @@ fn a_bad_endpoint_is_found_soon() {
 /// Sudden, and for a while: all fail 30 %, 70 %, all.
 #[test]
 fn what_befalls_all_ejects_none() {
-    for endpoints in [3, 10, 100] {
+    for endpoints in [3, 10, 30] {
         for failing in [300_000, 700_000, 1_000_000] {
-            for rate in [0.5, 5.0, 50.0] {
+            for rate in [5.0, 50.0] {
                 let mut pool = Pool::new(endpoints, rate, failing);
-                let each = 50 * endpoints as u64;
+                let each = 30 * endpoints as u64;
                 let mut ejected = pool.run(10 * each, |_| 1_000);
-                for _ in 0..5 {
+                for _ in 0..3 {
                     ejected += pool.run(each, |_| failing);
                     ejected += pool.run(10 * each, |_| 1_000);
                 }
-                // Five times, of all endpoints.
+                // Three times, of all endpoints.
                 assert!(
                     ejected <= 1,
                     "{endpoints} endpoints, {rate} a second, {failing} in a million: {ejected}"
