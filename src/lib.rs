@@ -44,7 +44,7 @@
 //! | [`client`] | the [`Client`]: a policy, compiled and walked |
 //! | [`discover`] | which endpoints exist |
 //! | [`endpoint`] | one endpoint, and the [`Connect`] that makes its leaf |
-//! | `connect` | leaves over hyper (feature `hyper`) |
+//! | `connect` | leaves over hyper (feature `hyper`), and over tonic's channels (feature `tonic`) |
 //! | [`balance`] | endpoints, and the choice among them; on its own a [`Balance`](balance::Balance) over any services |
 //! | [`route`] | match, precedence, filters |
 //! | [`breaker`], [`load`], [`budget`] | the state machines: pure, told events and the time; the breaker is a layer, too |

@@ -19,7 +19,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tower_mesh::client::BuildError;
 use tower_mesh::policy::{
-    ClientPolicy, Codes, GrpcFilter, InjectGrpcFailure, MatchHost, Method, Protocol, Ratio,
+    ClientPolicy, Codes, GrpcFilter, InjectGrpcFailure, MatchHost, Method, Protocol, Queue, Ratio,
 };
 use tower_mesh::{Client, Served};
 
@@ -267,7 +267,13 @@ async fn ten_thousand_calls_at_once() {
             Server::start("c").await,
         ];
         let addresses = servers.each_ref().map(|server| server.address);
-        let client = plain(over, &addresses);
+        // However slow the machine is.
+        let queue = Queue {
+            capacity: 10_000,
+            failfast_timeout: grpc::STUCK,
+        };
+        let policy = ClientPolicy::grpc().queue(queue).build().unwrap();
+        let client = client(over, policy, &addresses);
         let calls: Vec<_> = (0..10_000)
             .map(|_| {
                 let client = client.clone();

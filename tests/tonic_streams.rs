@@ -10,13 +10,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use grpc::scripted::Scripted;
-use grpc::{BOTH, BytesCodec, Over, Server, client, in_time, path, plain, server_of, unary};
+use grpc::scripted;
+use grpc::{BOTH, BytesCodec, Over, Server, in_time, path, plain, server_of, unary};
+use hyper_util::rt::TokioIo;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
 use tonic::{Code, Request, Response, Status, Streaming};
+use tower_mesh::connect::Dialed;
 use tower_mesh::policy::{ClientPolicy, GrpcFilter, Method, ModifyHeader, Protocol, Timeouts};
 use tower_mesh::{Client, Endpoint};
 
@@ -140,9 +142,9 @@ async fn until_new_policy(client: &Client) {
     .await;
 }
 
-#[tokio::test]
+// Over a pipe, in virtual time.
+#[tokio::test(start_paused = true)]
 async fn which_limits_hold_for_a_stream_that_has_begun() {
-    let server = Scripted::start().await;
     let request = Timeouts::request(ms(40));
     let with_idle = Timeouts {
         idle: Some(ms(120)),
@@ -217,7 +219,7 @@ async fn which_limits_hold_for_a_stream_that_has_begun() {
     ];
     let calls = cases.map(|(method, timeout, script, ends_by)| {
         let policy = ClientPolicy::grpc().service("test.Scripted", method.clone());
-        let client = plain_with(policy.build().unwrap(), server.address);
+        let client = piped(policy.build().unwrap());
         tokio::spawn(async move {
             let mut request = Request::new(Bytes::from_static(b"x"));
             if let Some(timeout) = timeout {
@@ -252,8 +254,15 @@ async fn which_limits_hold_for_a_stream_that_has_begun() {
     }
 }
 
-fn plain_with(policy: ClientPolicy, endpoint: std::net::SocketAddr) -> Client {
-    client(Over::Hyper, policy, &[endpoint])
+fn piped(policy: ClientPolicy) -> Client {
+    let dial = |_: Endpoint| {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        tokio::spawn(scripted::serve(theirs, Arc::default()));
+        std::future::ready(std::io::Result::Ok(Dialed::plain(TokioIo::new(ours))))
+    };
+    let connector = grpc::hyper_leaf().with_dialer(dial);
+    let builder = Client::builder(policy).endpoints(["10.0.0.1:80"]);
+    builder.build(connector).unwrap()
 }
 
 // === memory ===

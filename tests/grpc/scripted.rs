@@ -8,6 +8,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 /// One message of three bytes.
@@ -38,28 +39,30 @@ impl Scripted {
         let open = Arc::clone(&server.open);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let open = Arc::clone(&open);
-                tokio::spawn(async move {
-                    let Ok(mut connection) = h2::server::handshake(socket).await else {
-                        return;
-                    };
-                    let close = Arc::new(tokio::sync::Notify::new());
-                    loop {
-                        tokio::select! {
-                            accepted = connection.accept() => {
-                                let Some(Ok((request, respond))) = accepted else { return };
-                                open.fetch_add(1, Ordering::SeqCst);
-                                let guard = Open(Arc::clone(&open));
-                                tokio::spawn(act(request, respond, guard, Arc::clone(&close)));
-                            }
-                            // The socket is dropped, with whatever is open.
-                            () = close.notified() => return,
-                        }
-                    }
-                });
+                tokio::spawn(serve(socket, Arc::clone(&open)));
             }
         });
         server
+    }
+}
+
+/// One connection, whatever it is made of.
+pub async fn serve<T: AsyncRead + AsyncWrite + Unpin>(socket: T, open: Arc<AtomicUsize>) {
+    let Ok(mut connection) = h2::server::handshake(socket).await else {
+        return;
+    };
+    let close = Arc::new(tokio::sync::Notify::new());
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => {
+                let Some(Ok((request, respond))) = accepted else { return };
+                open.fetch_add(1, Ordering::SeqCst);
+                let guard = Open(Arc::clone(&open));
+                tokio::spawn(act(request, respond, guard, Arc::clone(&close)));
+            }
+            // The socket is dropped, with whatever is open.
+            () = close.notified() => return,
+        }
     }
 }
 
