@@ -1,14 +1,17 @@
 use std::collections::BTreeSet;
 
+use super::backends::backends;
+use super::order::order;
+use super::policies::{profiles, traffic};
 use super::ports_of;
-use crate::policy::{Fidelity, MatchPath, MatchRequest, Timeouts};
+use crate::policy::{Fidelity, Timeouts};
 use crate::source::kubernetes::annotations::Settings;
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
 use crate::source::kubernetes::keys;
 use crate::source::kubernetes::objects::Objects;
 use crate::source::kubernetes::place::Mark;
-use crate::source::kubernetes::resolve::{self, Parent, Says, says};
-use crate::source::kubernetes::route::{Backend, BackendKind, Kind, ParentKind, Route, Rule};
+use crate::source::kubernetes::resolve::{Parent, Says, says};
+use crate::source::kubernetes::route::{Kind, ParentKind, Route};
 
 /// Everything about objects that fit together otherwise than they seem to.
 pub(super) fn all(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
@@ -45,7 +48,12 @@ pub(super) fn all(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
     traffic(objects, diagnostics);
 }
 
-fn warn(route: &Route, key: impl Into<String>, at: Mark, message: impl Into<String>) -> Diagnostic {
+pub(super) fn warn(
+    route: &Route,
+    key: impl Into<String>,
+    at: Mark,
+    message: impl Into<String>,
+) -> Diagnostic {
     Diagnostic::new(Severity::Warning, &route.origin, message)
         .key(key)
         .at(at)
@@ -180,156 +188,6 @@ fn retries(route: &Route, of: &str, service: &Settings, diagnostics: &mut Vec<Di
     );
 }
 
-/// What helps against a Service that is not there.
-fn missing(objects: &Objects, namespace: &str, name: &str) -> String {
-    let here = objects.services.keys();
-    let here = here.filter(|(of, _)| of == namespace);
-    let names: Vec<&str> = here.map(|(_, name)| name.as_str()).take(100).collect();
-    match keys::nearest_of(name, &names) {
-        Some(near) => format!("did you mean {near}?"),
-        None => format!(
-            "write the manifest of Service {namespace}/{name} beside this one, or correct the name"
-        ),
-    }
-}
-
-fn backends(
-    objects: &Objects,
-    route: &Route,
-    parent: &Parent<'_>,
-    rule: &Rule,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    for backend in &rule.backends {
-        let Backend { name, path, at, .. } = backend;
-        let namespace = backend.namespace.as_deref().unwrap_or(parent.namespace);
-        if backend.namespace.is_none() && route.namespace != parent.namespace {
-            let there = objects.service(&route.namespace, name).is_some();
-            let message = format!(
-                "goes to {name} in {namespace}, the namespace of the parent, not to {name} in {}, the route's",
-                route.namespace
-            );
-            let diagnostic = warn(route, path, *at, message)
-                .mesh("reads it so, other than Gateway API says")
-                .remedy(format!(
-                    "write namespace: {}",
-                    if there { &route.namespace } else { namespace }
-                ));
-            diagnostics.push(diagnostic);
-        }
-        if let Some(why) = resolve::invalid_backend(objects, parent, backend) {
-            // Has been said, where it was read.
-            if backend.unsupported.is_none() {
-                let diagnostic = Diagnostic::new(Severity::Error, &route.origin, why)
-                    .key(path)
-                    .at(*at)
-                    .mesh("answers 500 to the requests that fall to this backend");
-                diagnostics.push(match &backend.kind {
-                    BackendKind::Service if backend.port.is_none() => {
-                        diagnostic.remedy("write port: with the Service's port")
-                    }
-                    BackendKind::Service => diagnostic.remedy(missing(objects, namespace, name)),
-                    _ => diagnostic.remedy("name a Service"),
-                });
-            }
-            continue;
-        }
-        let have = ports_of(objects, namespace, name);
-        if let Some(port) = backend.port
-            && backend.kind == BackendKind::Service
-            && !have.contains(&port)
-        {
-            let have: Vec<_> = have.iter().map(ToString::to_string).collect();
-            let message = format!(
-                "Service {namespace}/{name} has no port {port}, only {}",
-                have.join(", ")
-            );
-            diagnostics.push(
-                warn(route, format!("{path}.port"), *at, message)
-                    .mesh("does not check it, and finds no endpoints")
-                    .remedy(format!("write port: {}", have.join(" or "))),
-            );
-        }
-    }
-    let Some(first) = rule.backends.first() else {
-        return;
-    };
-    if rule.backends.iter().all(|backend| backend.weight == 0) {
-        let (message, mesh) = if rule.backends.len() == 1 {
-            (
-                "the only backend weighs 0, and gets all requests",
-                "does not weigh a single backend",
-            )
-        } else {
-            (
-                "all backends weigh 0: every request is refused",
-                "fails while it serves them",
-            )
-        };
-        diagnostics.push(
-            warn(route, format!("{}.weight", first.path), first.at, message)
-                .mesh(mesh)
-                .remedy("write a weight above 0 for the backends that are to be used"),
-        );
-    }
-}
-
-/// Where the mesh's order of matches is not Gateway API's. Within one route; to compare all is the square of their number.
-fn order(route: &Route, diagnostics: &mut Vec<Diagnostic>) {
-    const MOST: usize = 64;
-    let rules = route.rules.iter().take(MOST);
-    let all: Vec<(&Rule, &MatchRequest)> = rules
-        .flat_map(|rule| rule.matches.iter().take(MOST).map(move |one| (rule, one)))
-        .take(MOST)
-        .collect();
-    for (index, (earlier, one)) in all.iter().enumerate() {
-        for (later, two) in all.iter().skip(index + 1) {
-            if std::ptr::eq(*earlier, *later) {
-                continue;
-            }
-            let at = later.at;
-            let (path, method) = (one.path.as_ref(), two.method.as_ref());
-            let bare = |one: &MatchRequest| one.headers.is_empty() && one.query_params.is_empty();
-            if let (Some(MatchPath::Prefix(prefix)), Some(MatchPath::Exact(exact))) =
-                (path, &two.path)
-                && prefix == exact
-                && bare(one)
-                && bare(two)
-                && one.method.is_none()
-                && method.is_none()
-            {
-                let message = format!(
-                    "never met: {} matches the prefix {prefix:?}, which is as good as the exact path, and comes first",
-                    earlier.path
-                );
-                diagnostics.push(
-                    warn(route, &later.path, at, message)
-                        .mesh(
-                            "compares paths by their length, not by their kind as Gateway API says",
-                        )
-                        .remedy(format!("write it before {}", earlier.path)),
-                );
-            }
-            let (by_method, by_others) = match (&one.method, &two.method) {
-                (Some(_), None) if !bare(two) && bare(one) => (earlier, later),
-                (None, Some(_)) if !bare(one) && bare(two) => (later, earlier),
-                _ => continue,
-            };
-            if one.path == two.path {
-                let message = format!(
-                    "a request that fits both goes to {}, not to {}",
-                    by_others.path, by_method.path
-                );
-                diagnostics.push(
-                    warn(route, &by_method.path, by_method.at, message)
-                        .mesh("counts headers and query parameters before the method, other than Gateway API says")
-                        .remedy("name the method in both"),
-                );
-            }
-        }
-    }
-}
-
 /// Protocols by names that the mesh does not know, and that are HTTP.
 fn protocols(
     service: &crate::source::kubernetes::service::Service,
@@ -442,95 +300,5 @@ fn both_namespaces(
                 .at(other.at)
                 .mesh("merges the two; Gateway API says that a consumer's route takes the place of the producer's"),
         );
-    }
-}
-
-/// What a profile takes the place of.
-fn profiles(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
-    for profile in objects.profiles.values() {
-        let (namespace, name) = (profile.target.namespace(), profile.target.name());
-        let say = |message: String| {
-            Diagnostic::new(Severity::Warning, &profile.origin, message)
-                .key("metadata.name")
-                .at(profile.at)
-        };
-        let Some(service) = objects.service(namespace, name) else {
-            diagnostics.push(say(format!("found no Service {namespace}/{name}")));
-            continue;
-        };
-        if !profile.counts() {
-            if profile.errors.is_empty() {
-                diagnostics.push(
-                    say("has neither routes nor dstOverrides".to_owned())
-                        .mesh("ignores it, its retry budget included"),
-                );
-            }
-            continue;
-        }
-        for over in &profile.overrides {
-            let (namespace, name) = (over.target.namespace(), over.target.name());
-            if objects.service(namespace, name).is_none() {
-                let message = format!(
-                    "found no Service {namespace}/{name}, expected the one that takes its share"
-                );
-                diagnostics.push(
-                    Diagnostic::new(Severity::Warning, &profile.origin, message)
-                        .key(format!("{}.authority", over.path))
-                        .at(over.at)
-                        .mesh("looks for its endpoints, and finds none"),
-                );
-            }
-        }
-        let settings = &service.settings;
-        let mut lost = Vec::new();
-        if !objects
-            .links
-            .of(ParentKind::Service, namespace, name)
-            .is_empty()
-        {
-            lost.push("its routes");
-        }
-        if settings.accrual.is_some() {
-            lost.push("its breaker");
-        }
-        if settings.retry.is_some() {
-            lost.push("its retry annotations");
-        }
-        if settings.timeouts != Timeouts::default() {
-            lost.push("its timeout annotations");
-        }
-        if !lost.is_empty() {
-            diagnostics.push(
-                say(format!(
-                    "takes the place of everything else about Service {namespace}/{name}: {} have no effect",
-                    lost.join(", ")
-                ))
-                .mesh("follows the profile alone")
-                .remedy("take the profile away, and write HTTPRoutes"),
-            );
-        }
-    }
-}
-
-fn traffic(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
-    for policy in objects.traffic.values() {
-        for name in &policy.services {
-            let say = |message: String| {
-                Diagnostic::new(Severity::Warning, &policy.origin, message)
-                    .key("spec.targetRefs")
-                    .at(policy.at)
-            };
-            if objects.service(&policy.namespace, name).is_none() {
-                diagnostics.push(say(format!("found no Service {}/{name}", policy.namespace)));
-                continue;
-            }
-            let counts = objects.traffic(&policy.namespace, name);
-            if let Some(counts) = counts.filter(|counts| counts.name != policy.name) {
-                diagnostics.push(say(format!(
-                    "XBackendTrafficPolicy {}/{} is older, or comes first by its name, and counts for {name}",
-                    counts.namespace, counts.name
-                )));
-            }
-        }
     }
 }

@@ -1,6 +1,9 @@
 //! What is attached to what, and what is said of objects that do not fit together.
 
+mod backends;
 mod checks;
+mod order;
+mod policies;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
