@@ -541,10 +541,10 @@ async fn it_takes_what_services_are_around_it() {
     let _api = Api {
         _client: RetryLayer::new(Retry::on(500..=599).limit(1)).layer(boxed),
     };
-    let _: RetryService<_, fn(&Result<u8, Infallible>) -> bool, Cloned> =
-        RetryLayer::new(Retry::never_on_status())
-            .when(Result::is_err as fn(&Result<u8, Infallible>) -> bool)
-            .layer(());
+    type Condition = fn(&Result<u8, Infallible>) -> bool;
+    let _: RetryService<_, Condition, Cloned> = RetryLayer::new(Retry::never_on_status())
+        .when(Result::is_err as fn(&Result<u8, Infallible>) -> bool)
+        .layer(());
 }
 
 // === replaying ===
