@@ -714,12 +714,14 @@ impl Subject for BalanceSubject {
     }
 }
 
+type CopyRequest = fn(&Request<Body>) -> Option<Request<Body>>;
+
 /// Retries or hedges around the inner service.
 #[derive(Clone)]
 enum Again {
-    Retry(RetryService<Strict, ByPolicy, fn(&Request<Body>) -> Option<Request<Body>>>),
+    Retry(RetryService<Strict, ByPolicy, CopyRequest>),
     Replay(ReplayingService<Strict>),
-    Hedge(HedgeService<Strict, ByMethod, fn(&Request<Body>) -> Option<Request<Body>>>),
+    Hedge(HedgeService<Strict, ByMethod, CopyRequest>),
 }
 
 #[derive(Clone)]

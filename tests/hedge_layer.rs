@@ -104,7 +104,7 @@ async fn the_first_answer_wins_and_the_loser_is_dropped() {
             "{script:?}"
         );
         assert_eq!(
-            (start.elapsed(), server.calls()),
+            ((Instant::now() - start), server.calls()),
             (ms(took), calls),
             "{script:?}"
         );
@@ -188,7 +188,7 @@ async fn a_percentile_is_tracked() {
         let answer = service.call(n % 50 == 49).await;
         assert_eq!(answer, Ok(()));
         if n >= 1000 {
-            slow.push(start.elapsed());
+            slow.push(Instant::now() - start);
         }
     }
     let worst = slow.iter().max().unwrap();

@@ -60,7 +60,7 @@ async fn the_first_answer_wins() {
         let served = response.extensions().get::<Served>().unwrap().clone();
         assert_eq!(response.status(), status, "{row}");
         assert_eq!(
-            (start.elapsed(), served.attempts),
+            ((Instant::now() - start), served.attempts),
             (ms(took), attempts),
             "{row}"
         );

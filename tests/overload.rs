@@ -40,6 +40,8 @@ fn overload(
         .run_for(length)
 }
 
+type Make = fn() -> Retry;
+
 fn one_retry() -> tower_mesh::policy::RetryBuilder {
     Retry::on(500..=599).timeout(s(1))
 }
@@ -79,7 +81,7 @@ fn an_overload_ends_no_later_with_a_retry() {
 fn the_reference_overload() {
     let stall = s(10);
     for (rate, length) in [(280, s(300)), (240, s(150))] {
-        let policies: [(&str, fn() -> Retry); 4] = [
+        let policies: [(&str, Make); 4] = [
             ("default", || one_retry().build().unwrap()),
             ("20 % and 10/s, bank 10 s", || {
                 one_retry()

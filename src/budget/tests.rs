@@ -1,3 +1,8 @@
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the models are in floating point"
+)]
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -225,7 +225,8 @@ impl Walk {
                             let until = self.until_either(until);
                             self.sleep(Step::Call { backend, attempt }, until)
                         }
-                        Raced::Won(backend, winner, response) => {
+                        Raced::Won(won) => {
+                            let (backend, winner, response) = *won;
                             // What it waited is evidence.
                             drop(attempt);
                             self.answered(&plan, rule, backend, winner, response, now)

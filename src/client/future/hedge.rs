@@ -47,7 +47,7 @@ pub(super) enum Raced {
     /// The first is still on its way, and so may be the second; look again by then.
     Wait(Option<Instant>),
     /// The second answered first.
-    Won(usize, Attempt, Response<Body>),
+    Won(Box<(usize, Attempt, Response<Body>)>),
 }
 
 // === impl Walk ===
@@ -158,7 +158,8 @@ impl Walk {
                         // The first has waited at least that long.
                         hedging.plan.pace.answered(hedging.sent, now);
                         self.limits = rival.limits;
-                        return Raced::Won(rival.backend, rival.attempt, response);
+                        let won = (rival.backend, rival.attempt, response);
+                        return Raced::Won(Box::new(won));
                     }
                     Poll::Ready(Some(Ok(response))) => {
                         self.lost(plan, rival.attempt, &response, now);
