@@ -59,7 +59,7 @@ impl Pool {
             changed,
             load: Dials::new(&Rules::of(&Load::default())),
             guard: Guard::default(),
-            totals: Mutex::default(),
+            totals: Mutex::new(Totals::default()),
             outage: Outage::default(),
         }
     }
