@@ -230,3 +230,63 @@ async fn a_breaker_allocates_nothing_per_call() {
     layer.handle().force_open();
     assert_eq!(allocations(&mut service), 0, "a refusal");
 }
+
+/// The allocations of one call, driven to its end without a runtime.
+fn per_call<Req, S: Service<Req>>(service: &mut S, request: impl Fn() -> Req) -> u64 {
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    for _ in 0..20 {
+        let mut call = std::pin::pin!(service.call(request()));
+        assert!(call.as_mut().poll(&mut cx).is_ready());
+    }
+    let request = request();
+    let counted = allocation_counter::measure(|| {
+        let mut call = std::pin::pin!(service.call(request));
+        assert!(call.as_mut().poll(&mut cx).is_ready());
+    });
+    counted.count_total
+}
+
+#[test]
+fn standalone_retries_and_hedges_allocate_only_for_the_copy_of_the_request() {
+    use tower_mesh::policy::Hedge;
+    use tower_mesh::retry::{HedgeLayer, RetryLayer};
+
+    #[derive(Clone)]
+    struct Leaf;
+
+    impl<Req> Service<Req> for Leaf {
+        type Response = Response<()>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<()>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Req) -> Self::Future {
+            ready(Ok(Response::new(())))
+        }
+    }
+
+    let policy = || Retry::on(500..=599).timeout(std::time::Duration::from_secs(1));
+    let unit = RetryLayer::new(policy()).when(|_: &Result<Response<()>, Infallible>| false);
+    assert_eq!(per_call(&mut unit.layer(Leaf), || ()), 0);
+    let six = || {
+        let mut request = Request::get("http://web.shop/").body(()).unwrap();
+        for name in ["a", "b", "c", "d", "e", "f"] {
+            let name = http::HeaderName::from_static(name);
+            let value = http::HeaderValue::from_static("1");
+            request.headers_mut().insert(name, value);
+        }
+        request
+    };
+    // One for the headers.
+    let copies = [
+        per_call(&mut RetryLayer::new(policy()).layer(Leaf), six),
+        per_call(
+            &mut HedgeLayer::new(Hedge::after(std::time::Duration::from_secs(1))).layer(Leaf),
+            six,
+        ),
+    ];
+    assert_eq!(copies, [1, 1]);
+}

@@ -26,11 +26,15 @@ use tower_mesh::breaker::{
     AtEnd, BreakerHandle, BreakerLayer, BreakerService, Breakers, BreakersService, ByHost, Gate,
     HttpOrGrpc, ServerErrors, Wait,
 };
+use tower_mesh::budget::RetryBudget;
 use tower_mesh::client::AnswerErrors;
 use tower_mesh::connect::{Dialed, HttpConnector, HttpLeaf, TonicConnector, TonicLeaf};
 use tower_mesh::policy::{
-    ClientPolicy, Codes, ExponentialBackoff, FailureAccrual, Fidelity, MethodKind, Queue, Ratio,
-    Retry,
+    ClientPolicy, Codes, ExponentialBackoff, FailureAccrual, Fidelity, Hedge, MethodKind, Queue,
+    Ratio, Retry,
+};
+use tower_mesh::retry::{
+    ByMethod, ByPolicy, HedgeLayer, HedgeService, ReplayingService, RetryLayer, RetryService,
 };
 use tower_mesh::{Body, BoxError, Client, Connect, Endpoint};
 
@@ -41,6 +45,8 @@ use tower_mesh::{Body, BoxError, Client, Connect, Endpoint};
 struct Strict {
     script: fn(usize) -> StatusCode,
     calls: Arc<AtomicUsize>,
+    // The same, and nobody sets it back.
+    total: Arc<AtomicUsize>,
     // Calls and bodies that exist.
     alive: Arc<()>,
     unready_polls: u8,
@@ -51,6 +57,7 @@ impl Strict {
         Self {
             script,
             calls: Arc::default(),
+            total: Arc::default(),
             alive: Arc::default(),
             unready_polls: 2,
         }
@@ -62,6 +69,7 @@ impl Clone for Strict {
         Self {
             script: self.script,
             calls: Arc::clone(&self.calls),
+            total: Arc::clone(&self.total),
             alive: Arc::clone(&self.alive),
             unready_polls: 2,
         }
@@ -85,6 +93,7 @@ impl Service<Request<Body>> for Strict {
     fn call(&mut self, _: Request<Body>) -> Self::Future {
         assert_eq!(self.unready_polls, 0, "called before it was ready");
         self.unready_polls = 2;
+        self.total.fetch_add(1, Ordering::Relaxed);
         let status = (self.script)(self.calls.fetch_add(1, Ordering::Relaxed));
         let alive = Arc::clone(&self.alive);
         Box::pin(async move {
@@ -170,6 +179,11 @@ trait Subject {
     fn waits(&self) -> bool {
         true
     }
+
+    /// Whether it learns who fails, and refuses then.
+    fn ejects(&self) -> bool {
+        self.is_client()
+    }
 }
 
 /// A whole exchange: readiness, call, body.
@@ -186,6 +200,10 @@ const SUBJECTS: &[Make] = &[
     breaker,
     waiting_breaker,
     breakers_by_host,
+    hedged_client,
+    retrying,
+    replaying,
+    hedging,
     settling_breaker,
     settling_breakers,
     balance,
@@ -241,6 +259,10 @@ fn asks(script: Script) -> fn() -> Request<Body> {
 }
 
 fn make_client(script: Script, inner: &Strict) -> Client {
+    make_client_with(script, inner, None)
+}
+
+fn make_client_with(script: Script, inner: &Strict, hedge: Option<Hedge>) -> Client {
     let inner = inner.clone();
     let wait = ExponentialBackoff::try_new(ms(20), ms(20), Ratio::ZERO).unwrap();
     let long = ExponentialBackoff::try_new(s(60), s(60), Ratio::ZERO).unwrap();
@@ -266,6 +288,10 @@ fn make_client(script: Script, inner: &Strict) -> Client {
             let policy = policy.fidelity(Fidelity::Mesh);
             (policy.failure_accrual(accrual), 1)
         }
+    };
+    let (policy, endpoints) = match (hedge, script) {
+        (Some(hedge), Script::Healthy | Script::Retried) => (policy.hedge(hedge), 2),
+        _ => (policy, endpoints),
     };
     Client::builder(policy.build().unwrap())
         .endpoints(addresses(endpoints))
@@ -294,6 +320,16 @@ fn client(script: Script, inner: &Strict) -> Box<dyn Subject> {
         client: make_client(script, inner),
         inner: inner.clone(),
         name: "Client",
+        through: Through::Client,
+        request: asks(script),
+    })
+}
+
+fn hedged_client(script: Script, inner: &Strict) -> Box<dyn Subject> {
+    Box::new(ClientSubject {
+        client: make_client_with(script, inner, Some(Hedge::after(ms(2)))),
+        inner: inner.clone(),
+        name: "Client, hedging",
         through: Through::Client,
         request: asks(script),
     })
@@ -678,6 +714,109 @@ impl Subject for BalanceSubject {
     }
 }
 
+/// Retries or hedges around the inner service.
+#[derive(Clone)]
+enum Again {
+    Retry(RetryService<Strict, ByPolicy, fn(&Request<Body>) -> Option<Request<Body>>>),
+    Replay(ReplayingService<Strict>),
+    Hedge(HedgeService<Strict, ByMethod, fn(&Request<Body>) -> Option<Request<Body>>>),
+}
+
+#[derive(Clone)]
+struct AgainSubject {
+    name: &'static str,
+    service: Again,
+    budget: RetryBudget,
+    inner: Strict,
+}
+
+fn copy(request: &Request<Body>) -> Option<Request<Body>> {
+    let body = request.body().try_clone()?;
+    let mut copy = Request::new(body);
+    *copy.uri_mut() = request.uri().clone();
+    Some(copy)
+}
+
+fn retry_policy() -> RetryLayer {
+    let wait = ExponentialBackoff::try_new(ms(20), ms(20), Ratio::ZERO).unwrap();
+    RetryLayer::new(Retry::on(503..=503).backoff(wait).timeout(s(1)))
+}
+
+fn again(name: &'static str, service: Again, inner: &Strict) -> Box<dyn Subject> {
+    let budget = match &service {
+        Again::Retry(service) => service.budget().unwrap(),
+        Again::Replay(service) => service.budget().unwrap(),
+        Again::Hedge(service) => service.budget(),
+    };
+    Box::new(AgainSubject {
+        name,
+        budget: budget.clone(),
+        service,
+        inner: inner.clone(),
+    })
+}
+
+fn retrying(_: Script, inner: &Strict) -> Box<dyn Subject> {
+    let layer = retry_policy().clone_request(copy as fn(&Request<Body>) -> _);
+    again(
+        "RetryService",
+        Again::Retry(layer.layer(inner.clone())),
+        inner,
+    )
+}
+
+fn replaying(_: Script, inner: &Strict) -> Box<dyn Subject> {
+    let service = retry_policy().replaying(100).layer(inner.clone());
+    again("ReplayingService", Again::Replay(service), inner)
+}
+
+fn hedging(_: Script, inner: &Strict) -> Box<dyn Subject> {
+    // While the first is on its way.
+    let layer = HedgeLayer::new(Hedge::after(ms(2)));
+    let layer = layer.clone_request(copy as fn(&Request<Body>) -> _);
+    again(
+        "HedgeService",
+        Again::Hedge(layer.layer(inner.clone())),
+        inner,
+    )
+}
+
+impl Subject for AgainSubject {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn call(&mut self) -> Exchange {
+        let service = self.service.clone();
+        Box::pin(async move {
+            let response = match service {
+                Again::Retry(mut service) => exchange(&mut service, get()).await,
+                Again::Replay(mut service) => exchange(&mut service, get()).await,
+                Again::Hedge(mut service) => exchange(&mut service, get()).await,
+            };
+            response.map_err(|error| error.to_string())
+        })
+    }
+
+    fn duplicate(&self) -> Box<dyn Subject> {
+        Box::new(self.clone())
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        // What was drawn and not returned has been sent.
+        let (drawn, calls) = (
+            self.budget.withdrawals(),
+            self.inner.total.load(Ordering::Relaxed),
+        );
+        let tokens = (drawn > calls as u64).then(|| format!("{drawn} tokens for {calls} calls"));
+        tokens.into_iter().collect()
+    }
+
+    fn ejects(&self) -> bool {
+        false
+    }
+}
+
 async fn exchange<S, R>(
     service: &mut S,
     request: Request<Body>,
@@ -832,7 +971,7 @@ fn clones_made_at_any_point_serve_and_share_their_state() {
             // Healthy but for the first answer, which ejects: a clone that shared nothing would not know.
             let inner = Strict::new(statuses(Script::Hopeless));
             let mut original = make(Script::Hopeless, &inner);
-            if !original.is_client() {
+            if !original.ejects() {
                 return;
             }
             let mut before = original.duplicate();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use support::{Mesh, Reply, addresses, get};
 use tower_mesh::Client;
-use tower_mesh::policy::{Budget, ClientPolicy, EarnedBy, Retry, Timeouts};
+use tower_mesh::policy::{Budget, ClientPolicy, EarnedBy, FailureAccrual, Retry, Timeouts};
 use tower_mesh::sim::{Report, World, healthy, ms, per_second, s};
 
 /// A server for 300 requests a second stands still for `stall`; then it works through its line, wanted or not. A try has a
@@ -184,5 +184,44 @@ async fn a_fresh_client_retries_its_first_request() {
         let response = client.request(get()).await.unwrap();
         assert_eq!(response.status(), 200, "{budget}");
         assert_eq!(client.snapshot().budgets[0].withdrawals, 1);
+    }
+}
+
+/// One of three answers 500, with a body, for 20 s.
+#[test]
+fn one_of_three_fails_and_nobody_notices() {
+    let policy = ClientPolicy::http()
+        .retry(Retry::on(500..=599))
+        .failure_accrual(FailureAccrual::consecutive(7));
+    for seed in 1..=5 {
+        let failing = healthy(ms(20)).fails(1.0).status(500).between(s(10), s(30));
+        let report = World::seeded(seed)
+            .policy(policy.clone().build().unwrap())
+            .endpoint("a", healthy(ms(20)))
+            .endpoint("b", healthy(ms(20)))
+            .endpoint("c", failing)
+            .load(per_second(200))
+            .run_for(s(90));
+        assert_eq!(report.error_rate(), 0.0, "{report}");
+        let of_c = |what: &str| {
+            let events = report.events.iter();
+            let events = events.filter(|event| event.endpoint == Some(2) && event.what == what);
+            events.map(|event| event.at).collect::<Vec<_>>()
+        };
+        let opened = of_c("opened");
+        assert!(
+            opened.first().is_some_and(|at| *at < s(20)),
+            "it trips: {report}"
+        );
+        // Its current backoff ends with the next probe; then it has traffic, at least half of its part.
+        let probe = of_c("probing").into_iter().find(|at| *at >= s(30)).unwrap();
+        let mut seconds = report.timeline.iter();
+        let back = seconds
+            .find(|second| second.second >= 30 && second.attempts[2] >= 33)
+            .unwrap();
+        let beyond = (s(back.second + 1)).saturating_sub(probe);
+        println!("seed {seed}: probed {probe:?}, traffic {beyond:?} later");
+        assert!(beyond <= s(6), "{report}");
+        assert!(probe < *opened.last().unwrap() + s(60), "{report}");
     }
 }

@@ -18,7 +18,7 @@ use tower_mesh::budget::RetryBudget;
 use tower_mesh::policy::{
     Budget, Codes, EarnedBy, ExponentialBackoff, FailureAccrual, Ratio, Retry, RetryBuilder,
 };
-use tower_mesh::retry::{RetryLayer, RetryService, Ruling};
+use tower_mesh::retry::{Cloned, RetryLayer, RetryService, Ruling};
 use tower_mesh::verdict::{Sent, TransportError, TransportFailure};
 use tower_mesh::{Body, BoxError, RequestOptions};
 
@@ -540,7 +540,7 @@ async fn it_takes_what_services_are_around_it() {
     let _api = Api {
         _client: RetryLayer::new(Retry::on(500..=599).limit(1)).layer(boxed),
     };
-    let _: RetryService<_, fn(&Result<u8, Infallible>) -> bool> =
+    let _: RetryService<_, fn(&Result<u8, Infallible>) -> bool, Cloned> =
         RetryLayer::new(Retry::never_on_status())
             .when(Result::is_err as fn(&Result<u8, Infallible>) -> bool)
             .layer(());

@@ -75,7 +75,9 @@ fn towers(
         let decay = decay.as_secs_f64() * 1e9;
         PeakEwma::new(Nothing, rtt, decay, CompleteOnResponse::default())
     };
-    TowerBalance::new(ServiceList::new::<u32>((0..count).map(|_| loaded()).collect()))
+    TowerBalance::new(ServiceList::new::<u32>(
+        (0..count).map(|_| loaded()).collect(),
+    ))
 }
 
 fn main() {
@@ -102,7 +104,12 @@ fn one_task() {
         let mut tower_call = || {
             if let Some(tower) = &mut tower {
                 let mut cx = Context::from_waker(Waker::noop());
-                keep(Pin::new(&mut *tower).get_mut().poll_ready(&mut cx).is_ready());
+                keep(
+                    Pin::new(&mut *tower)
+                        .get_mut()
+                        .poll_ready(&mut cx)
+                        .is_ready(),
+                );
                 keep(poll(tower.call(7)).is_ok());
             }
         };
@@ -211,7 +218,13 @@ fn changes() {
         balance.update(Update::Reset(endpoints));
         start.elapsed().as_secs_f64() * 1e3
     };
-    println!("reset of 100 000 to the same: {:.1} ms", reset(endpoints(100_000)));
+    println!(
+        "reset of 100 000 to the same: {:.1} ms",
+        reset(endpoints(100_000))
+    );
     println!("reset of 100 000 to none: {:.1} ms", reset(Vec::new()));
-    println!("reset to 100 000 new ones: {:.1} ms", reset(endpoints(100_000)));
+    println!(
+        "reset to 100 000 new ones: {:.1} ms",
+        reset(endpoints(100_000))
+    );
 }

@@ -45,7 +45,10 @@ fn main() {
         let cases = [
             ("Client, nothing switched on", HealthClient::new(plain)),
             ("Client, all of it", HealthClient::new(full)),
-            ("Client over tonic's Channel", HealthClient::new(over_channel)),
+            (
+                "Client over tonic's Channel",
+                HealthClient::new(over_channel),
+            ),
         ];
         let mut theirs = Vec::with_capacity(CALLS);
         let mut ours = [(); 3].map(|()| Vec::with_capacity(CALLS));
@@ -72,7 +75,10 @@ fn main() {
         }
         let theirs = quantiles(theirs);
         println!("{CALLS} unary calls each, in turn; p50 and p99 in us, and ours to theirs");
-        println!("{:<32}{:>10.1}{:>10.1}", "tonic's Channel", theirs[0], theirs[1]);
+        println!(
+            "{:<32}{:>10.1}{:>10.1}",
+            "tonic's Channel", theirs[0], theirs[1]
+        );
         for ((name, _), times) in cases.iter().zip(ours) {
             let [p50, p99] = quantiles(times);
             println!(

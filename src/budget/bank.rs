@@ -92,11 +92,22 @@ impl Bank {
         self.deposits.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// The same without the time; true if it is time to look at that. What is paid in in between counts as older than it
+    /// is.
+    pub(super) fn pay_in_untimed(&self) -> bool {
+        self.deposits.fetch_add(1, Ordering::AcqRel) % 16 == 15
+    }
+
+    pub(super) fn look(&self, now: Instant) {
+        self.catch_up(self.epoch.nanos(now), self.tick);
+    }
+
     pub(super) fn take(&self, now: Instant) -> bool {
         let now = self.epoch.nanos(now);
         self.catch_up(now, MOMENT.min(self.tick));
         // If there is not enough, the floor may have paid in since.
-        let taken = self.try_take() || (self.catch_up(now, 1) && self.try_take());
+        let taken =
+            self.try_take() || (self.may_have(now) && self.catch_up(now, 1) && self.try_take());
         let counter = if taken {
             &self.withdrawals
         } else {
@@ -104,6 +115,15 @@ impl Bank {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         taken
+    }
+
+    // Whether the floor can have paid in what is missing: cheaper than to see.
+    fn may_have(&self, now: u64) -> bool {
+        let elapsed = now.saturating_sub(self.looked.load(Ordering::Acquire));
+        let flat = u128::from(self.policy.min_per_sec) * u128::from(elapsed);
+        let beside = self.beside.load(Ordering::Acquire);
+        let balance = self.earned().wrapping_add(beside);
+        u128::from(balance) + flat >= u128::from(ATTEMPT)
     }
 
     fn try_take(&self) -> bool {
@@ -127,13 +147,10 @@ impl Bank {
         self.turn_share(|share| share - share.div_ceil(4));
     }
 
+    // Of two at once one may be lost; it is a share of many.
     fn turn_share(&self, turn: impl Fn(u64) -> u64) {
-        let turned = self
-            .share
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |share| {
-                Some(turn(share))
-            });
-        debug_assert!(turned.is_ok());
+        let share = self.share.load(Ordering::Relaxed);
+        self.share.store(turn(share), Ordering::Relaxed);
     }
 
     // O(1) after any time. Whether time was caught up with: not if less than `least` nanoseconds are new, nor if another

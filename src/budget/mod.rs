@@ -119,6 +119,14 @@ impl RetryBudget {
         }
     }
 
+    /// The same for who has not looked at the clock, and does so only now and then.
+    pub(crate) fn success_by(&self, now: impl FnOnce() -> Instant) {
+        self.0.succeeded();
+        if !self.0.by_requests() && self.0.pay_in_untimed() {
+            self.0.look(now());
+        }
+    }
+
     /// An attempt failed; asks for another.
     pub fn withdraw(&self, now: Instant) -> Option<Token> {
         let token = self.withdraw_hedge(now);

@@ -5,7 +5,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use tokio::time::Instant;
 
@@ -263,6 +263,27 @@ impl Template {
                 Outbound::Once(_) => false,
                 Outbound::Again(replay) => replay.is_replayable(),
             }
+    }
+
+    /// What it asks for, while it is kept.
+    pub(super) fn method(&self) -> Option<&Method> {
+        self.parts.as_ref().map(|parts| &parts.method)
+    }
+
+    /// Whether more of its body is still to be read and kept.
+    pub(super) fn is_unread(&self) -> bool {
+        match &self.body {
+            Outbound::Once(_) => false,
+            Outbound::Again(replay) => replay.is_replayable() && !replay.is_complete(),
+        }
+    }
+
+    /// The same request for an attempt beside another.
+    pub(super) fn race(&mut self) -> Option<Request<Body>> {
+        let Outbound::Again(replay) = &mut self.body else {
+            return None;
+        };
+        Some(Request::from_parts(self.parts.clone()?, replay.race()?))
     }
 
     /// Ends the bodies of the attempts so far.

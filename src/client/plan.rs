@@ -16,6 +16,7 @@ use crate::policy::{
     GrpcFilter, Load, Meta, MethodKind, PeakEwma, Protocol, Queue, Retry, Route, RoutePolicy,
     Spread, Timeouts,
 };
+use crate::retry::hedge::Pace;
 use crate::route::{Filtered, PathMatched, filter_request, filter_response, find};
 use crate::verdict::{GrpcClassifier, HttpClassifier};
 
@@ -40,11 +41,17 @@ pub(crate) struct RulePlan {
     pub(crate) kind: MethodKind,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<Arc<RetryPlan>>,
+    pub(crate) hedge: Option<Arc<HedgePlan>>,
     /// Whether a request's `l5d-*` headers may override timeouts and retries.
     pub(crate) allow_overrides: bool,
     /// Whether the first that can serve is taken, instead of one by weight.
     pub(crate) in_order: bool,
     pub(crate) backends: Vec<BackendPlan>,
+}
+
+pub(crate) struct HedgePlan {
+    pub(crate) pace: Pace,
+    pub(crate) budget: RetryBudget,
 }
 
 pub(crate) struct RetryPlan {
@@ -184,7 +191,11 @@ impl Plan {
     /// Every budget, once for each mention.
     pub(crate) fn budgets(&self) -> impl Iterator<Item = &RetryBudget> {
         let rules = self.routes.iter().flatten().flatten();
-        rules.filter_map(|rule| rule.retry.as_ref()?.budget.as_ref())
+        rules.flat_map(|rule| {
+            let retry = rule.retry.as_ref().and_then(|retry| retry.budget.as_ref());
+            let hedge = rule.hedge.as_ref().map(|hedge| &hedge.budget);
+            retry.into_iter().chain(hedge)
+        })
     }
 }
 
@@ -229,6 +240,20 @@ impl Compiler<'_> {
                 budget: budget.map(|budget| budgets.get(&client.parent, budget, now)),
             })
         });
+        let hedge = policy.params.hedge.map(|hedge| {
+            // One for both, unless it has its own.
+            let retries = retry
+                .as_ref()
+                .and_then(|retry: &Arc<RetryPlan>| retry.budget.clone());
+            let budget = match (hedge.own_budget(), retries) {
+                (None, Some(budget)) => budget,
+                (own, _) => budgets.get(&client.parent, own.unwrap_or_default(), now),
+            };
+            Arc::new(HedgePlan {
+                pace: Pace::new(&hedge),
+                budget,
+            })
+        });
         let used = policy.distribution.backends();
         let used = used.map(|(used, weight)| {
             let backend = &used.backend;
@@ -271,6 +296,7 @@ impl Compiler<'_> {
             kind: policy.params.kind,
             timeouts: policy.params.timeouts,
             retry,
+            hedge,
             allow_overrides: policy.params.allow_l5d_request_headers,
             in_order: matches!(policy.distribution.spread(), Spread::FirstAvailable(_)),
             backends: used.collect(),

@@ -57,6 +57,13 @@ pub enum Decision {
         /// How long it waits first.
         backoff: Duration,
     },
+    /// The request was sent a second time beside its first attempt, which takes long.
+    Hedged {
+        /// The request's number.
+        request: u64,
+        /// The attempt that is made, counted from one.
+        attempt: u32,
+    },
     /// The answer could have been retried, and was not.
     NotRetried {
         /// The request's number.
@@ -244,6 +251,7 @@ impl Decision {
             Self::Picked { .. } => "picked",
             Self::Answered { .. } => "answered",
             Self::Retried { .. } => "retried",
+            Self::Hedged { .. } => "hedged",
             Self::NotRetried { .. } => "not_retried",
             Self::HandedOver { .. } => "handed_over",
             Self::Refused { .. } => "refused",

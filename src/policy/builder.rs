@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use super::{
     Backend, BackendDispatcher, ClientPolicy, EndpointDiscovery, FailureAccrual, Failures,
-    Fidelity, GrpcPolicy, HttpPolicy, InvalidPolicy, Load, MatchRpc, Meta, MethodKind, Protocol,
-    Queue, RetryBuilder, Route, RouteBackend, RouteDistribution, RouteParams, RoutePolicy, Rule,
-    Timeouts,
+    Fidelity, GrpcPolicy, Hedge, HttpPolicy, InvalidPolicy, Load, MatchRpc, Meta, MethodKind,
+    Protocol, Queue, RetryBuilder, Route, RouteBackend, RouteDistribution, RouteParams,
+    RoutePolicy, Rule, Timeouts,
 };
 
 /// Writes a policy with one backend: for HTTP ([`ClientPolicy::http`]) with one route for everything, for gRPC
@@ -15,6 +15,7 @@ pub struct ClientPolicyBuilder<M = ()> {
     name: String,
     timeouts: Timeouts,
     retry: Option<RetryBuilder>,
+    hedge: Option<Hedge>,
     failure_accrual: Option<FailureAccrual>,
     load: Load,
     queue: Queue,
@@ -73,6 +74,7 @@ impl<M> ClientPolicyBuilder<M> {
             name: name.to_owned(),
             timeouts: Timeouts::default(),
             retry: None,
+            hedge: None,
             failure_accrual: None,
             load: Load::default(),
             queue: Queue::default(),
@@ -98,6 +100,12 @@ impl<M> ClientPolicyBuilder<M> {
     /// What is tried again: `Retry::on(502..=504)`, `Retry::on_codes([Codes::UNAVAILABLE])`.
     pub fn retry(mut self, retry: impl Into<RetryBuilder>) -> Self {
         self.retry = Some(retry.into());
+        self
+    }
+
+    /// A second attempt beside one that takes long, for safe requests. Default: none.
+    pub fn hedge(mut self, hedge: Hedge) -> Self {
+        self.hedge = Some(hedge);
         self
     }
 
@@ -149,6 +157,7 @@ impl<M> ClientPolicyBuilder<M> {
         policy.params = RouteParams {
             timeouts: method.timeouts.unwrap_or(self.timeouts),
             retry: retry.map(RetryBuilder::build).transpose()?,
+            hedge: self.hedge,
             allow_l5d_request_headers: false,
             kind: method.kind,
         };

@@ -16,6 +16,7 @@ use std::fmt;
 /// | `connect-retry` | a failed connection is tried again where the 502 or 504 it becomes is retried | a request that never left is tried again on every route that retries, once without counting |
 /// | `retry-hints` | Retry-After and grpc-retry-pushback-ms do not matter to retries | they are waited for; a request that is asked to stay away, or to wait more than a minute, is not sent again |
 /// | `previous-attempts` | grpc-previous-rpc-attempts is not sent | it is sent with every gRPC attempt after the first |
+/// | `hedging` | there is none | a policy written in Rust may ask for it |
 /// | `invalid-annotation` | its whole family (breaker, load, retries, timeouts) is as if it were not there; on a route, the whole route | the Service does not resolve; the error names the place |
 /// | `grpc-codes` | PERMISSION_DENIED counts against the endpoint | PERMISSION_DENIED says nothing against the endpoint |
 /// | `grpc-missing-status` | a missing or unreadable status, a page that is not gRPC and a truncated stream are successes | they are failures; a stream that its caller drops before the end is neutral |
@@ -64,6 +65,8 @@ pub enum Difference {
     RetryHints,
     /// Whether gRPC servers are told how often they were asked.
     PreviousAttempts,
+    /// Whether there may be a second attempt beside one that takes long.
+    Hedging,
     /// What becomes of an annotation whose value is not valid.
     InvalidAnnotation,
     /// Which gRPC codes are failures of the endpoint.
@@ -100,7 +103,7 @@ pub enum Difference {
 
 impl Difference {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::RetryBudget,
         Self::BackendQueue,
         Self::EjectionFloor,
@@ -111,6 +114,7 @@ impl Difference {
         Self::ConnectRetry,
         Self::RetryHints,
         Self::PreviousAttempts,
+        Self::Hedging,
         Self::InvalidAnnotation,
         Self::GrpcCodes,
         Self::GrpcMissingStatus,
@@ -141,6 +145,7 @@ impl Difference {
             Self::ConnectRetry => "connect-retry",
             Self::RetryHints => "retry-hints",
             Self::PreviousAttempts => "previous-attempts",
+            Self::Hedging => "hedging",
             Self::InvalidAnnotation => "invalid-annotation",
             Self::GrpcCodes => "grpc-codes",
             Self::GrpcMissingStatus => "grpc-missing-status",
@@ -176,6 +181,7 @@ impl Difference {
             }
             Self::RetryHints => "Retry-After and grpc-retry-pushback-ms do not matter to retries",
             Self::PreviousAttempts => "grpc-previous-rpc-attempts is not sent",
+            Self::Hedging => "there is none",
             Self::InvalidAnnotation => {
                 "its whole family (breaker, load, retries, timeouts) is as if it were not there; on a route, the whole route"
             }
@@ -227,6 +233,7 @@ impl Difference {
                 "they are waited for; a request that is asked to stay away, or to wait more than a minute, is not sent again"
             }
             Self::PreviousAttempts => "it is sent with every gRPC attempt after the first",
+            Self::Hedging => "a policy written in Rust may ask for it",
             Self::InvalidAnnotation => "the Service does not resolve; the error names the place",
             Self::GrpcCodes => "PERMISSION_DENIED says nothing against the endpoint",
             Self::GrpcMissingStatus => {

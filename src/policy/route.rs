@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Backend, Filter, InvalidPolicy, MatchHost, MatchRequest, Meta, MethodKind, Retry};
+use super::{
+    Backend, Filter, Hedge, InvalidPolicy, MatchHost, MatchRequest, Meta, MethodKind, Retry,
+};
 
 /// A set of rules for some hosts: of HTTP, or with other matches `M` and filters `F` of [gRPC](super::GrpcRoute).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +43,8 @@ pub struct RouteParams {
     pub timeouts: Timeouts,
     /// Retries; none is one attempt.
     pub retry: Option<Retry>,
+    /// Second attempts beside those that take long; none is none. An extension.
+    pub hedge: Option<Hedge>,
     /// Whether a request's `l5d-*` headers may override timeouts and retries.
     pub allow_l5d_request_headers: bool,
     /// What kind of gRPC methods it is for. The mesh has no word for it.

@@ -9,9 +9,10 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::judge::{Again, Judgement, Wait};
+use super::keep::KeepRequest;
 use super::layer::Shared;
 use super::tries::{Bounds, Tries};
-use super::when::{Asks, KeepRequest, RetryWhen, Ruling};
+use super::when::{Asks, RetryWhen, Ruling};
 use crate::budget::Token;
 use crate::core::observe::{Decision, NotRetried};
 use crate::core::sync::Ordering;
@@ -25,13 +26,14 @@ pin_project! {
     where
         S: Service<Req>,
         C: RetryWhen<Req, S::Response, S::Error>,
+        K: KeepRequest<Req>,
     {
         #[pin]
         state: State<S::Future>,
         // The one timer: of a try, or of the wait between two.
         #[pin]
         alarm: Alarm,
-        walk: Walk<S, Req, C, K, S::Response, C::Error>,
+        walk: Walk<S, Req, C, K, K::Kept, Result<S::Response, C::Error>>,
     }
 }
 
@@ -46,12 +48,12 @@ pin_project! {
     }
 }
 
-struct Walk<S, Req, C, K, Res, E> {
+struct Walk<S, Req, C, K, Kept, Answer> {
     shared: Arc<Shared<C, K>>,
     service: S,
     // What is sent next, and what is kept for the attempt after that.
     next: Option<Req>,
-    kept: Option<Req>,
+    kept: Option<Kept>,
     asks: Asks,
     tries: Tries,
     // Drawn when it first fails.
@@ -60,7 +62,7 @@ struct Walk<S, Req, C, K, Res, E> {
     // When the try that is out has had its time.
     cut: Option<Instant>,
     // What stands if the next attempt comes to nothing.
-    prior: Option<Result<Res, E>>,
+    prior: Option<Answer>,
 }
 
 // === impl RetryFuture ===
@@ -163,7 +165,7 @@ where
 
 // === impl Walk ===
 
-impl<S, Req, C, K> Walk<S, Req, C, K, S::Response, C::Error>
+impl<S, Req, C, K> Walk<S, Req, C, K, K::Kept, Result<S::Response, C::Error>>
 where
     S: Service<Req>,
     C: RetryWhen<Req, S::Response, S::Error>,
@@ -200,7 +202,8 @@ where
     // It is not ready and never will be: an attempt that nothing was sent for.
     fn unready(&mut self) {
         self.token = None;
-        self.kept = self.next.take();
+        let next = self.next.take();
+        self.kept = next.and_then(|next| self.shared.keep.keep(&next));
         self.prior = None;
         self.tries.send();
     }
@@ -215,10 +218,17 @@ where
         &mut self,
         result: Result<S::Response, S::Error>,
     ) -> Result<Instant, Result<S::Response, C::Error>> {
-        let when = &self.shared.when;
-        let (ruling, result) = match &self.kept {
-            Some(kept) => when.judge(&self.shared.retry, kept, result),
-            None => when.last(result),
+        let (when, keep) = (&self.shared.when, &self.shared.keep);
+        let mut whole = false;
+        let (ruling, result) = match self.kept.take() {
+            Some(kept) if !when.stands(&self.shared.retry, &result) => {
+                whole = keep.is_whole(&kept);
+                let next = keep.renew(kept);
+                let ruled = when.judge(&self.shared.retry, &next, result);
+                self.next = Some(next);
+                ruled
+            }
+            _ => when.last(result),
         };
         let Ruling { judgement, earns } = ruling;
         let again = match judgement {
@@ -232,7 +242,7 @@ where
             Judgement::Unsafe => return self.stand(NotRetried::Unsafe, result),
             Judgement::Stop => return self.stand(NotRetried::Pushback, result),
         };
-        match self.again(again) {
+        match self.again(again, whole) {
             Ok(until) => {
                 self.prior = Some(result);
                 Ok(until)
@@ -256,8 +266,13 @@ where
             untouched: false,
             wait: Wait::Backoff,
         };
-        match self.again(again) {
-            Ok(until) => Some(until),
+        let keep = &self.shared.keep;
+        let whole = self.kept.as_ref().is_some_and(|kept| keep.is_whole(kept));
+        match self.again(again, whole) {
+            Ok(until) => {
+                self.next = self.kept.take().map(|kept| self.shared.keep.renew(kept));
+                Some(until)
+            }
             Err(why) => {
                 self.told(Instant::now(), why);
                 None
@@ -265,10 +280,9 @@ where
         }
     }
 
-    fn again(&mut self, again: Again) -> Result<Instant, NotRetried> {
+    // `whole`: there is a request for it.
+    fn again(&mut self, again: Again, whole: bool) -> Result<Instant, NotRetried> {
         let now = Instant::now();
-        let kept = self.kept.take();
-        let kept = kept.filter(|kept| self.shared.keep.is_whole(kept));
         let limit = self.max_retries();
         let number = self.number();
         let shared = &*self.shared;
@@ -280,16 +294,10 @@ where
             seed: shared.seed,
             number,
         };
-        if kept.is_none() && self.tries.may_follow(limit) {
+        if !whole && self.tries.may_follow(limit) {
             return Err(NotRetried::Body);
         }
-        let planned = match self.tries.again(again, &bounds, now) {
-            Ok(planned) => planned,
-            Err(why) => {
-                self.kept = kept;
-                return Err(why);
-            }
-        };
+        let planned = self.tries.again(again, &bounds, now)?;
         let (attempt, backoff) = (self.tries.sent(), planned.backoff);
         shared.observers.tell(now, || Decision::Retried {
             request: number,
@@ -297,7 +305,6 @@ where
             backoff,
         });
         self.token = planned.token;
-        self.next = kept;
         Ok(planned.until)
     }
 
@@ -321,6 +328,7 @@ where
 impl<S: Service<Req>, Req, C, K> fmt::Debug for RetryFuture<S, Req, C, K>
 where
     C: RetryWhen<Req, S::Response, S::Error>,
+    K: KeepRequest<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryFuture")

@@ -6,7 +6,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::future::RetryFuture;
-use super::when::{ByPolicy, Cloned, KeepRequest, RetryWhen};
+use super::keep::{Cloned, Copied, KeepRequest};
+use super::when::{ByPolicy, RetryWhen};
 use crate::budget::RetryBudget;
 use crate::core::draw::entropy;
 use crate::core::observe::{Observer, Observers};
@@ -63,8 +64,8 @@ use crate::policy::{EarnedBy, Retry, RetryBuilder};
 /// # }
 /// ```
 ///
-/// **Requests** are kept by cloning them, or as [`clone_request`](Self::clone_request) says; one that cannot be kept is
-/// sent once. Clones keep all extensions.
+/// **Requests** are [copied](Copied), or kept as [`clone_request`](Self::clone_request) says; one that cannot be kept is
+/// sent once. Copies keep all extensions.
 ///
 /// **State** belongs to the layer: all services that it and its clones make draw from one budget, the policy's or the
 /// default one, or one that others [share](Self::within).
@@ -75,7 +76,7 @@ use crate::policy::{EarnedBy, Retry, RetryBuilder};
 /// **A try's timeout** cuts an attempt short only if another is made in its place: if none may be, it is waited for. What
 /// is returned in the end is always the service's own last answer.
 #[derive(Debug)]
-pub struct RetryLayer<C = ByPolicy, K = Cloned> {
+pub struct RetryLayer<C = ByPolicy, K = Copied> {
     shared: Arc<Shared<C, K>>,
 }
 
@@ -90,7 +91,7 @@ pub struct RetryLayer<C = ByPolicy, K = Cloned> {
 /// }
 /// ```
 #[derive(Debug)]
-pub struct RetryService<S, C = ByPolicy, K = Cloned> {
+pub struct RetryService<S, C = ByPolicy, K = Copied> {
     inner: S,
     shared: Arc<Shared<C, K>>,
 }
@@ -122,26 +123,27 @@ impl RetryLayer {
                 retry,
                 budget: budget.map(|budget| RetryBudget::new(budget, Instant::now())),
                 when: ByPolicy,
-                keep: Cloned,
+                keep: Copied,
                 seed: entropy(),
                 observers: Observers::default(),
                 retried: AtomicU64::new(0),
             }),
         }
     }
-}
 
-impl<C: Clone, K: Clone> RetryLayer<C, K> {
     /// Tries again when `when` says so, which returns a `bool` or a [`Ruling`](super::Ruling). What the policy says of
-    /// statuses and codes means nothing then.
-    pub fn when<F, T, E, V>(self, when: F) -> RetryLayer<F, K>
+    /// statuses and codes means nothing then. Requests of any kind are cloned, unless
+    /// [`clone_request`](Self::clone_request) says otherwise after this.
+    pub fn when<F, T, E, V>(self, when: F) -> RetryLayer<F, Cloned>
     where
         F: Fn(&Result<T, E>) -> V,
         V: Into<super::Ruling>,
     {
-        self.when_by(when)
+        self.with(when, Cloned)
     }
+}
 
+impl<C: Clone, K: Clone> RetryLayer<C, K> {
     /// Tries again by a [`RetryWhen`] of your own type.
     pub fn when_by<F>(self, when: F) -> RetryLayer<F, K> {
         let keep = self.shared.keep.clone();
@@ -291,7 +293,7 @@ impl<C, K> Shared<C, K> {
     /// A request succeeded.
     pub(super) fn success(&self) {
         if let Some(budget) = &self.budget {
-            budget.success(Instant::now());
+            budget.success_by(Instant::now);
         }
     }
 }

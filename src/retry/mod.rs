@@ -8,6 +8,7 @@ mod future;
 pub(crate) mod hedge;
 mod hint;
 mod judge;
+mod keep;
 mod layer;
 mod replaying;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod when;
 pub use self::future::RetryFuture;
 pub use self::hedge::{ByMethod, HedgeFuture, HedgeLayer, HedgeService, HedgeWhen};
 pub(crate) use self::judge::{Again, Attempted, Judgement, Rules, Wait, is_idempotent, judge};
+pub use self::keep::{Cloned, Copied, HttpCopy, KeepRequest};
 pub use self::layer::{RetryLayer, RetryService};
 pub use self::replaying::{Fill, ReplayingLayer, ReplayingService, Taped, Tapes};
-pub use self::when::{Asks, ByPolicy, Cloned, KeepRequest, RetryWhen, Ruling};
+pub use self::when::{Asks, ByPolicy, RetryWhen, Ruling};

@@ -10,8 +10,9 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::future::RetryFuture;
+use super::keep::{HttpCopy, KeepRequest};
 use super::layer::{RetryLayer, RetryService};
-use super::when::{ByPolicy, KeepRequest, RetryWhen};
+use super::when::{ByPolicy, RetryWhen};
 use crate::body::{Body, Replay, ReplayError};
 use crate::budget::RetryBudget;
 use crate::core::BoxError;
@@ -148,12 +149,19 @@ where
 // === impl Tapes ===
 
 impl KeepRequest<Request<Taped>> for Tapes {
-    fn keep(&self, request: &Request<Taped>) -> Option<Request<Taped>> {
-        request.body().is_replayable().then(|| request.clone())
+    type Kept = HttpCopy<Taped>;
+
+    fn keep(&self, request: &Request<Taped>) -> Option<HttpCopy<Taped>> {
+        let replayable = request.body().is_replayable();
+        replayable.then(|| HttpCopy::of(request))
     }
 
-    fn is_whole(&self, request: &Request<Taped>) -> bool {
-        request.body().is_replayable()
+    fn renew(&self, kept: HttpCopy<Taped>) -> Request<Taped> {
+        kept.into_request()
+    }
+
+    fn is_whole(&self, kept: &HttpCopy<Taped>) -> bool {
+        kept.body.is_replayable()
     }
 }
 

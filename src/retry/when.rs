@@ -31,6 +31,11 @@ pub trait RetryWhen<Req, Res, E> {
         result: Result<Res, E>,
     ) -> (Ruling, Result<Res, Self::Error>);
 
+    /// Whether a result plainly is final, without a look at the request.
+    fn stands(&self, _retry: &Retry, _result: &Result<Res, E>) -> bool {
+        false
+    }
+
     /// A result after which nothing can be tried again anyway: whether it was a success.
     fn last(&self, result: Result<Res, E>) -> (Ruling, Result<Res, Self::Error>);
 
@@ -72,23 +77,6 @@ pub struct Ruling {
 /// response keeps its body, so codes in trailers come too late for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByPolicy;
-
-/// How a request is kept for another try.
-///
-/// Implemented by [`Cloned`], and by closures from `&Req` to `Option<Req>`; none is sent once.
-pub trait KeepRequest<Req> {
-    /// A copy that can be sent.
-    fn keep(&self, request: &Req) -> Option<Req>;
-
-    /// Whether what was kept still is all of it, now that the first was sent.
-    fn is_whole(&self, _kept: &Req) -> bool {
-        true
-    }
-}
-
-/// Requests are cloned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cloned;
 
 // === impl Ruling ===
 
@@ -159,18 +147,7 @@ where
         request: &Request<B>,
         result: Result<Response<R>, E>,
     ) -> (Ruling, Result<Response<R>, BoxError>) {
-        let result = match result {
-            // The common case, without a look at the request.
-            Ok(response)
-                if response.status().is_success()
-                    && retry.codes().is_empty()
-                    && !retry.status_ranges().contains(response.status()) =>
-            {
-                return ruled(Ok(response));
-            }
-            Ok(response) => Ok(response),
-            Err(error) => Err(error.into()),
-        };
+        let result = result.map_err(Into::into);
         let rules = Rules {
             retry,
             fidelity: Fidelity::Extended,
@@ -191,8 +168,19 @@ where
         (Ruling { judgement, earns }, result)
     }
 
+    fn stands(&self, retry: &Retry, result: &Result<Response<R>, E>) -> bool {
+        let plain = |response: &Response<R>| {
+            let status = response.status();
+            status.is_success() && !retry.status_ranges().contains(status)
+        };
+        retry.codes().is_empty() && result.as_ref().is_ok_and(plain)
+    }
+
     fn last(&self, result: Result<Response<R>, E>) -> (Ruling, Result<Response<R>, BoxError>) {
-        ruled(result.map_err(Into::into))
+        let result = result.map_err(Into::into);
+        let earns = result.as_ref().is_ok_and(succeeded);
+        let judgement = Judgement::Final;
+        (Ruling { judgement, earns }, result)
     }
 
     fn asks(&self, retry: &Retry, request: &Request<B>) -> Asks {
@@ -217,13 +205,6 @@ where
     }
 }
 
-// Final, and whether it earns.
-fn ruled<R>(result: Result<Response<R>, BoxError>) -> (Ruling, Result<Response<R>, BoxError>) {
-    let earns = result.as_ref().is_ok_and(succeeded);
-    let judgement = Judgement::Final;
-    (Ruling { judgement, earns }, result)
-}
-
 fn repeatable<B>(request: &Request<B>) -> bool {
     let options = request.extensions().get::<RequestOptions>();
     is_idempotent(request.method(), request.headers())
@@ -241,21 +222,4 @@ fn sort(error: &(dyn StdError + 'static)) -> (ErrorKind, Sent) {
     let transport = TransportError::find(error);
     let sent = transport.map_or(Sent::Unknown, TransportError::sent);
     (ErrorKind::of(error), sent)
-}
-
-// === impl KeepRequest ===
-
-impl<Req: Clone> KeepRequest<Req> for Cloned {
-    fn keep(&self, request: &Req) -> Option<Req> {
-        Some(request.clone())
-    }
-}
-
-impl<Req, F> KeepRequest<Req> for F
-where
-    F: Fn(&Req) -> Option<Req>,
-{
-    fn keep(&self, request: &Req) -> Option<Req> {
-        self(request)
-    }
 }

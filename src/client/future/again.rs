@@ -53,8 +53,8 @@ impl Walk {
         now: Instant,
     ) -> Next {
         // Difference::AvoidTried.
-        if plan.fidelity != Fidelity::Mesh && !self.avoid.contains(&endpoint) {
-            self.avoid.push(endpoint);
+        if plan.fidelity != Fidelity::Mesh {
+            self.tried(endpoint);
         }
         self.prior = Some(prior);
         let Some(retry) = self.retry.clone() else {
@@ -143,9 +143,16 @@ impl Walk {
         self.fail(kind)
     }
 
+    /// Other endpoints are preferred from now on.
+    pub(super) fn tried(&mut self, endpoint: SocketAddr) {
+        if !self.avoid.contains(&endpoint) {
+            self.avoid.push(endpoint);
+        }
+    }
+
     // Attempts so far that the limit counts.
     pub(super) fn counted(&self) -> u32 {
-        self.attempts - u32::from(self.untouched)
+        self.attempts - u32::from(self.untouched) - self.hedged
     }
 
     // What a success of this request pays into.
@@ -179,7 +186,8 @@ impl Walk {
             waited: self.waited,
             verdict,
         });
-        let budget = self.budget().filter(|_| verdict.is_none()).cloned();
+        let budget = self.budget().or(self.hedge_budget());
+        let budget = budget.filter(|_| verdict.is_none()).cloned();
         let (limits, grpc) = self.grpc_end(plan, rule, limits, endpoint, verdict);
         let tail = Tail::new(ticket, limits, self.in_flight.take());
         let mut tail = tail.with_budget(budget).with_grpc(grpc);

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
-use super::{Next, Step, Walk};
+use super::{Next, Step, Walk, hedge};
 use crate::balance::{Place, Want};
 use crate::client::attempt::Attempt;
 use crate::client::overrides::Overrides;
@@ -128,9 +128,11 @@ impl Walk {
             return self.fail(ErrorKind::NoBackend);
         }
         let now = Instant::now();
-        if let Some(budget) = self.budget() {
-            budget.request(now);
+        if hedge::is_on(&plan) {
+            self.hedge = self.hedges(rule);
         }
+        let budgets = self.budget().into_iter().chain(self.hedge_budget());
+        budgets.for_each(|budget| budget.request(now));
         self.tell(now, || Decision::Routed {
             request: number,
             route: Arc::clone(&rule.name),

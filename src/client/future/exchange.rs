@@ -1,11 +1,13 @@
 //! One attempt, from a ready endpoint to its answer.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{HeaderValue, Request, Response};
 use tokio::time::Instant;
 
+use super::hedge::Raced;
 use super::{Next, Step, Walk};
 use crate::body::Body;
 use crate::client::attempt::{Answered, Attempt, Prior};
@@ -17,10 +19,10 @@ use crate::core::observe::{Answer, Decision, NotRetried};
 use crate::core::time::after;
 use crate::deadline::{Limits, Progress, grpc_timeout};
 use crate::error::{Error, ErrorKind};
-use crate::policy::{Fidelity, MethodKind, Timeouts};
+use crate::policy::{Fidelity, MethodKind, Retry, Timeouts};
 use crate::retry::{Attempted, Judgement};
-use crate::route::Filtered;
-use crate::verdict::grpc::{GRPC_PREVIOUS_RPC_ATTEMPTS, GRPC_TIMEOUT};
+use crate::route::{Filtered, PathMatched};
+use crate::verdict::grpc::{GRPC_PREVIOUS_RPC_ATTEMPTS, GRPC_TIMEOUT, GrpcEos};
 use crate::verdict::{
     Classified, ClassifyResponse, Outcome, Sent, TransportError, TransportFailure, Verdict,
 };
@@ -79,9 +81,55 @@ impl Walk {
             self.template.read_ahead();
         }
         let keep = retry.is_some_and(|retry| self.may_keep(retry));
-        let Some(request) = self.template.take(keep) else {
+        let hedges = self.attempts == 1 && self.hedge.is_some();
+        if hedges && !keep {
+            let limit = retry.map_or(Retry::MAX_REQUEST_BYTES, Retry::max_request_bytes);
+            let too_large = &self.shared.counts.bodies_too_large;
+            self.template.keep(limit, too_large);
+        }
+        let kept = keep || (hedges && self.template.is_replayable());
+        let Some(request) = self.template.take(kept) else {
             return self.fail(ErrorKind::InvalidRequest);
         };
+        // Cut short is only what can be tried again.
+        let again = self.repeatable || plan.fidelity == Fidelity::Mesh;
+        let try_until = retry
+            .filter(|retry| keep && again && self.counted() <= self.max_retries(retry).into())
+            .and_then(|retry| Some(after(now, retry.timeout()?)));
+        let path = matched.path;
+        let launched = self.launch(
+            &plan,
+            rule,
+            backend,
+            path,
+            &mut attempt,
+            request,
+            try_until,
+            now,
+        );
+        match launched {
+            Ok(limits) => self.limits = limits,
+            Err(kind) => return self.fail(kind),
+        }
+        if hedges && kept {
+            self.await_rival(now);
+        }
+        self.go(Step::Call { backend, attempt })
+    }
+
+    /// Sends a request to an endpoint that is ready, and says how long it may take.
+    #[allow(clippy::too_many_arguments, reason = "all that makes an attempt")]
+    pub(super) fn launch(
+        &mut self,
+        plan: &Plan,
+        rule: &RulePlan,
+        backend: usize,
+        path: PathMatched,
+        attempt: &mut Attempt,
+        request: Request<Body>,
+        try_until: Option<Instant>,
+        now: Instant,
+    ) -> Result<Limits, ErrorKind> {
         let (mut parts, body) = request.into_parts();
         let (seed, number) = (self.shared.backends.seed, self.number);
         let mut drawn = u64::from(self.attempts) << 32;
@@ -90,17 +138,12 @@ impl Walk {
             draw(seed, number, Purpose::Inject, drawn)
         };
         let filters = &rule.backends[backend].filters;
-        let filtered = filters.request(&parts.uri, &mut parts.headers, matched.path, word);
+        let filtered = filters.request(&parts.uri, &mut parts.headers, path, word);
         if let Err(filtered) = filtered {
             self.attempts -= 1;
-            return self.fail(filtered.into());
+            return Err(filtered.into());
         }
-        self.committed(&attempt, now);
-        // Cut short is only what can be tried again.
-        let again = self.repeatable || plan.fidelity == Fidelity::Mesh;
-        let try_until = retry
-            .filter(|retry| keep && again && self.counted() <= self.max_retries(retry).into())
-            .and_then(|retry| Some(after(now, retry.timeout()?)));
+        self.committed(attempt, now);
         let Timeouts { response, idle, .. } = self.timeouts;
         // Difference::IdleHead: in the mesh, a request without a stream in it is never idle before its response.
         let idle_head = idle.filter(|_| plan.fidelity != Fidelity::Mesh);
@@ -117,7 +160,6 @@ impl Walk {
             limits = limits.with_progress(Arc::clone(&progress));
             following = Some(progress);
         }
-        self.limits = limits;
         // Who is told of a deadline keeps it: a stream is told only of one that holds for all of it.
         let told = match self.options.method.unwrap_or(rule.kind) {
             MethodKind::Unary => self.deadline,
@@ -138,7 +180,7 @@ impl Walk {
             parts.headers.insert(GRPC_PREVIOUS_RPC_ATTEMPTS, previous);
         }
         attempt.send(Request::from_parts(parts, body), following, now);
-        self.go(Step::Call { backend, attempt })
+        Ok(limits)
     }
 
     pub(super) fn call(
@@ -154,10 +196,22 @@ impl Walk {
         let polled = attempt.call.as_mut().poll_response(cx);
         let now = Instant::now();
         match polled {
+            Poll::Ready(Ok(response)) if self.has_rival() && !self.wins(&plan, &response) => {
+                self.lost(&plan, attempt, &response, now);
+                self.promote(now)
+            }
             Poll::Ready(Ok(response)) => {
+                self.end_race(now);
                 self.answered(&plan, rule, backend, attempt, response, now)
             }
-            Poll::Ready(Err(error)) => self.failed(attempt, error, now),
+            Poll::Ready(Err(error)) if self.has_rival() => {
+                self.settle_failed(attempt, error, now);
+                self.promote(now)
+            }
+            Poll::Ready(Err(error)) => {
+                self.end_race(now);
+                self.failed(attempt, error, now)
+            }
             Poll::Pending => {
                 self.limits.wake_when_sent(cx.waker());
                 // Over its limit, the request's body makes this the only try.
@@ -165,8 +219,18 @@ impl Walk {
                     self.limits.only_try();
                 }
                 let Some(timeout) = self.limits.passed(now) else {
-                    let until = self.limits.next();
-                    return self.sleep(Step::Call { backend, attempt }, until);
+                    let first = (backend, attempt.endpoint());
+                    return match self.race(cx, &plan, rule, matched.path, first, now) {
+                        Raced::Wait(until) => {
+                            let until = self.until_either(until);
+                            self.sleep(Step::Call { backend, attempt }, until)
+                        }
+                        Raced::Won(backend, winner, response) => {
+                            // What it waited is evidence.
+                            drop(attempt);
+                            self.answered(&plan, rule, backend, winner, response, now)
+                        }
+                    };
                 };
                 // It had its time: that is evidence against the endpoint, unless it waited for the caller.
                 let outcome = if attempt.waits_for_caller() {
@@ -175,6 +239,11 @@ impl Walk {
                     Outcome::FAILURE
                 };
                 let error = Error::new(timeout.into());
+                if self.has_rival() && !self.is_late(now) {
+                    self.settled(attempt, error, &outcome, Sent::Unknown, now);
+                    return self.promote(now);
+                }
+                self.end_race(now);
                 self.ended(attempt, error, &outcome, Sent::Unknown, now)
             }
         }
@@ -191,18 +260,8 @@ impl Walk {
     ) -> Next {
         let endpoint = attempt.endpoint();
         let status = response.status();
-        let head = match judged_inside(&response) {
-            Some(outcome) => Classified::Ready(outcome),
-            None if self.grpc => plan.grpc.classify_response(status, response.headers()),
-            None => Classified::Ready(plan.http.judge(status, response.headers())),
-        };
-        let (number, attempts) = (self.number, self.attempts);
-        self.tell(now, || Decision::Answered {
-            request: number,
-            attempt: attempts,
-            endpoint,
-            answer: Answer::Status(status.as_u16()),
-        });
+        let head = self.classify(plan, &response);
+        self.told_answer(endpoint, Answer::Status(status.as_u16()), now);
         let Some(mut ticket) = attempt.into_ticket() else {
             return self.fail(ErrorKind::InvalidRequest);
         };
@@ -211,11 +270,12 @@ impl Walk {
         limits.head(now, self.timeouts.idle);
         let judged = self.judge(plan, Attempted::Head(status, response.headers()));
         // What the policy would try again has not succeeded, whoever is to blame for it.
-        if let (Classified::Ready(outcome), Some(budget)) = (head, self.budget())
+        if let Classified::Ready(outcome) = head
             && outcome.verdict == Verdict::Success
             && judged == Judgement::Final
         {
-            budget.success(now);
+            let budgets = self.budget().into_iter().chain(self.hedge_budget());
+            budgets.for_each(|budget| budget.success(now));
         }
         let verdict = match head {
             Classified::Ready(outcome) => Some(outcome.verdict),
@@ -252,17 +312,55 @@ impl Walk {
         }
     }
 
+    // What a response's head says of its endpoint.
+    pub(super) fn classify(&self, plan: &Plan, response: &Response<Body>) -> Classified<GrpcEos> {
+        let status = response.status();
+        match judged_inside(response) {
+            Some(outcome) => Classified::Ready(outcome),
+            None if self.grpc => plan.grpc.classify_response(status, response.headers()),
+            None => Classified::Ready(plan.http.judge(status, response.headers())),
+        }
+    }
+
+    pub(super) fn told_answer(&self, endpoint: SocketAddr, answer: Answer, now: Instant) {
+        let (number, attempts) = (self.number, self.attempts);
+        self.tell(now, || Decision::Answered {
+            request: number,
+            attempt: attempts,
+            endpoint,
+            answer,
+        });
+    }
+
     // A leaf's own error.
     pub(super) fn failed(&mut self, attempt: Attempt, source: BoxError, now: Instant) -> Next {
-        let sent = TransportError::find(&*source).map_or(Sent::Unknown, TransportError::sent);
-        let error = Error::from_leaf(source);
-        let outcome = match error.kind() {
-            ErrorKind::RequestBody | ErrorKind::InvalidRequest => Outcome::NEUTRAL,
-            // Another client's refusal: its endpoints have nothing to do with it.
-            kind if kind.is_local() => Outcome::NEUTRAL,
-            _ => Outcome::FAILURE,
-        };
+        let (error, outcome, sent) = sort(source);
         self.ended(attempt, error, &outcome, sent, now)
+    }
+
+    // The same of an attempt beside which there is another.
+    pub(super) fn settle_failed(&mut self, attempt: Attempt, source: BoxError, now: Instant) {
+        let (error, outcome, sent) = sort(source);
+        self.tried(attempt.endpoint());
+        self.settled(attempt, error, &outcome, sent, now);
+    }
+
+    // An attempt ended without a response, and its endpoint hears of it.
+    fn settled(
+        &mut self,
+        attempt: Attempt,
+        error: Error,
+        outcome: &Outcome,
+        sent: Sent,
+        now: Instant,
+    ) -> Error {
+        let endpoint = attempt.endpoint();
+        self.told_answer(endpoint, Answer::Error(error.kind().name()), now);
+        attempt.settle(&Outcome {
+            sent: Some(sent),
+            ..*outcome
+        });
+        error.with_endpoint(endpoint).with_attempts(self.attempts)
     }
 
     // An attempt that ended without a response.
@@ -275,19 +373,7 @@ impl Walk {
         now: Instant,
     ) -> Next {
         let endpoint = attempt.endpoint();
-        let (number, attempts) = (self.number, self.attempts);
-        let name = error.kind().name();
-        self.tell(now, || Decision::Answered {
-            request: number,
-            attempt: attempts,
-            endpoint,
-            answer: Answer::Error(name),
-        });
-        attempt.settle(&Outcome {
-            sent: Some(sent),
-            ..*outcome
-        });
-        let error = error.with_endpoint(endpoint).with_attempts(attempts);
+        let error = self.settled(attempt, error, outcome, sent, now);
         let Some((plan, _)) = self.plan.clone() else {
             return self.done(Err(error));
         };
@@ -301,6 +387,18 @@ impl Walk {
             Judgement::Final | Judgement::Stop => self.done(Err(error)),
         }
     }
+}
+
+fn sort(source: BoxError) -> (Error, Outcome, Sent) {
+    let sent = TransportError::find(&*source).map_or(Sent::Unknown, TransportError::sent);
+    let error = Error::from_leaf(source);
+    let outcome = match error.kind() {
+        ErrorKind::RequestBody | ErrorKind::InvalidRequest => Outcome::NEUTRAL,
+        // Another client's refusal: its endpoints have nothing to do with it.
+        kind if kind.is_local() => Outcome::NEUTRAL,
+        _ => Outcome::FAILURE,
+    };
+    (error, outcome, sent)
 }
 
 // What a client within this one has already said of its own answer. Nobody judges twice, and a refusal made by us is no

@@ -14,13 +14,15 @@ use tokio::time::Instant;
 mod again;
 mod choose;
 mod exchange;
+mod hedge;
 mod held;
 
+use self::hedge::Hedging;
 use self::held::Holding;
 use super::Shared;
 use super::attempt::{Attempt, Prior, Template};
 use super::options::RequestOptions;
-use super::plan::{Matched, Plan, RetryPlan, RulePlan};
+use super::plan::{HedgePlan, Matched, Plan, RetryPlan, RulePlan};
 use super::respond::grpc_response;
 use crate::balance::Place;
 use crate::body::Body;
@@ -71,6 +73,10 @@ struct Walk {
     attempts: u32,
     // Whether one of them reached nobody and does not count.
     untouched: bool,
+    // Attempts beside another, which do not count either.
+    hedged: u32,
+    hedge: Option<Arc<HedgePlan>>,
+    hedging: Option<Hedging>,
     // Of the attempt that was sent.
     limits: Limits,
     // Counts picks, so that each draws anew.
@@ -173,6 +179,9 @@ impl ResponseFuture {
                 started: now,
                 attempts: 0,
                 untouched: false,
+                hedged: 0,
+                hedge: None,
+                hedging: None,
                 limits: Limits::default(),
                 round: 0,
                 waited: Duration::ZERO,
@@ -300,6 +309,7 @@ impl Walk {
         // Whoever keeps a future that is over keeps nothing of others.
         self.prior = None;
         self.token = None;
+        self.hedging = None;
         self.template.forget();
         if let Err(error) = &result {
             let (number, why) = (self.number, error.kind().name());

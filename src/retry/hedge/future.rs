@@ -12,7 +12,7 @@ use super::layer::Shared;
 use super::when::HedgeWhen;
 use crate::budget::Token;
 use crate::deadline::Alarm;
-use crate::retry::when::KeepRequest;
+use crate::retry::keep::KeepRequest;
 
 pin_project! {
     /// The future of [`HedgeService`](super::HedgeService). Dropped at any point it drops both attempts, and what it has
@@ -20,6 +20,7 @@ pin_project! {
     pub struct HedgeFuture<S, Req, C, K>
     where
         S: Service<Req>,
+        K: KeepRequest<Req>,
     {
         #[pin]
         first: Option<S::Future>,
@@ -29,8 +30,9 @@ pin_project! {
         alarm: Alarm,
         service: S,
         shared: Arc<Shared<C, K>>,
-        // What is sent next.
+        // What is sent first, and what is kept for the second attempt.
         next: Option<Req>,
+        kept: Option<K::Kept>,
         // Of the first attempt.
         started: Option<Instant>,
         // When the second is due.
@@ -44,6 +46,7 @@ pin_project! {
 impl<S, Req, C, K> HedgeFuture<S, Req, C, K>
 where
     S: Service<Req>,
+    K: KeepRequest<Req>,
 {
     pub(super) fn new(service: S, request: Req, shared: Arc<Shared<C, K>>) -> Self {
         shared.begin();
@@ -54,6 +57,7 @@ where
             service,
             shared,
             next: Some(request),
+            kept: None,
             started: None,
             due: None,
             token: None,
@@ -86,11 +90,11 @@ where
                     return Poll::Pending;
                 };
                 if this.shared.when.is_safe(&request) {
-                    *this.next = this.shared.keep.keep(&request);
+                    *this.kept = this.shared.keep.keep(&request);
                 }
                 let now = Instant::now();
                 *this.started = Some(now);
-                *this.due = this.next.as_ref().and_then(|_| this.shared.pace.due(now));
+                *this.due = this.kept.as_ref().and_then(|_| this.shared.pace.due(now));
                 this.first.set(Some(this.service.call(request)));
                 now
             }
@@ -123,7 +127,7 @@ where
                 this.first.set(None);
                 this.second.set(None);
                 *this.token = None;
-                *this.next = None;
+                *this.kept = None;
                 *this.due = None;
                 return Poll::Ready(result);
             }
@@ -145,7 +149,8 @@ where
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => *this.token = None,
                 Poll::Ready(Ok(())) => {
-                    if let Some(request) = this.next.take() {
+                    if let Some(kept) = this.kept.take() {
+                        let request = this.shared.keep.renew(kept);
                         if let Some(token) = this.token.take() {
                             token.spend();
                         }
@@ -158,7 +163,7 @@ where
     }
 }
 
-impl<S: Service<Req>, Req, C, K> fmt::Debug for HedgeFuture<S, Req, C, K> {
+impl<S: Service<Req>, Req, C, K: KeepRequest<Req>> fmt::Debug for HedgeFuture<S, Req, C, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HedgeFuture")
             .field("started", &self.started)

@@ -10,7 +10,7 @@ use super::future::HedgeFuture;
 use super::when::{ByMethod, HedgeWhen};
 use crate::budget::RetryBudget;
 use crate::policy::{EarnedBy, Hedge};
-use crate::retry::when::{Cloned, KeepRequest};
+use crate::retry::keep::{Cloned, Copied, KeepRequest};
 
 /// A second attempt beside one that takes long, around any tower service, within a [budget](crate::budget).
 ///
@@ -43,7 +43,7 @@ use crate::retry::when::{Cloned, KeepRequest};
 /// # }
 /// ```
 ///
-/// **Which requests**: [`ByMethod`], unless [`when`](Self::when) says otherwise. They are kept by cloning them, or as
+/// **Which requests**: [`ByMethod`], unless [`when`](Self::when) says otherwise. They are [copied](Copied), or kept as
 /// [`clone_request`](Self::clone_request) says.
 ///
 /// **The race**: the first answer wins and the other attempt is dropped. An attempt that fails waits for the other; a
@@ -53,13 +53,13 @@ use crate::retry::when::{Cloned, KeepRequest};
 /// clones make. **Readiness** is as with [`RetryLayer`](super::super::RetryLayer); the second attempt is made only if the
 /// service is ready for it.
 #[derive(Debug)]
-pub struct HedgeLayer<C = ByMethod, K = Cloned> {
+pub struct HedgeLayer<C = ByMethod, K = Copied> {
     shared: Arc<Shared<C, K>>,
 }
 
 /// The service of [`HedgeLayer`].
 #[derive(Debug)]
-pub struct HedgeService<S, C = ByMethod, K = Cloned> {
+pub struct HedgeService<S, C = ByMethod, K = Copied> {
     inner: S,
     shared: Arc<Shared<C, K>>,
 }
@@ -88,19 +88,19 @@ impl HedgeLayer {
                 budget: RetryBudget::new(budget, Instant::now()),
                 borrowed: false,
                 when: ByMethod,
-                keep: Cloned,
+                keep: Copied,
             }),
         }
+    }
+
+    /// Hedges the requests, and ends the race by the answers, that `when` says. Requests of any kind are cloned, unless
+    /// [`clone_request`](Self::clone_request) says otherwise after this.
+    pub fn when<D>(self, when: D) -> HedgeLayer<D, Cloned> {
+        self.with(when, Cloned)
     }
 }
 
 impl<C: Clone, K: Clone> HedgeLayer<C, K> {
-    /// Hedges the requests, and ends the race by the answers, that `when` says.
-    pub fn when<D>(self, when: D) -> HedgeLayer<D, K> {
-        let keep = self.shared.keep.clone();
-        self.with(when, keep)
-    }
-
     /// Keeps requests by `keep`; none is sent once.
     pub fn clone_request<F, Req>(self, keep: F) -> HedgeLayer<C, F>
     where

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 pub use self::future::HedgeFuture;
 pub use self::layer::{HedgeLayer, HedgeService};
 use self::percentile::Percentile;
+pub(crate) use self::when::is_safe;
 pub use self::when::{ByMethod, HedgeWhen};
 use crate::core::time::{after, nanos};
 use crate::policy::{Hedge, HedgeDelay};

@@ -104,6 +104,10 @@ impl Digest {
                 self.word((*attempt).into());
                 self.time(*backoff);
             }
+            Decision::Hedged { request, attempt } => {
+                self.word(*request);
+                self.word((*attempt).into());
+            }
             Decision::NotRetried {
                 request,
                 attempt,

@@ -110,6 +110,12 @@ impl EgressNetwork {
         })
     }
 
+    /// Whether one of its blocks has addresses of the cluster's own, by the default of Linkerd's installation.
+    pub(super) fn overlaps_cluster(&self) -> bool {
+        let mut networks = self.networks.iter().flatten();
+        networks.any(|network| CLUSTER.iter().any(|inside| inside.overlaps(network.cidr)))
+    }
+
     /// The smallest of its blocks that has this address, by the bits that are fixed.
     pub(super) fn block(&self, address: IpAddr) -> Option<u8> {
         match &self.networks {
@@ -174,6 +180,10 @@ impl Cidr {
 
     fn width(address: IpAddr) -> u8 {
         if address.is_ipv4() { 32 } else { 128 }
+    }
+
+    fn overlaps(&self, other: Self) -> bool {
+        self.contains(other.address) || other.contains(self.address)
     }
 
     fn contains(&self, address: IpAddr) -> bool {

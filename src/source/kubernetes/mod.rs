@@ -61,6 +61,10 @@
 //! | `tower-mesh/failure-accrual-panic-after` | 1 to 64: so many pairs of ejected ones, and the next is asked anyway | Services |
 //! | `tower-mesh/failure-accrual-dry-run` | boolean: judges, and refuses nothing | Services |
 //! | `tower-mesh/failure-accrual-memory` | duration: so much service makes up for an ejection | Services |
+//! | `tower-mesh/failure-accrual-worse-than-peers` | boolean, or false ejections an hour from 0 to 1000 | Services |
+//! | `tower-mesh/failure-accrual-max-ejected` | 0 to 1: no larger share of the endpoints is ejected | Services |
+//! | `tower-mesh/failure-accrual-panic-after` | 1 to 64: after so many ejected pairs the next endpoint is taken anyway | Services |
+//! | `tower-mesh/failure-accrual-dry-run` | boolean: what would be ejected is told, and stays in | Services |
 //!
 //! These are Linkerd's. Those of retries and timeouts are read from routes, too; there they take the place of *all* of the
 //! Service's retries, or timeouts.
@@ -75,6 +79,7 @@
 //! | `balancer.alpha.linkerd.io/failure-accrual-success-rate-threshold` | 0 to 1; `0` is off | `0.8` |
 //! | `…/failure-accrual-success-rate-window` | duration, at least `10ms` | `10s` |
 //! | `…/failure-accrual-success-rate-min-requests` | a whole number, at most `1000000` | `5` |
+//! | `balancer.alpha.linkerd.io/failure-accrual-honor-retry-after` | boolean, with `unified` | `false` |
 //! | `balancer.alpha.linkerd.io/penalize-failures` | boolean | `false` |
 //! | `balancer.alpha.linkerd.io/load-biaser-penalty` | duration, at most 49 days | `5s` |
 //! | `balancer.alpha.linkerd.io/load-biaser-max-retry-after` | duration | `300s` |
@@ -139,9 +144,10 @@ pub use self::explain::Explanation;
 use self::objects::Objects;
 use self::place::Origin;
 use self::resolve::Options;
+use self::route::ParentKind;
 pub use self::target::Target;
 use self::yaml::{Cause, Refused};
-use crate::policy::{ClientPolicy, Fidelity};
+use crate::policy::{ClientPolicy, Fidelity, Meta};
 
 /// Manifests that have been read, from which policies are made. See the [module](self).
 #[derive(Clone, Debug, Default)]
@@ -311,8 +317,7 @@ impl Manifests {
             return Err(resolve::not_found(target, &known, &objects.others));
         };
         let policy = resolve::policy(objects, service, target, &self.options)?;
-        self.nothing_said(objects.about(service))?;
-        Ok(policy)
+        self.nothing_said(policy)
     }
 
     /// The policy for an address outside the cluster, by the EgressNetworks of the client's namespace or else of
@@ -321,19 +326,31 @@ impl Manifests {
     /// # Errors
     /// As [`resolve`](Self::resolve); and an address in the cluster's own networks that is no Service's.
     pub fn resolve_address(&self, address: SocketAddr) -> Result<ClientPolicy, Error> {
-        resolve::address(&self.objects, address, &self.options)
+        let policy = resolve::address(&self.objects, address, &self.options)?;
+        self.nothing_said(policy)
     }
 
-    // In strict mode, what is said of any of these resources is an error.
-    fn nothing_said(&self, about: Vec<&str>) -> Result<(), Error> {
+    // In strict mode, what is said of anything that a policy is made of is an error.
+    fn nothing_said(&self, policy: ClientPolicy) -> Result<ClientPolicy, Error> {
+        let Meta::Resource(parent) = &*policy.parent else {
+            return Ok(policy);
+        };
+        if !self.strict {
+            return Ok(policy);
+        }
+        let kind = match parent.kind() {
+            "EgressNetwork" => ParentKind::EgressNetwork,
+            _ => ParentKind::Service,
+        };
+        let about = self.objects.about(kind, parent.namespace(), parent.name());
         let of = |diagnostic: &&Diagnostic| {
             let resource = diagnostic.resource.as_deref();
             diagnostic.severity == Severity::Error
                 && resource.is_some_and(|resource| about.contains(&resource))
         };
         match self.diagnostics.iter().find(of) {
-            Some(first) if self.strict => Err(Error::new(ErrorKind::Strict, first.clone())),
-            _ => Ok(()),
+            Some(first) => Err(Error::new(ErrorKind::Strict, first.clone())),
+            None => Ok(policy),
         }
     }
 

@@ -93,26 +93,28 @@ impl Objects {
         self.services.get(&(namespace.to_owned(), name.to_owned()))
     }
 
-    /// The names of everything that a Service's policy is made of.
-    pub(super) fn about<'a>(&'a self, service: &'a Service) -> Vec<&'a str> {
-        let Service {
-            namespace, name, ..
-        } = service;
-        let attached = self.links.of(ParentKind::Service, namespace, name);
+    /// The names of everything that the policy of a Service or an EgressNetwork is made of.
+    pub(super) fn about(&self, kind: ParentKind, namespace: &str, name: &str) -> Vec<&str> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let itself = match kind {
+            ParentKind::Service => self.services.get(&key).map(|service| &service.origin),
+            ParentKind::EgressNetwork => self.egress.get(&key).map(|egress| &egress.origin),
+        };
+        let attached = self.links.of(kind, namespace, name);
         let routes = attached
             .iter()
             .filter_map(|attached| self.routes.get(attached.route));
-        let profiles = self.profiles.values();
-        let profiles = profiles.filter(|profile| {
-            profile.target.namespace() == namespace && profile.target.name() == name
+        let of_service = kind == ParentKind::Service;
+        let profiles = self.profiles.values().filter(|profile| {
+            let target = &profile.target;
+            of_service && target.namespace() == namespace && target.name() == name
         });
-        let traffic = self.traffic(namespace, name);
-        let origins = [&service.origin].into_iter();
-        let origins = origins
+        let traffic = self.traffic(namespace, name).filter(|_| of_service);
+        itself
+            .into_iter()
             .chain(routes.map(|route| &route.origin))
             .chain(profiles.map(|profile| &profile.origin))
-            .chain(traffic.map(|policy| &policy.origin));
-        origins
+            .chain(traffic.map(|policy| &policy.origin))
             .filter_map(|origin| origin.resource.as_deref())
             .collect()
     }

@@ -206,8 +206,22 @@ impl Words for FailureAccrual {
         if let Some(slow) = extensions.slow_call {
             text += &format!("; slower than {slow:?} is a failure");
         }
+        if extensions.worse_than_peers.is_some() {
+            text += "; and one that is worse than its peers";
+        }
         if let Some(floor) = extensions.ejection {
-            text += &format!("; at least {} stay in", floor.min_ready_endpoints);
+            if floor.min_ready_endpoints > 0 {
+                text += &format!("; at least {} stay in", floor.min_ready_endpoints);
+            }
+            if floor.max_ejected < Ratio::ONE {
+                text += &format!("; at most {} % are out", percent(floor.max_ejected));
+            }
+            if let Some(pairs) = floor.panic_after {
+                text += &format!("; one is taken anyway after {pairs} pairs that are out");
+            }
+        }
+        if extensions.dry_run {
+            text += "; only told, not done";
         }
         if let Some(memory) = extensions.memory {
             text += &format!("; {memory:?} in service make up for an ejection");

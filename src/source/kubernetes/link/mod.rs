@@ -99,8 +99,13 @@ fn refused(
     match parent.kind {
         ParentKind::EgressNetwork => {
             let key = (namespace.clone(), name.clone());
-            if !objects.egress.contains_key(&key) {
+            let Some(egress) = objects.egress.get(&key) else {
                 return Some(say(format!("found no EgressNetwork {namespace}/{name}")));
+            };
+            if egress.overlaps_cluster() {
+                let message =
+                    format!("EgressNetwork {namespace}/{name} has addresses of the cluster's own");
+                return Some(say(message).remedy("take the cluster's networks out of its blocks"));
             }
         }
         ParentKind::Service => {

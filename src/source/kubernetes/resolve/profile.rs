@@ -82,6 +82,7 @@ fn rule(
             },
             allow_l5d_request_headers: false,
             kind: MethodKind::Auto,
+            hedge: None,
         };
     }
     Ok(policy)

@@ -215,6 +215,7 @@ fn params<S: Speech>(
         retry,
         allow_l5d_request_headers: options.allow_l5d_request_headers,
         kind: MethodKind::Auto,
+        hedge: None,
     })
 }
 
@@ -272,6 +273,7 @@ fn default_route<S: Speech>(
         // Never on default routes.
         allow_l5d_request_headers: false,
         kind: MethodKind::Auto,
+        hedge: None,
     };
     Ok(Route {
         hosts: Vec::new(),

@@ -151,6 +151,14 @@ pub(super) fn rows() -> Vec<Row> {
             ],
         ),
         (
+            "1 honor retry-after",
+            web(&format!(
+                "{MODE}: unified; {ALPHA}/failure-accrual-honor-retry-after: 'true'"
+            )),
+            "web.shop:80 extended",
+            &["not before its Retry-After", "0 errors, 0 warnings"],
+        ),
+        (
             "1 penalize failures",
             web(&penalize),
             ASK,

@@ -154,6 +154,15 @@ fn strict_takes_warnings_for_errors() {
             .contains("did you mean retry.linkerd.io/limit?"),
         "{error}"
     );
+    let out = "---\napiVersion: policy.linkerd.io/v1alpha1\nkind: EgressNetwork\nmetadata: {name: out, namespace: shop}\n\
+               spec: {trafficPolicy: Allow, trafficPolice: Deny}\n";
+    let out = Manifests::parse(out).unwrap().client_namespace("shop");
+    assert!(out.resolve("203.0.113.7:443").is_ok());
+    let error = out.strict().resolve("203.0.113.7:443").unwrap_err();
+    assert!(
+        error.to_string().contains("did you mean trafficPolicy?"),
+        "{error}"
+    );
     // What is about others is no business of this target.
     let text = text + &service("other", "shop", "");
     let other = Manifests::parse(&text).unwrap().strict();

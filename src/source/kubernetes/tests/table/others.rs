@@ -263,6 +263,25 @@ pub(super) fn rows() -> Vec<Row> {
             ],
         ),
         (
+            "5 an EgressNetwork that allows",
+            egress(
+                "shop",
+                "out",
+                "trafficPolicy: Allow, networks: [{cidr: 0.0.0.0/0}]",
+            ) + &route(
+                "HTTPRoute",
+                "shop",
+                "r",
+                "",
+                &format!("{parent}, rules: [{{}}]"),
+            ),
+            "203.0.113.7:443 from shop",
+            &[
+                "route 1: default.http-egress-allow",
+                "has addresses of the cluster's own",
+            ],
+        ),
+        (
             "5 an EgressNetwork that denies",
             egress("shop", "out", "trafficPolicy: Deny"),
             "203.0.113.7:443 from shop",

@@ -1,0 +1,152 @@
+//! How a request is kept for another attempt.
+
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+
+/// How a request is kept for another attempt.
+///
+/// Implemented by [`Copied`] for HTTP, by [`Cloned`] for whatever is `Clone`, and by closures from `&Req` to `Option<Req>`;
+/// none is sent once.
+pub trait KeepRequest<Req> {
+    /// What is kept.
+    type Kept;
+
+    /// Keeps it; none if that cannot be.
+    fn keep(&self, request: &Req) -> Option<Self::Kept>;
+
+    /// The same request once more.
+    fn renew(&self, kept: Self::Kept) -> Req;
+
+    /// Whether what was kept still is all of it, now that the first was sent.
+    fn is_whole(&self, _kept: &Self::Kept) -> bool {
+        true
+    }
+}
+
+/// Requests are cloned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cloned;
+
+/// HTTP requests with a body that is `Clone` are copied, extensions included. Cheaper than a clone: the table of their
+/// headers is made only if it is needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied;
+
+/// What [`Copied`] keeps.
+#[derive(Clone, Debug)]
+pub struct HttpCopy<B> {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    extensions: Extensions,
+    pub(super) body: B,
+}
+
+// === impl KeepRequest ===
+
+impl<Req: Clone> KeepRequest<Req> for Cloned {
+    type Kept = Req;
+
+    fn keep(&self, request: &Req) -> Option<Req> {
+        Some(request.clone())
+    }
+
+    fn renew(&self, kept: Req) -> Req {
+        kept
+    }
+}
+
+impl<Req, F> KeepRequest<Req> for F
+where
+    F: Fn(&Req) -> Option<Req>,
+{
+    type Kept = Req;
+
+    fn keep(&self, request: &Req) -> Option<Req> {
+        self(request)
+    }
+
+    fn renew(&self, kept: Req) -> Req {
+        kept
+    }
+}
+
+impl<B: Clone> KeepRequest<Request<B>> for Copied {
+    type Kept = HttpCopy<B>;
+
+    fn keep(&self, request: &Request<B>) -> Option<HttpCopy<B>> {
+        Some(HttpCopy::of(request))
+    }
+
+    fn renew(&self, kept: HttpCopy<B>) -> Request<B> {
+        kept.into_request()
+    }
+}
+
+// === impl HttpCopy ===
+
+impl<B: Clone> HttpCopy<B> {
+    pub(super) fn of(request: &Request<B>) -> Self {
+        let headers = request.headers();
+        let mut copied = Vec::with_capacity(headers.len());
+        copied.extend(
+            headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            headers: copied,
+            extensions: request.extensions().clone(),
+            body: request.body().clone(),
+        }
+    }
+}
+
+impl<B> HttpCopy<B> {
+    pub(super) fn into_request(self) -> Request<B> {
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in self.headers {
+            headers.append(name, value);
+        }
+        let mut request = Request::new(self.body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.version_mut() = self.version;
+        *request.headers_mut() = headers;
+        *request.extensions_mut() = self.extensions;
+        request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_the_same_request() {
+        let mut request = Request::put("http://web.shop/a?b=c")
+            .version(Version::HTTP_2)
+            .header("x-many", "1")
+            .header("x-other", "2")
+            .header("x-many", "3")
+            .extension(42u8)
+            .body("body")
+            .unwrap();
+        let mut secret = HeaderValue::from_static("secret");
+        secret.set_sensitive(true);
+        request.headers_mut().insert("authorization", secret);
+        let copy = Copied.renew(Copied.keep(&request).unwrap());
+        assert_eq!(copy.method(), request.method());
+        assert_eq!(copy.uri(), request.uri());
+        assert_eq!(copy.version(), request.version());
+        assert_eq!(copy.headers(), request.headers());
+        let many: Vec<_> = copy.headers().get_all("x-many").iter().collect();
+        assert_eq!(many, ["1", "3"]);
+        assert!(copy.headers()["authorization"].is_sensitive());
+        assert_eq!(copy.extensions().get::<u8>(), Some(&42));
+        assert_eq!(copy.body(), request.body());
+    }
+}
