@@ -10,7 +10,7 @@ use support::{Log, Mesh, Reply, address, addresses, get, ms, ok, s};
 use tokio::time::Instant;
 use tower_mesh::breaker::{Forced, Gate};
 use tower_mesh::policy::{ClientPolicy, ExponentialBackoff, FailureAccrual, Ratio, Retry};
-use tower_mesh::{Body, Client};
+use tower_mesh::{Body, Client, RequestOptions};
 
 fn client(mesh: &Mesh, count: u8, accrual: FailureAccrual) -> Client {
     let policy = ClientPolicy::http().failure_accrual(accrual);
@@ -125,7 +125,8 @@ async fn a_probe_is_a_request_that_may_be_repeated_elsewhere() {
         tokio::time::sleep(ms(20)).await;
     }
     assert!(probes > 20, "{probes}");
-    assert_eq!(posts, 0, "of {probes}");
+    // But for one that those who may did not meet for a whole wait.
+    assert!(posts * 20 <= probes, "{posts} of {probes}");
     // None comes any more: others do it, one wait later at most.
     let before = log.count("probing");
     for _ in 0..500 {
@@ -230,12 +231,17 @@ async fn an_endpoint_worse_than_its_peers_is_ejected_and_named_as_such() {
     });
     let client = client(&mesh, 3, FailureAccrual::consecutive(7).worse_than_peers());
     let mut events = client.breakers().subscribe();
-    for _ in 0..400 {
-        let _ = client.request(get()).await;
+    // Each gets as much, whatever the balancer thinks of it.
+    for n in 0..600u32 {
+        let mut request = get();
+        let at = address((n % 3) as u8 + 1);
+        let options = RequestOptions::new().pin(at);
+        request.extensions_mut().insert(options);
+        let _ = tokio::time::timeout(ms(100), client.request(request)).await;
     }
-    let opened = format!("{:?}", events.next().await.unwrap().decision);
+    let opened = tokio::time::timeout(s(1), events.next()).await.unwrap();
+    let opened = format!("{:?}", opened.unwrap().decision);
     assert!(opened.contains("worse than its peers: "), "{opened}");
-    let bad = client.breakers().of(address(1)).remove(0).state();
-    assert!(bad.is_open(), "{bad}");
+    assert!(opened.contains("10.0.0.1:"), "{opened}");
     assert!(!client.breakers().of(address(2))[0].state().is_open());
 }

@@ -486,6 +486,14 @@ impl Breaker {
         backoff::delay(&self.backoff(), 0, word)
     }
 
+    /// The wait for the next turn where several are probed in turn: the first of the backoff at most, with the jitter
+    /// below it instead of above.
+    pub(crate) fn turn_wait(&self, word: u64) -> Duration {
+        let backoff = self.backoff();
+        let short = ExponentialBackoff::try_new(backoff.min(), backoff.min(), backoff.jitter());
+        backoff::delay(&short.unwrap_or(backoff), 0, word)
+    }
+
     // Without a policy nothing opens; the default only spares an unwrap.
     fn backoff(&self) -> ExponentialBackoff {
         let rules = self.rules.as_ref();

@@ -692,3 +692,44 @@ fn it_is_small() {
     let window = size_of::<Breaker>() + size_of::<super::window::Window>();
     assert!(window <= 192, "{window}");
 }
+
+/// A thousand that trip together do not line up: neither at the first wait, nor when all are at the longest.
+#[test]
+fn a_thousand_clients_that_trip_together_do_not_probe_together() {
+    use crate::core::draw::{Purpose, draw};
+
+    for seed in 0..20 {
+        for failed_probes in [0u64, 12] {
+            let mut waits: Vec<u64> = (0..1000)
+                .map(|client| {
+                    let policy = FailureAccrual::consecutive(1);
+                    let mut b = Bench::new(&policy);
+                    let mut due = b.now;
+                    for n in 0..=failed_probes {
+                        let word = || draw(seed, client, Purpose::ProbeBackoff, n);
+                        let admitted = b.admit().unwrap();
+                        let outcome = Outcome::FAILURE;
+                        let changed = b.breaker.record(b.now, admitted, &outcome, word, || true);
+                        let Some(Transition::Opened { until, .. }) = changed else {
+                            panic!("{changed:?}")
+                        };
+                        due = until;
+                        if n < failed_probes {
+                            b.now = until;
+                        }
+                    }
+                    (due - b.now).as_nanos() as u64
+                })
+                .collect();
+            waits.sort();
+            let mean = waits.iter().sum::<u64>() / 1000;
+            // On average, a tenth of all in a tenth of the mean.
+            let within = |n: usize| {
+                let end = waits[n] + mean / 10;
+                waits[n..].iter().take_while(|wait| **wait < end).count()
+            };
+            let most = (0..1000).map(within).max().unwrap();
+            assert!(most <= 300, "seed {seed}: {most} in a tenth of {mean} ns");
+        }
+    }
+}

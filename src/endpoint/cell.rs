@@ -178,7 +178,7 @@ impl Cell {
     /// How long the pool waits for its next turn, in nanoseconds.
     pub(crate) fn turn_wait(&self, request: u64) -> u64 {
         let word = draw(self.pool.seed, request, Purpose::ProbeBackoff, 1);
-        nanos(lock(&self.state).breaker().first_wait(word))
+        self.pool.turn_wait(lock(&self.state).breaker(), word)
     }
 
     fn admit_as(self: &Arc<Self>, now: Instant, request: u64, early: bool) -> Option<Ticket> {
@@ -347,7 +347,7 @@ impl Cell {
                 // The last one: from now on they are probed in turn. A failed probe keeps the turn that was set.
                 if pool.turn().is_some_and(|due| due <= at) {
                     let word = draw(pool.seed, request, Purpose::ProbeBackoff, 1);
-                    let wait = nanos(state.breaker().first_wait(word));
+                    let wait = pool.turn_wait(state.breaker(), word);
                     pool.next_turn(at.saturating_add(wait));
                 }
             }

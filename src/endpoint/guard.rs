@@ -74,6 +74,10 @@ impl Guard {
         self.in_service.load(Ordering::Acquire) == 1
     }
 
+    pub(super) fn has_several(&self) -> bool {
+        self.members.load(Ordering::Relaxed) > 1
+    }
+
     /// Whether every member is ejected, and there are any.
     pub(super) fn is_out(&self) -> bool {
         self.in_service.load(Ordering::Acquire) == 0

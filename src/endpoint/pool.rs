@@ -4,10 +4,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Guard;
-use crate::breaker::{Events, Totals};
+use crate::breaker::{Breaker, Events, Totals};
 use crate::core::observe::{Decision, Observers};
 use crate::core::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
-use crate::core::time::Epoch;
+use crate::core::time::{Epoch, nanos};
 use crate::load::{Dials, Rules};
 use crate::policy::{FailureAccrual, Load};
 
@@ -59,7 +59,7 @@ impl Pool {
             changed,
             load: Dials::new(&Rules::of(&Load::default())),
             guard: Guard::default(),
-            totals: Mutex::default(),
+            totals: Mutex::new(Totals::default()),
             outage: Outage::default(),
         }
     }
@@ -108,6 +108,16 @@ impl Pool {
             .next_probe
             .compare_exchange(due, next, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
+    }
+
+    /// How long it is from one turn to the next, in nanoseconds. Of several, the one that was left alone the longest is
+    /// next: none of them comes back sooner than after its own wait. One alone waits that.
+    pub(super) fn turn_wait(&self, breaker: &Breaker, word: u64) -> u64 {
+        nanos(if self.guard.has_several() {
+            breaker.turn_wait(word)
+        } else {
+            breaker.first_wait(word)
+        })
     }
 
     pub(super) fn next_turn(&self, at: u64) {

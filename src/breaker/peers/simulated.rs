@@ -84,10 +84,10 @@ fn at_most_one_false_ejection_in_ten_hours_of_an_endpoint() {
 #[test]
 fn a_bad_endpoint_is_found_soon() {
     for (endpoints, ambient, half, fifth) in [
-        (3, 1_000, 10, 40),
-        (3, 10_000, 14, 60),
-        (10, 10_000, 12, 60),
-        (300, 10_000, 12, 50),
+        (3, 1_000, 12, 70),
+        (3, 10_000, 16, 80),
+        (10, 10_000, 16, 80),
+        (300, 10_000, 16, 70),
         (300, 50_000, 25, 150),
     ] {
         for (failing, most) in [(500_000, half), (200_000, fifth)] {
