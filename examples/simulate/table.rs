@@ -161,13 +161,32 @@ fn figures(path: &Path) -> Vec<Figure> {
         )],
         "gray-failure-consecutive" => {
             vec![error_rate(
-                "6.96 % Peak EWMA with 7 consecutive failures (Linkerd)",
+                "6.96 % Linkerd with 7 consecutive failures; the load is plain Peak EWMA",
             )]
+        }
+        "gray-failure-ambient-consecutive" => {
+            vec![error_rate("8.95 % Peak EWMA alone; the load is that")]
+        }
+        "gray-failure-probes" => vec![error_rate(
+            "1.35 % Linkerd unified, one probe; the load is plain Peak EWMA",
+        )],
+        "gray-failure-ambient-probes" => vec![error_rate(
+            "2.24 % Linkerd unified, one probe; the load is plain Peak EWMA",
+        )],
+        "gray-failure-everything" => vec![error_rate("goal 0.5 %; the load is plain Peak EWMA")],
+        "gray-failure-ambient-everything" => {
+            vec![error_rate("goal 1.45 %; the load is plain Peak EWMA")]
         }
         "gray-failure-ambient" => vec![error_rate(
             "8.95 % Peak EWMA, 2.24 % Linkerd unified, 1.64 % the same with its biaser; goal 1.28 %",
         )],
-        "flapping" => vec![
+        "flapping" | "flapping-forgetful" => vec![
+            figure(
+                "errors",
+                |r| Some(r.failed() as f64),
+                whole,
+                "goal: at most a third of flapping-forgetful",
+            ),
             figure(
                 "errors in the first cycle",
                 |r| Some(cycle_errors(r, 0)),
@@ -178,7 +197,7 @@ fn figures(path: &Path) -> Vec<Figure> {
                 "errors in a cycle, over the last ten",
                 |r| Some((20..30).map(|n| cycle_errors(r, n)).sum::<f64>() / 10.0),
                 |v| format!("{v:.1}"),
-                "Linkerd and Finagle forget with one success: as in the first; goal: at most a third",
+                "Linkerd and Finagle forget with one success: as in the first; goal: at most half",
             ),
         ],
         "rolling-restart" => vec![lost("goal 0"), tail("")],

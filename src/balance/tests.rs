@@ -115,3 +115,56 @@ async fn round_robin_follows_the_weights() {
         assert!((count as f64 - 1000.0 * weight).abs() <= 4.0, "{counts:?}");
     }
 }
+
+// How often an ejected one is taken, where so many of the endpoints are ejected.
+fn panics(out: u32, of: u32, pairs: u32, picks: u64) -> f64 {
+    let accrual = FailureAccrual::consecutive(1).panic_after(pairs);
+    let set = set(Some(accrual), Load::default());
+    fill(&set, of);
+    let members = set.members();
+    let now = Instant::now();
+    for n in 0..out {
+        let cell = members.iter().map(|member| &member.cell);
+        let mut cells = cell.filter(|cell| cell.address() == endpoint(n).address());
+        let mut ticket = cells.next().unwrap().admit(now, 0).unwrap();
+        ticket.sent(now);
+        ticket.settle(&Outcome::FAILURE);
+    }
+    let ejected: Vec<_> = (0..out).map(|n| endpoint(n).address()).collect();
+    let taken = (0..picks).filter(|request| {
+        let (chosen, _) = pick(&set, *request).unwrap();
+        ejected.contains(&chosen.address())
+    });
+    taken.count() as f64 / picks as f64
+}
+
+/// Finagle's rule: as many draws in a row must all be of ejected endpoints.
+#[tokio::test(start_paused = true)]
+async fn panic_is_as_likely_as_that_all_draws_are_of_the_ejected() {
+    let picks = if cfg!(debug_assertions) {
+        100_000
+    } else {
+        2_000_000
+    };
+    for (out, of, pairs) in [
+        (5, 10, 1),
+        (9, 10, 1),
+        (8, 10, 2),
+        (9, 10, 4),
+        (19, 20, 4),
+        (19, 20, 10),
+        (1, 2, 3),
+        (0, 3, 1),
+    ] {
+        let share = f64::from(out) / f64::from(of);
+        let expected = (0..2 * pairs).fold(1.0, |all, _| all * share);
+        let found = panics(out, of, pairs, picks);
+        let name = format!("{out} of {of} are out, {pairs} pairs");
+        println!("{name}: {found:.5}, expected {expected:.5}");
+        assert!((found - expected).abs() <= 0.01, "{name}: {found}");
+        // In proportion to itself, too, where there are enough picks to tell.
+        if !cfg!(debug_assertions) && expected > 0.1 {
+            assert!((found / expected - 1.0).abs() <= 0.01, "{name}: {found}");
+        }
+    }
+}

@@ -86,7 +86,7 @@ impl Settings {
         };
         let mut accrual = reader.accrual();
         reader.retry_after(&mut accrual);
-        let load = reader.load();
+        let load = reader.load().and_then(|load| reader.own_load(load));
         let (retry, grpc_retry) = reader.retry(None);
         let timeouts = reader.timeouts();
         let own = Own {

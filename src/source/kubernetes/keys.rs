@@ -37,9 +37,10 @@ pub(super) const OWN_PEERS: &str = "tower-mesh/failure-accrual-worse-than-peers"
 pub(super) const OWN_MAX_EJECTED: &str = "tower-mesh/failure-accrual-max-ejected";
 pub(super) const OWN_PANIC_AFTER: &str = "tower-mesh/failure-accrual-panic-after";
 pub(super) const OWN_DRY_RUN: &str = "tower-mesh/failure-accrual-dry-run";
+pub(super) const OWN_LOAD: &str = "tower-mesh/load-extensions";
 
 /// Every key under [`PREFIXES`] that is read.
-const KNOWN: [&str; 29] = [
+const KNOWN: [&str; 30] = [
     ACCRUAL,
     MAX_FAILURES,
     MIN_PENALTY,
@@ -69,6 +70,7 @@ const KNOWN: [&str; 29] = [
     OWN_MAX_EJECTED,
     OWN_PANIC_AFTER,
     OWN_DRY_RUN,
+    OWN_LOAD,
 ];
 
 /// Under these nothing stands but outbound policy. (`config.linkerd.io/` has many keys that are none of ours.)

@@ -56,15 +56,12 @@
 //! | `tower-mesh/failure-accrual-min-ready-endpoints` | a whole number: so many are never ejected | Services |
 //! | `tower-mesh/failure-accrual-slow-call` | duration: longer is a failure | Services |
 //! | `tower-mesh/failure-accrual-probes` | a whole number: so many probes in a row re-admit | Services |
-//! | `tower-mesh/failure-accrual-worse-than-peers` | boolean, or false ejections an hour: by an endpoint's peers | Services |
+//! | `tower-mesh/failure-accrual-worse-than-peers` | boolean, or false ejections an hour from 0 to 1000: by an endpoint's peers | Services |
 //! | `tower-mesh/failure-accrual-max-ejected` | 0 to 1: no larger share is ejected, but for one | Services |
 //! | `tower-mesh/failure-accrual-panic-after` | 1 to 64: so many pairs of ejected ones, and the next is asked anyway | Services |
 //! | `tower-mesh/failure-accrual-dry-run` | boolean: judges, and refuses nothing | Services |
 //! | `tower-mesh/failure-accrual-memory` | duration: so much service makes up for an ejection | Services |
-//! | `tower-mesh/failure-accrual-worse-than-peers` | boolean, or false ejections an hour from 0 to 1000 | Services |
-//! | `tower-mesh/failure-accrual-max-ejected` | 0 to 1: no larger share of the endpoints is ejected | Services |
-//! | `tower-mesh/failure-accrual-panic-after` | 1 to 64: after so many ejected pairs the next endpoint is taken anyway | Services |
-//! | `tower-mesh/failure-accrual-dry-run` | boolean: what would be ejected is told, and stays in | Services |
+//! | `tower-mesh/load-extensions` | boolean: `false` is the mesh's load, which sees latency and requests in flight alone | Services |
 //!
 //! These are Linkerd's. Those of retries and timeouts are read from routes, too; there they take the place of *all* of the
 //! Service's retries, or timeouts.

@@ -4,7 +4,7 @@ use super::annotations::{Invalid, Reader};
 use super::diagnostic::Severity;
 use super::grammar::{self, expected};
 use super::keys;
-use crate::policy::{AccrualExtensions, Budget, Difference, Ejection, FailureAccrual, Ratio};
+use crate::policy::{AccrualExtensions, Budget, Difference, Ejection, FailureAccrual, Load, Ratio};
 
 /// What they say. Only [`Fidelity::Extended`](crate::policy::Fidelity) hears it.
 #[derive(Clone, Debug, Default)]
@@ -105,6 +105,15 @@ impl Reader<'_> {
             );
         }
         Ok(extensions)
+    }
+
+    /// The load of a Service, without what goes beyond the mesh if that is said.
+    pub(super) fn own_load(&mut self, load: Load) -> Result<Load, Invalid> {
+        let extended = self.read(keys::OWN_LOAD, grammar::boolean)?;
+        Ok(match extended {
+            Some(false) => load.into_the_meshs(),
+            Some(true) | None => load,
+        })
     }
 
     /// Says of each that the mesh does not know it.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::policy::{
     Backend, BackendDispatcher, Budget, EndpointDiscovery, ExponentialBackoff, FailureAccrual,
-    Filter, GrpcFilter, Load, MatchHeader, MatchHeaderValue, MatchHost, MatchPath, MatchQueryValue,
-    MatchRequest, MatchRpc, ModifyHeader, ModifyPath, Ratio,
+    Filter, GrpcFilter, Load, LoadExtensions, MatchHeader, MatchHeaderValue, MatchHost, MatchPath,
+    MatchQueryValue, MatchRequest, MatchRpc, ModifyHeader, ModifyPath, PeakEwma, Ratio,
 };
 
 /// What can be said in a few words.
@@ -235,23 +235,29 @@ impl Words for FailureAccrual {
 
 impl Words for Load {
     fn words(&self) -> String {
-        match self {
-            Self::PeakEwma(ewma) => {
-                format!(
-                    "peak EWMA: latency over {:?}, {:?} at first",
-                    ewma.decay(),
-                    ewma.default_rtt()
-                )
-            }
+        let mut text = match self {
+            Self::PeakEwma(ewma) => latency(ewma),
             Self::PenaltyPeakEwma(penalty) => format!(
                 "{}; a failure weighs {:?}, a Retry-After {:?} at most",
-                Self::PeakEwma(penalty.ewma()).words(),
+                latency(&penalty.ewma()),
                 penalty.penalty,
                 penalty.max_retry_after
             ),
             other => format!("{other:?}"),
+        };
+        if *self.extensions() == LoadExtensions::MESH {
+            text += "; nothing else raises it or gives a turn";
         }
+        text
     }
+}
+
+fn latency(ewma: &PeakEwma) -> String {
+    format!(
+        "peak EWMA: latency over {:?}, {:?} at first",
+        ewma.decay(),
+        ewma.default_rtt()
+    )
 }
 
 impl Words for Backend {

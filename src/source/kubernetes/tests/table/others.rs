@@ -520,6 +520,15 @@ pub(super) fn rows() -> Vec<Row> {
             ASK,
             &["without a budget"],
         ),
+        (
+            "10.11 what the mesh does not read",
+            web("tower-mesh/load-extensions: 'false'"),
+            "web.shop:80 extended",
+            &[
+                "nothing else raises it",
+                "beyond the mesh (own-annotations)",
+            ],
+        ),
         // Manifests do not say who is behind a Service: an empty one has the same policy.
         (
             "10.12 Services without endpoints",

@@ -1,0 +1,91 @@
+//! What the breakers must show in simulated worlds: medians over seeds of the library's scenarios.
+//!
+//! Of a few seeds in every build, and of all twenty with
+//! `cargo test --release --test breaker_scenarios -- --include-ignored --nocapture`.
+#![cfg(feature = "sim")]
+
+use std::ops::Range;
+
+use tower_mesh::sim::{Report, Scenario};
+
+fn reports(name: &str, seeds: Range<u64>) -> Vec<Report> {
+    let scenario = Scenario::from_path(format!("examples/scenarios/{name}.yaml")).unwrap();
+    let seeds = seeds.map(|seed| scenario.clone().with_seed(seed).run().unwrap());
+    seeds.collect()
+}
+
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<_> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    let half = figures.len() / 2;
+    (figures[half] + figures[(figures.len() - 1) / 2]) / 2.0
+}
+
+// === gray failure ===
+
+/// One of ten fails half of its requests, for twenty clients whose load is plain peak EWMA: errors with everything on, with
+/// three probes alone, and with seven failures in a row.
+fn gray(seeds: Range<u64>, ambient: &str, goal: f64) {
+    let [everything, probes, consecutive] = ["everything", "probes", "consecutive"].map(|policy| {
+        let name = format!("gray-failure{ambient}-{policy}");
+        let errors = median(reports(&name, seeds.clone()).iter().map(Report::error_rate));
+        println!("{name}: {:.3} %", 100.0 * errors);
+        errors
+    });
+    assert!(everything <= goal, "{everything} > {goal}");
+    assert!(everything < probes && probes < consecutive);
+}
+
+#[test]
+fn a_gray_failure_costs_little() {
+    gray(SEEDS, "", 0.005);
+}
+
+#[test]
+fn a_gray_failure_among_ambient_errors_costs_little() {
+    gray(SEEDS, "-ambient", 0.0145);
+}
+
+#[test]
+#[ignore = "twenty seeds: minutes, in a release build"]
+fn a_gray_failure_costs_little_in_twenty_worlds() {
+    gray(1..21, "", 0.005);
+    gray(1..21, "-ambient", 0.0145);
+}
+
+// === flapping ===
+
+// A cycle is ten seconds good, ten bad; what is late of it counts to it.
+fn errors(report: &Report, cycles: Range<u64>) -> f64 {
+    let seconds = cycles.start * 20 + 10..cycles.end * 20 + 10;
+    let seconds = report
+        .timeline
+        .iter()
+        .filter(|t| seconds.contains(&t.second));
+    seconds.map(|t| t.errors).sum::<u64>() as f64
+}
+
+fn flapping(seeds: Range<u64>) {
+    let ours = reports("flapping", seeds.clone());
+    let forgetful = reports("flapping-forgetful", seeds);
+    let first = median(ours.iter().map(|report| errors(report, 0..10)));
+    let last = median(ours.iter().map(|report| errors(report, 20..30)));
+    let of = |reports: &[Report]| median(reports.iter().map(|report| report.failed() as f64));
+    let (all, without) = (of(&ours), of(&forgetful));
+    println!("first ten cycles {first}, last ten {last}, all {all}; without a memory {without}");
+    assert!(last <= first / 2.0, "{last} > {first} / 2");
+    assert!(all <= without / 3.0, "{all} > {without} / 3");
+}
+
+#[test]
+fn what_flaps_is_readmitted_ever_more_slowly() {
+    flapping(SEEDS);
+}
+
+#[test]
+#[ignore = "twenty seeds: minutes, in a release build"]
+fn what_flaps_is_readmitted_ever_more_slowly_in_twenty_worlds() {
+    flapping(1..21);
+}
+
+const SEEDS: Range<u64> = if cfg!(debug_assertions) { 1..2 } else { 1..6 };
