@@ -15,6 +15,10 @@
 //! | a million results without drift | `breaker/tests.rs` a_million_results.. | |
 //! | policy changed while open | `breaker/tests.rs` another_policy_while_it_is_open.. | `client.rs` policies_swap.. |
 //! | endpoint removed while probing | | `breaker_traps.rs` |
+//! | an outage of everything is one event | | `client.rs` an_outage_of_everything.. |
+//! | a thousand that trip together | `breaker/tests.rs` a_thousand_that_trip.. | `breaker_scenarios.rs` a_thousand_clients.. |
+//! | panic mode is as likely as it says | `balance/tests.rs` panic_is_as_likely.. | `breakers.rs` whoever_panics.. |
+//! | gray failure, flapping | `breaker/peers/simulated.rs` | `breaker_scenarios.rs` |
 //! | a hang whose callers leave | `breaker/tests.rs` a_hang_whose_callers_leave..; `breaker_layer.rs` slow_calls_and_callers.. | `breaker_traps.rs` |
 
 mod support;

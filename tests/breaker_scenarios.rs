@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use tower_mesh::sim::{Report, Scenario};
+use tower_mesh::sim::{Report, Scenario, s};
 
 fn reports(name: &str, seeds: Range<u64>) -> Vec<Report> {
     let scenario = Scenario::from_path(format!("examples/scenarios/{name}.yaml")).unwrap();
@@ -86,6 +86,40 @@ fn what_flaps_is_readmitted_ever_more_slowly() {
 #[ignore = "twenty seeds: minutes, in a release build"]
 fn what_flaps_is_readmitted_ever_more_slowly_in_twenty_worlds() {
     flapping(1..21);
+}
+
+// === a thousand clients ===
+
+/// They trip together, and probe as widely spread as they can be: in any tenth of the mean interval at most three times
+/// the mean.
+#[test]
+#[ignore = "twenty seeds: minutes, in a release build"]
+fn a_thousand_clients_that_trip_together_do_not_probe_together() {
+    for seed in 1..21 {
+        let [report] = &reports("herd", seed..seed + 1)[..] else {
+            unreachable!()
+        };
+        let probes = report.events.iter().filter(|event| event.what == "probing");
+        let mut times: Vec<_> = probes.map(|event| event.at).collect();
+        times.sort();
+        // From 10 s to 20 s all clients probe, each of them its endpoints in turn.
+        let during = times.iter().filter(|at| (s(10)..s(20)).contains(*at));
+        let interval = s(10) * 1000 / u32::try_from(during.count()).unwrap();
+        // Also at first, and when those that are found to be back are probed together.
+        let mut from = 0;
+        let counts = (0..times.len()).map(|to| {
+            while times[to] - times[from] > interval / 10 {
+                from += 1;
+            }
+            to - from + 1
+        });
+        let most = counts.max().unwrap();
+        println!("seed {seed}: one in {interval:?}, at most {most} in a tenth of that");
+        assert!(
+            most <= 300,
+            "seed {seed}: {most} in a tenth of {interval:?}"
+        );
+    }
 }
 
 const SEEDS: Range<u64> = if cfg!(debug_assertions) { 1..2 } else { 1..6 };

@@ -79,7 +79,7 @@ fn false_ejections(endpoints: &[usize], results: u64) {
 
 #[test]
 fn false_ejections_are_rare() {
-    false_ejections(&[3, 10, 300], 3_000);
+    false_ejections(&[3, 10, 300], 20_000);
 }
 
 /// Of up to 28 000 hours each.
@@ -115,10 +115,10 @@ fn found_after(endpoints: usize, ambient: u64, failing: u64, seeds: u64) -> u64 
 
 #[test]
 fn a_bad_endpoint_is_found() {
-    // Of few seeds a median is half as much more at times.
-    for (endpoints, ambient, half, fifth) in [(3, 10_000, 24, 120), (10, 10_000, 24, 120)] {
-        assert!(found_after(endpoints, ambient, 500_000, 15) <= half);
-        assert!(found_after(endpoints, ambient, 200_000, 15) <= fifth);
+    // Of fewer seeds a median varies: half as much more is allowed.
+    for (endpoints, seeds) in [(3, 101), (10, 51), (300, 3)] {
+        assert!(found_after(endpoints, 10_000, 500_000, seeds) <= 24);
+        assert!(found_after(endpoints, 10_000, 200_000, seeds) <= 120);
     }
 }
 
