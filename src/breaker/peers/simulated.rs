@@ -1,7 +1,10 @@
 //! How often it is wrong, and how soon it is right.
 //!
 //! Each statement is made twice: of as many worlds as a debug build has the time for, and of enough to be sure, with
-//! `cargo test --release --lib peers::simulated -- --include-ignored --nocapture` (RESULT).
+//! `cargo test --release --lib peers::simulated -- --include-ignored --nocapture` (three minutes). Seen there: at most 35
+//! false ejections in 556 hours of an endpoint (0.063 an hour; 300 endpoints with 5 results a second each, 5 % of which
+//! fail), and none at 0.1 %; an endpoint that fails half is ejected after 6 to 12 of its results, one that fails a fifth
+//! after 24 to 61 (medians).
 
 use super::*;
 use crate::core::draw::{Purpose, below, draw};
@@ -57,22 +60,18 @@ impl Pool {
 fn false_ejections(endpoints: &[usize], results: u64) {
     for &endpoints in endpoints {
         for rate in [0.1, 5.0, 100.0] {
-            let (mut ejected, mut hours) = (0, 0.0);
             for ambient in [1_000, 10_000, 50_000] {
                 let mut pool = Pool::new(endpoints, rate, ambient);
-                let found = pool.run(results, |_| ambient);
-                let these = results as f64 / rate / 3600.0;
-                let pool = format!("{endpoints} endpoints, {rate} a second each");
-                println!("{pool}, {ambient} in a million fail: {found} in {these:.1} h");
-                ejected += found;
-                hours += these;
+                let ejected = pool.run(results, |_| ambient);
+                let hours = results as f64 / rate / 3600.0;
+                let pool = format!(
+                    "{endpoints} endpoints, {rate} a second each, {ambient} in a million fail: \
+                     {ejected} in {hours:.1} h"
+                );
+                println!("{pool}");
+                // With what chance allows where there are few: one more.
+                assert!(ejected as f64 <= 0.1 * hours + 1.0, "{pool}");
             }
-            // With what chance allows where there are few: one more.
-            let allowed = 0.1 * hours + 1.0;
-            assert!(
-                ejected as f64 <= allowed,
-                "{endpoints} endpoints, {rate} a second: {ejected} in {hours:.1} hours"
-            );
         }
     }
 }
