@@ -99,6 +99,14 @@ pub enum ErrorKind {
         /// What its endpoints are doing.
         why: String,
     },
+    /// Whoever knows the backend's endpoints says that there are none.
+    #[error("backend {backend} has no endpoints: {why}")]
+    NoEndpoints {
+        /// The backend.
+        backend: String,
+        /// What its endpoint source says: that there are none, or that the backend does not exist.
+        why: &'static str,
+    },
     /// As many requests wait as the backend's queue holds.
     #[error(
         "the line of backend {backend} is full ({capacity} wait): send less, or raise its queue's capacity"
@@ -408,6 +416,7 @@ impl ErrorKind {
                 | Self::InvalidFilter(_)
                 | Self::NoBackend
                 | Self::FailFast { .. }
+                | Self::NoEndpoints { .. }
                 | Self::QueueFull { .. }
                 | Self::BreakerOpen { .. }
                 | Self::Closed
@@ -428,6 +437,7 @@ impl ErrorKind {
             Self::RequestBody | Self::InvalidRequest | Self::Closed => Fault::Caller,
             Self::QueueFull { .. } => Fault::Load,
             Self::FailFast { .. }
+            | Self::NoEndpoints { .. }
             | Self::BreakerOpen { .. }
             | Self::RequestTimeout
             | Self::ResponseTimeout
@@ -447,7 +457,7 @@ impl ErrorKind {
     ///
     /// | kind | HTTP | gRPC |
     /// |---|---|---|
-    /// | `NoPolicy`, `NoBackend`, `FailFast`, `BreakerOpen`, `Closed`, `Refused` | 503 | UNAVAILABLE |
+    /// | `NoPolicy`, `NoBackend`, `FailFast`, `NoEndpoints`, `BreakerOpen`, `Closed`, `Refused` | 503 | UNAVAILABLE |
     /// | `QueueFull` | 503 | RESOURCE_EXHAUSTED |
     /// | `NoRoute` | 404 | NOT_FOUND |
     /// | `Redirect` | as configured, with `location` | NOT_FOUND |
@@ -473,6 +483,7 @@ impl ErrorKind {
             Self::NoPolicy
             | Self::NoBackend
             | Self::FailFast { .. }
+            | Self::NoEndpoints { .. }
             | Self::QueueFull { .. }
             | Self::BreakerOpen { .. }
             | Self::Closed
@@ -501,6 +512,7 @@ impl ErrorKind {
             Self::NoPolicy
             | Self::NoBackend
             | Self::FailFast { .. }
+            | Self::NoEndpoints { .. }
             | Self::BreakerOpen { .. }
             | Self::Closed
             | Self::Refused
@@ -539,6 +551,7 @@ impl ErrorKind {
             Self::InvalidFilter(_) => "invalid_filter",
             Self::NoBackend => "no_backend",
             Self::FailFast { .. } => "fail_fast",
+            Self::NoEndpoints { .. } => "no_endpoints",
             Self::QueueFull { .. } => "queue_full",
             Self::BreakerOpen { .. } => "breaker_open",
             Self::Closed => "closed",

@@ -60,6 +60,7 @@
 //!
 //! None is on by default: the default build is policy, client and state machines, over any tower service.
 //!
+//! * **`dns`**: endpoints from DNS (`discover::dns`): A, AAAA and SRV, asked again when their time is up.
 //! * **`hyper`**: leaves over hyper 1.x: TCP, HTTP/1.1 with pooled connections, HTTP/2. Without it, bring your own.
 //! * **`kubernetes`**: policy from manifests, with errors that name file, line and key. Without it, policy is written in
 //!   Rust.

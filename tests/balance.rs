@@ -164,13 +164,28 @@ async fn waits_for_endpoints_and_not_for_ever() {
         assert_eq!(result.unwrap(), addresses(1)[0]);
     }
     assert_eq!(balance.waiting(), 0);
-    // All gone again: whoever calls now is refused after a second.
-    balance.update(Update::Reset(Vec::new()));
+    // The last one has left: whoever calls now is refused after a second, for others may come.
+    balance.update(Update::Remove(vec![addresses(1)[0]]));
     let begun = Instant::now();
     let error = balance.clone().oneshot(String::new()).await.unwrap_err();
     assert_eq!(Instant::now() - begun, s(1));
     assert!(error.is_local() && error.retry_at().is_none());
     assert!(error.to_string().contains("orders"), "{error}");
+    // There are none, and whoever knows says so: no use in waiting, for those who do already, too.
+    balance.update(Update::Add(vec![addresses(1)[0].into()]));
+    balance.update(Update::Remove(vec![addresses(1)[0]]));
+    let waiting = tokio::spawn(balance.clone().oneshot(String::new()));
+    tokio::time::sleep(ms(100)).await;
+    balance.update(Update::DoesNotExist);
+    let begun = Instant::now();
+    for call in [
+        waiting,
+        tokio::spawn(balance.clone().oneshot(String::new())),
+    ] {
+        let error = call.await.unwrap().unwrap_err();
+        assert!(error.to_string().contains("does not exist"), "{error}");
+    }
+    assert_eq!(Instant::now(), begun);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1136,6 +1136,116 @@ async fn endpoints_come_and_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backend_without_weight_gets_nothing_and_one_alone_gets_all() {
+    let mesh = Mesh::new(|_, _| ok());
+    let to = |name| backend(name, Load::default());
+    let refused = RouteDistribution::random_available([(to("v1"), 0), (to("v2"), 0)]);
+    assert!(refused.is_err() && RouteDistribution::<Filter>::random_available([]).is_err());
+    let client = |backends: Vec<(RouteBackend<_>, u32)>, first: Endpoints| {
+        let spread = RouteDistribution::random_available(backends).unwrap();
+        Client::builder(policy_of(vec![rule(spread)]))
+            .endpoints_of("v1:80", first)
+            .endpoints([address(2)])
+            .build(mesh.connect())
+            .unwrap()
+    };
+    let both = || vec![(to("v1"), 7), (to("v2"), 0)];
+    let weighed = client(both(), [address(1)].into());
+    let alone = client(vec![(to("v1"), 7)], [address(1)].into());
+    for _ in 0..100 {
+        for client in [&weighed, &alone] {
+            let response = client.request(get()).await.unwrap();
+            assert_eq!(served(&response).endpoint, address(1));
+        }
+    }
+    // Weight zero is out of the question, even where the other cannot serve; it is not even waited for.
+    let none = client(both(), Vec::<Endpoint>::new().into());
+    let error = none.request(get()).await.unwrap_err();
+    assert_eq!(error.kind().name(), "no_endpoints");
+    // One that has nobody is passed over, and does not speak for one that has.
+    let passed = client(
+        vec![(to("v1"), 7), (to("v2"), 1)],
+        Vec::<Endpoint>::new().into(),
+    );
+    for _ in 0..100 {
+        let response = passed.request(get()).await.unwrap();
+        assert_eq!(served(&response).endpoint, address(2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_what_does_not_exist() {
+    let mesh = Mesh::new(|_, _| ok());
+    let policy = |fidelity| ClientPolicy::http().fidelity(fidelity).named("web").build();
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let updates = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
+    let client = Client::builder(policy(Fidelity::Extended).unwrap())
+        .endpoints(Endpoints::stream(updates))
+        .build(mesh.connect())
+        .unwrap();
+    let waiting = tokio::spawn(client.request(get()));
+    tokio::time::sleep(ms(100)).await;
+    let send = async |update: Update| {
+        sender.send(Ok::<_, &str>(update)).unwrap();
+        tokio::time::sleep(ms(10)).await;
+        let begun = Instant::now();
+        let result = client.request(get()).await;
+        (result.err(), Instant::now() - begun)
+    };
+    let endpoint = || vec![Endpoint::new(address(1))];
+    let (error, waited) = send(Update::DoesNotExist).await;
+    let error = error.unwrap();
+    assert_eq!(error.kind().name(), "no_endpoints");
+    assert!(error.to_string().contains("does not exist"), "{error}");
+    assert!(error.is_local() && error.attempts() == 0);
+    assert_eq!(waited, Duration::ZERO);
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(error.kind().name(), "no_endpoints", "and who waited hears");
+    // It comes into being, and is scaled to zero.
+    assert!(send(Update::Add(endpoint())).await.0.is_none());
+    let (error, waited) = send(Update::Reset(Vec::new())).await;
+    assert!(error.unwrap().to_string().contains("scaled to zero"));
+    assert_eq!(waited, Duration::ZERO);
+    // The last of them leaves: others may be about to come.
+    assert!(send(Update::Reset(endpoint())).await.0.is_none());
+    let (error, waited) = send(Update::Remove(vec![address(1)])).await;
+    assert_eq!(error.unwrap().kind().name(), "fail_fast");
+    assert!(waited > ms(500), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_list_is_a_word_and_an_empty_watch_is_none_yet() {
+    let mesh = Mesh::new(|_, _| ok());
+    let refused = async |endpoints: Endpoints, fidelity| {
+        let policy = ClientPolicy::http().fidelity(fidelity).named("web").build();
+        let client = Client::builder(policy.unwrap())
+            .endpoints(endpoints)
+            .build(mesh.connect())
+            .unwrap();
+        let begun = Instant::now();
+        let error = client.request(get()).await.unwrap_err();
+        (error.kind().name(), Instant::now() > begun)
+    };
+    let none = || Endpoints::from(Vec::<Endpoint>::new());
+    let (sender, receiver) = watch::channel(Vec::new());
+    let at_once = ("no_endpoints", false);
+    let late = ("fail_fast", true);
+    assert_eq!(refused(none(), Fidelity::Extended).await, at_once);
+    assert_eq!(refused(none(), Fidelity::Mesh).await, late);
+    assert_eq!(
+        refused(receiver.clone().into(), Fidelity::Extended).await,
+        late
+    );
+    // Said while somebody waits, it is.
+    let waiting = refused(receiver.into(), Fidelity::Extended);
+    let says = async {
+        tokio::time::sleep(ms(100)).await;
+        sender.send(Vec::new()).unwrap();
+    };
+    assert_eq!(tokio::join!(waiting, says).0, ("no_endpoints", true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_endpoint_that_returns_is_remembered() {
     let mesh = Mesh::new(|_, _| Reply::Status(500, ms(1)));
     let (sender, receiver) = watch::channel(vec![Endpoint::new(address(1))]);

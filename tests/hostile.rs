@@ -25,6 +25,14 @@ use tower_mesh::policy::{
 };
 use tower_mesh::{Body, BoxError, Client, Endpoint, Error, ErrorKind, RequestOptions, Served};
 
+// A source that says who comes and who goes, and never that there is nobody.
+fn updates() -> (impl Fn(Update), Endpoints) {
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let updates = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
+    let send = move |update| sender.send(Ok::<_, BoxError>(update)).unwrap();
+    (send, Endpoints::stream(updates))
+}
+
 fn with(options: RequestOptions) -> Request<Body> {
     let mut request = get();
     request.extensions_mut().insert(options);
@@ -67,16 +75,17 @@ async fn a_pinned_request_fails_fast_while_others_are_served() {
 #[tokio::test(start_paused = true)]
 async fn a_pinned_request_does_not_start_the_clock_of_the_others() {
     let mesh = Mesh::new(|_, _| ok());
-    let (sender, receiver) = watch::channel(vec![Endpoint::new(address(1))]);
+    let (send, endpoints) = updates();
+    send(Update::Add(vec![Endpoint::new(address(1))]));
     let client = Client::builder(ClientPolicy::http().build().unwrap())
-        .endpoints(receiver)
+        .endpoints(endpoints)
         .build(mesh.connect())
         .unwrap();
     client.ready(s(1)).await.unwrap();
     let pinned = client.request(with(RequestOptions::new().pin(address(9))));
     assert!(pinned.await.is_err());
     let start = Instant::now();
-    sender.send(vec![]).unwrap();
+    send(Update::Remove(vec![address(1)]));
     tokio::time::sleep(ms(10)).await;
     assert!(client.request(get()).await.is_err());
     assert!(
@@ -89,16 +98,16 @@ async fn a_pinned_request_does_not_start_the_clock_of_the_others() {
 #[tokio::test(start_paused = true)]
 async fn fail_fast_counts_from_when_the_backend_could_no_longer_serve() {
     let mesh = Mesh::new(|_, _| ok());
-    let (sender, receiver) = watch::channel(vec![]);
+    let (send, endpoints) = updates();
     let client = Client::builder(ClientPolicy::http().build().unwrap())
-        .endpoints(receiver)
+        .endpoints(endpoints)
         .build(mesh.connect())
         .unwrap();
     // Somebody waits for a moment and leaves; then endpoints come, and nobody asks.
     let _ = tokio::time::timeout(ms(100), client.request(get())).await;
-    sender.send(vec![Endpoint::new(address(1))]).unwrap();
+    send(Update::Add(vec![Endpoint::new(address(1))]));
     tokio::time::sleep(s(60)).await;
-    sender.send(vec![]).unwrap();
+    send(Update::Remove(vec![address(1)]));
     tokio::time::sleep(ms(100)).await;
     let start = Instant::now();
     let waiting = tokio::spawn(client.request(get()));

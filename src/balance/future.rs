@@ -377,7 +377,7 @@ impl Waiting {
             let hopeless = set
                 .hopeless_until(now)
                 .is_some_and(|until| until >= failfast);
-            if now >= failfast || hopeless {
+            if now >= failfast || hopeless || set.absence().is_some() {
                 return Poll::Ready(Err(BalanceError::Unavailable {
                     balance: Arc::clone(&set.pool.name),
                     why: set.why_unready(now),

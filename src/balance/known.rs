@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Member, Members, Settings};
 use crate::core::time::after;
-use crate::discover::Update;
+use crate::discover::{Absence, Update};
 use crate::endpoint::{Cell, Endpoint, Pool, Site, Terms};
 
 /// How long, and for how many endpoints at most, what was learned is kept after they left.
@@ -26,6 +26,7 @@ pub(super) struct Known<L> {
     left: VecDeque<(Instant, SocketAddr)>,
     // Whether the source has said anything yet.
     heard: bool,
+    absence: Option<Absence>,
 }
 
 struct Entry {
@@ -69,11 +70,17 @@ impl<L> Known<L> {
             members: Members::default(),
             left: VecDeque::new(),
             heard: false,
+            absence: None,
         }
     }
 
     pub(super) fn heard(&self) -> bool {
         self.heard
+    }
+
+    /// Whether its last word was that there are none.
+    pub(super) fn absence(&self) -> Option<Absence> {
+        self.absence
     }
 
     pub(super) fn members(&self) -> &Members<L> {
@@ -109,21 +116,29 @@ impl<L> Known<L> {
         self.forget(now);
         let mut changes = Changes::default();
         for update in updates {
+            self.absence = match &update {
+                Update::Reset(endpoints) if endpoints.is_empty() => Some(Absence::Empty),
+                Update::DoesNotExist => Some(Absence::Missing),
+                _ => None,
+            };
             match update {
-                Update::Reset(endpoints) => {
-                    let stay: BTreeSet<_> = endpoints.iter().map(Endpoint::address).collect();
-                    let members = self.members.iter();
-                    let members = members.map(|member| member.cell.address());
-                    let gone: Vec<_> = members.filter(|address| !stay.contains(address)).collect();
-                    self.leave(gone, &mut changes, now);
-                    self.join(endpoints, &mut changes, now);
-                }
+                Update::Reset(endpoints) => self.reset(endpoints, &mut changes, now),
+                Update::DoesNotExist => self.reset(Vec::new(), &mut changes, now),
                 Update::Add(endpoints) => self.join(endpoints, &mut changes, now),
                 Update::Remove(addresses) => self.leave(addresses, &mut changes, now),
             }
         }
         self.forget(now);
         changes
+    }
+
+    fn reset(&mut self, endpoints: Vec<Endpoint>, changes: &mut Changes, now: Instant) {
+        let stay: BTreeSet<_> = endpoints.iter().map(Endpoint::address).collect();
+        let members = self.members.iter();
+        let members = members.map(|member| member.cell.address());
+        let gone: Vec<_> = members.filter(|address| !stay.contains(address)).collect();
+        self.leave(gone, changes, now);
+        self.join(endpoints, changes, now);
     }
 
     fn join(&mut self, endpoints: Vec<Endpoint>, changes: &mut Changes, now: Instant) {

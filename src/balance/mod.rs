@@ -29,7 +29,7 @@ pub use self::service::{Balance, BalanceBuilder, Errors};
 
 use crate::core::observe::Decision;
 use crate::core::sync::{AtomicU64, Mutex, lock};
-use crate::discover::Update;
+use crate::discover::{Absence, Update};
 use crate::endpoint::Pool;
 use crate::policy::{FailureAccrual, Load, Queue};
 
@@ -88,6 +88,15 @@ impl<L> Set<L> {
         lock(&self.known).heard()
     }
 
+    /// Whether the source's last word was that there are no endpoints: waiting for one is of no use.
+    pub(crate) fn absence(&self) -> Option<Absence> {
+        // Whoever finds an endpoint does not ask, and of those who find none most have some that are ejected.
+        if !self.members.load().is_empty() {
+            return None;
+        }
+        lock(&self.known).absence()
+    }
+
     /// Another policy. What was learned stays.
     pub(crate) fn configure(&self, settings: &Settings, now: Instant) {
         if !lock(&self.known).configure(settings, now) {
@@ -117,6 +126,9 @@ impl<L> Set<L> {
         let count = self.members.load().count();
         if count == 0 {
             let heard = self.heard();
+            if let Some(absence) = self.absence() {
+                return absence.why().to_owned();
+            }
             let why = [
                 "its endpoint source has said nothing yet",
                 "it has no endpoints",

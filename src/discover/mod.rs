@@ -1,8 +1,12 @@
-//! Which endpoints exist: a fixed list, or any stream of updates.
+//! Which endpoints exist: a fixed list, any stream of updates, or DNS (feature `dns`).
 
+#[cfg(feature = "dns")]
+mod dns;
 mod driver;
 mod source;
 
+#[cfg(feature = "dns")]
+pub use self::dns::{Dns, Family, Looked, Lookup, LookupError, Records, Service, dns};
 pub(crate) use self::driver::Driver;
 pub(crate) use self::source::Source;
 pub use self::source::{Endpoints, InvalidEndpoint, Resolve, ToEndpoint, backend_names};
@@ -14,10 +18,32 @@ use crate::endpoint::Endpoint;
 /// A change of a backend's endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Update {
-    /// These, and no others.
+    /// These, and no others. If it is empty, requests are refused at once; where the last one is
+    /// [removed](Self::Remove) they wait, for others may be about to come.
     Reset(Vec<Endpoint>),
     /// These too; one that is known by its address gets the new metadata.
     Add(Vec<Endpoint>),
     /// No longer these.
     Remove(Vec<SocketAddr>),
+    /// There is nothing of that name: no endpoints, and requests are refused at once, until another update says otherwise.
+    DoesNotExist,
+}
+
+/// That there are no endpoints, by the source's own word. Requests need not wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// The last update was an empty [`Update::Reset`].
+    Empty,
+    /// The last update was [`Update::DoesNotExist`].
+    Missing,
+}
+
+impl Absence {
+    /// In words, for an error.
+    pub(crate) fn why(self) -> &'static str {
+        match self {
+            Self::Empty => "its endpoint source says that there are none; is it scaled to zero?",
+            Self::Missing => "its endpoint source says that it does not exist; check its name",
+        }
+    }
 }

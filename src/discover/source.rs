@@ -21,22 +21,25 @@ type Updates = Pin<Box<dyn Stream<Item = Result<Update, BoxError>> + Send>>;
 /// Where a backend's endpoints come from.
 ///
 /// Made from a list (`["10.0.0.7:8080", "10.0.0.8:8080"]`, socket addresses, [`Endpoint`]s), from a
-/// `tokio::sync::watch` of lists, or with [`stream`](Self::stream) from any stream of updates.
+/// `tokio::sync::watch` of lists, or with [`stream`](Self::stream) from any stream of updates. An empty list says that
+/// there are none; only what a watch begins with may also be empty because nothing is known yet.
 pub struct Endpoints(pub(crate) Source);
 
 pub(crate) enum Source {
     Fixed(Result<Vec<Endpoint>, InvalidEndpoint>),
     Watch(watch::Receiver<Vec<Endpoint>>),
     Stream(Arc<Mutex<Option<Following>>>),
+    /// A stream for whoever asks.
+    #[cfg(feature = "dns")]
+    Made(Arc<dyn Fn() -> Updates + Send + Sync>),
 }
 
 /// Something that is not an endpoint's address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is no endpoint: expected an IP address and a port, such as 10.0.0.7:8080 or [fd00::7]:8080"
-)]
+#[error("{text:?} is no endpoint: expected {expected}")]
 pub struct InvalidEndpoint {
     text: String,
+    expected: &'static str,
 }
 
 /// Something that names an endpoint.
@@ -81,6 +84,17 @@ pub fn backend_names(backend: &Backend) -> Vec<String> {
     names.push(backend.meta.name().to_owned());
     names.dedup();
     names
+}
+
+// === impl InvalidEndpoint ===
+
+impl InvalidEndpoint {
+    pub(super) fn new(text: &str, expected: &'static str) -> Self {
+        Self {
+            text: text.to_owned(),
+            expected,
+        }
+    }
 }
 
 // === impl Endpoints ===
@@ -143,6 +157,8 @@ impl fmt::Debug for Endpoints {
             Source::Fixed(list) => f.debug_tuple("Fixed").field(list).finish(),
             Source::Watch(_) => f.write_str("Watch"),
             Source::Stream(_) => f.write_str("Stream"),
+            #[cfg(feature = "dns")]
+            Source::Made(_) => f.write_str("Dns"),
         }
     }
 }
@@ -156,6 +172,8 @@ impl Source {
             Self::Fixed(list) => Self::Fixed(list.clone()),
             Self::Watch(receiver) => Self::Watch(receiver.clone()),
             Self::Stream(stream) => Self::Stream(Arc::clone(stream)),
+            #[cfg(feature = "dns")]
+            Self::Made(make) => Self::Made(Arc::clone(make)),
         }
     }
 
@@ -170,17 +188,26 @@ impl Source {
         enum Live {
             Watch(watch::Receiver<Vec<Endpoint>>),
             Stream(Arc<Mutex<Option<Following>>>),
+            #[cfg(feature = "dns")]
+            Made(Arc<dyn Fn() -> Updates + Send + Sync>),
         }
         let live = match self {
             Self::Fixed(_) => return None,
             Self::Watch(receiver) => Live::Watch(receiver.clone()),
             Self::Stream(stream) => Live::Stream(Arc::clone(stream)),
+            #[cfg(feature = "dns")]
+            Self::Made(make) => Live::Made(Arc::clone(make)),
         };
         Some(move || -> Pin<Box<dyn Future<Output = ()> + Send>> {
             let apply = apply.clone();
             match &live {
                 Live::Watch(receiver) => Box::pin(follow_watch(receiver.clone(), apply)),
                 Live::Stream(stream) => Box::pin(follow_stream(Arc::clone(stream), apply)),
+                #[cfg(feature = "dns")]
+                Live::Made(make) => {
+                    let following = Following::new(make());
+                    Box::pin(follow_stream(Arc::new(Mutex::new(Some(following))), apply))
+                }
             }
         })
     }
@@ -190,9 +217,16 @@ async fn follow_watch(
     mut receiver: watch::Receiver<Vec<Endpoint>>,
     apply: impl Fn(Result<Vec<Update>, BoxError>) -> bool,
 ) {
+    let mut first = true;
     loop {
         let endpoints = receiver.borrow_and_update().clone();
-        if !apply(Ok(vec![Update::Reset(endpoints)])) || receiver.changed().await.is_err() {
+        // What a watch begins with is no word of the source: nobody may have said anything yet.
+        let unsaid = std::mem::take(&mut first) && endpoints.is_empty();
+        let mut updates = vec![Update::Reset(endpoints)];
+        if unsaid {
+            updates.push(Update::Remove(Vec::new()));
+        }
+        if !apply(Ok(updates)) || receiver.changed().await.is_err() {
             return;
         }
     }
@@ -265,7 +299,7 @@ impl Following {
     }
 
     fn gather(&mut self, update: Update) {
-        if matches!(update, Update::Reset(_)) {
+        if matches!(update, Update::Reset(_) | Update::DoesNotExist) {
             // What was said before it is no longer true.
             self.gathered.clear();
             self.published = None;
@@ -328,11 +362,10 @@ impl ToEndpoint for SocketAddr {
 
 impl ToEndpoint for str {
     fn to_endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
-        self.parse::<SocketAddr>()
-            .map(Endpoint::new)
-            .map_err(|_| InvalidEndpoint {
-                text: self.to_owned(),
-            })
+        self.parse::<SocketAddr>().map(Endpoint::new).map_err(|_| {
+            let expected = "an IP address and a port, such as 10.0.0.7:8080 or [fd00::7]:8080";
+            InvalidEndpoint::new(self, expected)
+        })
     }
 }
 

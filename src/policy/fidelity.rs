@@ -25,7 +25,7 @@ use std::fmt;
 /// | `held-trailers` | where responses are retried, each waits for its first frame, however long; trailers that are not there with it are not looked at | where gRPC codes are retried, a response is held back for its trailers as its method is, and for a few milliseconds where that is not known |
 /// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
 /// | `outage-probes` | each waits out its own backoff, however long it has grown | they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once |
-/// | `early-refusal` | a request waits until fail-fast, whenever the next probe is due | a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next |
+/// | `early-refusal` | a request waits until fail-fast, whenever the next probe is due, and where there are no endpoints, too | a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next; so is one whose backend has no endpoints, as their source has confirmed |
 /// | `load-extensions` | load is latency and requests in flight alone | failures and silence raise it, one that was not chosen for long is tried, and an unknown one gets one request at first |
 /// | `gateway-retry` | an HTTPRoute's `retry` is not read | it is honoured where no retry annotation is |
 /// | `backend-request` | an HTTPRoute's `timeouts.backendRequest` is not read | it bounds each attempt |
@@ -200,7 +200,9 @@ impl Difference {
                 "a request without a body that waits for its response head is never idle"
             }
             Self::OutageProbes => "each waits out its own backoff, however long it has grown",
-            Self::EarlyRefusal => "a request waits until fail-fast, whenever the next probe is due",
+            Self::EarlyRefusal => {
+                "a request waits until fail-fast, whenever the next probe is due, and where there are no endpoints, too"
+            }
             Self::LoadExtensions => "load is latency and requests in flight alone",
             Self::GatewayRetry => "an HTTPRoute's `retry` is not read",
             Self::BackendRequest => "an HTTPRoute's `timeouts.backendRequest` is not read",
@@ -253,7 +255,7 @@ impl Difference {
                 "they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once"
             }
             Self::EarlyRefusal => {
-                "a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next"
+                "a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next; so is one whose backend has no endpoints, as their source has confirmed"
             }
             Self::LoadExtensions => {
                 "failures and silence raise it, one that was not chosen for long is tried, and an unknown one gets one request at first"

@@ -99,7 +99,12 @@ pub(crate) fn judge(rules: &Rules<'_>, attempted: Attempted<'_>) -> Judgement {
         }
         Attempted::Failed(kind, sent) => match (kind, sent) {
             (ErrorKind::Refused, _) => UNTOUCHED,
-            (ErrorKind::FailFast { .. } | ErrorKind::BreakerOpen { .. }, _) => AGAIN,
+            (
+                ErrorKind::FailFast { .. }
+                | ErrorKind::NoEndpoints { .. }
+                | ErrorKind::BreakerOpen { .. },
+                _,
+            ) => AGAIN,
             // In the mesh a failed connection becomes a 502 or 504, and is retried as that.
             (ErrorKind::Connect, _) if mesh => by(on(StatusCode::BAD_GATEWAY)),
             (ErrorKind::ConnectTimeout, _) if mesh => by(on(StatusCode::GATEWAY_TIMEOUT)),

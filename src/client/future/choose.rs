@@ -167,6 +167,9 @@ impl Walk {
         if self.prior.is_some() {
             return self.stand(now, NotRetried::NoEndpoint);
         }
+        if let Some(absent) = absent(&plan, rule, &asked) {
+            return self.fail(absent);
+        }
         let pinned = self.options.only.and_then(|only| {
             let mut asked = asked.iter();
             asked.find(|index| rule.backends[*index].state.balance.has(only))
@@ -318,6 +321,9 @@ impl Walk {
                 until,
             });
         }
+        if let Some(absent) = absent(&plan, rule, &asked) {
+            return self.fail(absent);
+        }
         if listening {
             return self.go(Step::Wait {
                 place,
@@ -415,6 +421,20 @@ impl Walk {
             wake,
         )
     }
+}
+
+// That there is nobody to wait for, by the word of all sources. Difference::EarlyRefusal.
+fn absent(plan: &Plan, rule: &RulePlan, asked: &Asked) -> Option<ErrorKind> {
+    if plan.fidelity == Fidelity::Mesh {
+        return None;
+    }
+    let first = &rule.backends[asked.first()?].state.balance;
+    let why = first.absence()?.why();
+    let absent = |index: usize| rule.backends[index].state.balance.absence().is_some();
+    asked.iter().all(absent).then(|| ErrorKind::NoEndpoints {
+        backend: first.pool.name.to_string(),
+        why,
+    })
 }
 
 // Starts to listen, if nobody does: true if it just did, and what is waited for should be looked at once more.
