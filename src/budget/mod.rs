@@ -130,6 +130,7 @@ impl RetryBudget {
     }
 
     /// An attempt failed; asks for another.
+    #[inline]
     pub fn withdraw(&self, now: Instant) -> Option<Token<'_>> {
         let token = self.withdraw_hedge(now);
         self.0.failed();
@@ -137,6 +138,7 @@ impl RetryBudget {
     }
 
     /// Asks for a second attempt beside one that has not failed.
+    #[inline]
     pub fn withdraw_hedge(&self, now: Instant) -> Option<Token<'_>> {
         self.0.take(now).then(|| Token(Some(Cow::Borrowed(self))))
     }
@@ -194,12 +196,14 @@ impl Token<'_> {
     }
 
     /// The attempt was sent: it is paid for.
+    #[inline]
     pub fn spend(mut self) {
         self.0 = None;
     }
 }
 
 impl Drop for Token<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(budget) = self.0.take() {
             budget.0.put_back();

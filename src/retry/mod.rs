@@ -10,6 +10,7 @@ mod hint;
 mod judge;
 mod keep;
 mod layer;
+mod packed;
 mod replaying;
 #[cfg(test)]
 mod tests;
