@@ -33,6 +33,13 @@ pub(crate) struct Want<'a> {
 // Up to two candidates.
 struct Pair<'a, L>([Option<&'a Member<L>>; 2]);
 
+// The better of two.
+enum Better<'a, L> {
+    Of(&'a Member<L>),
+    // The other fails too much to be an alternative.
+    ForWantOfAnother(&'a Member<L>),
+}
+
 // What a choice is made from.
 struct Choice<'a, L> {
     members: &'a Members<L>,
@@ -225,20 +232,42 @@ impl<'a, L> Choice<'a, L> {
             let both = [first, second].map(|index| self.members.get(index as usize));
             for member in both.into_iter().flatten() {
                 if self.suits(&member.cell) && pair.add(member) {
-                    return self.better(&pair, word);
+                    return match self.better(&pair, word)? {
+                        Better::Of(member) => Some(member),
+                        Better::ForWantOfAnother(member) => self.or_a_third(&pair, member, word),
+                    };
                 }
             }
         }
         self.of_all(word(!numbers))
     }
 
+    // Beside one that fails, the other was no choice: it is compared with one more. Else the slowest would get whatever
+    // is kept from those that fail.
+    fn or_a_third(
+        &self,
+        pair: &Pair<'a, L>,
+        only: &'a Member<L>,
+        word: u64,
+    ) -> Option<&'a Member<L>> {
+        let count = self.members.count() as u64;
+        let start = below(word.rotate_left(16), count);
+        let third = (0..DRAWS.min(count)).find_map(|n| {
+            let member = self.members.get(((start + n) % count) as usize)?;
+            (!pair.has(member) && self.suits(&member.cell)).then_some(member)
+        });
+        let pair = Pair([Some(only), third]);
+        self.better(&pair, word).map(Better::member)
+    }
+
     // Few can serve, or one: looks at all of them. Another word than before: those are known to lead to the others.
     fn of_all(&self, word: u64) -> Option<&'a Member<L>> {
         let pair = self.two_of(word, |cell| self.suits(cell));
         if pair.0[0].is_some() {
-            return self.better(&pair, word);
+            return self.better(&pair, word).map(Better::member);
         }
-        self.better(&self.two_of(word, |cell| self.able(cell)), word)
+        let pair = self.two_of(word, |cell| self.able(cell));
+        self.better(&pair, word).map(Better::member)
     }
 
     // Two random ones of those that suit, or the only one.
@@ -258,32 +287,35 @@ impl<'a, L> Choice<'a, L> {
         pair
     }
 
-    fn better(&self, pair: &Pair<'a, L>, word: u64) -> Option<&'a Member<L>> {
+    fn better(&self, pair: &Pair<'a, L>, word: u64) -> Option<Better<'a, L>> {
         let [first, second] = pair.0;
         let (Some(a), Some(b)) = (first, second) else {
-            return first;
+            return first.map(Better::Of);
         };
         // A probe is not delayed by what its endpoint cost before it was ejected.
         let due = |cell: &Cell| cell.availability(self.now) == Availability::ProbeDue;
         match (due(&a.cell), due(&b.cell)) {
-            (true, false) => return Some(a),
-            (false, true) => return Some(b),
+            (true, false) => return Some(Better::Of(a)),
+            (false, true) => return Some(Better::Of(b)),
             _ => {}
         }
         let uneven = self.members.uneven();
         let tolerance = tolerance(word);
         let cost = |cell: &Cell| cell.cost(self.now, &self.rules, uneven, tolerance);
         let (costs_a, costs_b) = (cost(&a.cell), cost(&b.cell));
-        let (best, worst, allowed) = if costs_b < costs_a {
+        let (best, worst, reliable) = if costs_b < costs_a {
             (b, a, costs_a.is_as_reliable_as(&costs_b))
         } else {
             (a, b, costs_b.is_as_reliable_as(&costs_a))
         };
         // One that nobody has chosen for long gets its turn, once, lest it be judged for ever by what it was.
-        if allowed && worst.cell.wants_a_turn(self.now, &self.rules) {
-            return Some(worst);
+        if reliable && worst.cell.wants_a_turn(self.now, &self.rules) {
+            return Some(Better::Of(worst));
         }
-        Some(best)
+        Some(match reliable {
+            true => Better::Of(best),
+            false => Better::ForWantOfAnother(best),
+        })
     }
 
     // One after the other, each as often as it weighs: it is passed over in as many rounds as it lacks of the heaviest.
@@ -321,9 +353,24 @@ impl<'a, L> Choice<'a, L> {
     }
 }
 
+// === impl Better ===
+
+impl<'a, L> Better<'a, L> {
+    fn member(self) -> &'a Member<L> {
+        match self {
+            Self::Of(member) | Self::ForWantOfAnother(member) => member,
+        }
+    }
+}
+
 // === impl Pair ===
 
 impl<'a, L> Pair<'a, L> {
+    fn has(&self, member: &Member<L>) -> bool {
+        let same = |it: &&Member<L>| Arc::ptr_eq(&it.cell, &member.cell);
+        self.0.iter().flatten().any(same)
+    }
+
     // Whether it is complete.
     fn add(&mut self, member: &'a Member<L>) -> bool {
         match self.0 {

@@ -28,6 +28,8 @@ pub struct Cost {
     above: u128,
     // At most 2^54, and not zero.
     below: u64,
+    // The part of it that its failures leave.
+    favour: u64,
 }
 
 // 78 hours; nothing takes longer.
@@ -69,21 +71,28 @@ impl Cost {
         // Never zero, or the requests in flight would not count.
         let time = u128::from(time.clamp(1, LONGEST));
         let mut above = time * u128::from(pending + 1);
-        if reading.unknown && reading.pending > 0 && rules.one_at_first {
-            // Its first answer is waited for.
-            above = UNKNOWN + u128::from(pending);
+        if reading.unknown && rules.one_at_first {
+            let untried = reading.failing == 0 && reading.silence == 0;
+            above = match pending {
+                // Nothing is known, so it is asked: what is assumed of it may be slower than the others are.
+                0 if untried => 1,
+                0 => above,
+                // Its first answer is waited for.
+                _ => UNKNOWN + u128::from(pending),
+            };
         }
         let favour = favour(reading.failing.saturating_sub(tolerance));
         let weight = u64::from(reading.weight.clamp(1, MOST_WEIGHT));
         Self {
             above,
             below: (favour * (weight >> 4).max(1)).max(1),
+            favour,
         }
     }
 
-    /// Whether this one's record of failures allows that it is tried out of turn, instead of the other.
+    /// Whether this one's record of failures is about as good as the other's, or better.
     pub fn is_as_reliable_as(&self, other: &Self) -> bool {
-        self.below >= other.below / 2
+        self.favour >= other.favour / 2
     }
 }
 
