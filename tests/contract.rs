@@ -280,7 +280,7 @@ fn make_client_with(script: Script, inner: &Strict, hedge: Option<Hedge>) -> Cli
         Script::Held(method) => {
             let codes = Codes::of([Codes::UNKNOWN]).unwrap();
             let retry = Retry::never_on_status().codes(codes);
-            (policy.retry(retry.trailers(method).backoff(wait)), 2)
+            (policy.kind(method).retry(retry.backoff(wait)), 2)
         }
         Script::Hopeless => {
             // In the mesh they wait, however long it is until the next probe.

@@ -188,12 +188,11 @@ async fn the_table_of_held_responses() {
     for (name, first, method, expected, head_at, late) in rows {
         for by_route in [true, false] {
             let retry = on_unavailable().max_request_bytes(100);
-            let retry = if by_route {
-                retry.trailers(method)
+            let policy = if by_route {
+                retrying(retry).kind(method)
             } else {
-                retry
+                retrying(retry)
             };
-            let policy = retrying(retry);
             let client = client(policy, 2, grpc_answers(first.clone()));
             let start = Instant::now();
             let response = client
@@ -370,8 +369,11 @@ async fn the_mesh_waits_for_the_first_frame_and_looks_once_more() {
 #[tokio::test(start_paused = true)]
 async fn what_is_held_back_has_its_limits_in_time() {
     let stalls = Frames::new().data(ms(0), message(1)).status(s(60), "0");
-    let policy =
-        |timeouts| retrying(on_unavailable().trailers(MethodKind::Unary)).timeouts(timeouts);
+    let policy = |timeouts| {
+        retrying(on_unavailable())
+            .kind(MethodKind::Unary)
+            .timeouts(timeouts)
+    };
     let idle = Timeouts {
         idle: Some(ms(300)),
         ..Timeouts::default()

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use support::{Mesh, Reply, addresses, get};
 use tower_mesh::Client;
-use tower_mesh::policy::{Budget, ClientPolicy, EarnedBy, FailureAccrual, Retry, Timeouts};
+use tower_mesh::policy::{Budget, ClientPolicy, EarnedBy, FailureAccrual, Load, Retry, Timeouts};
 use tower_mesh::sim::{Report, World, healthy, ms, per_second, s};
 
 /// A server for 300 requests a second stands still for `stall`; then it works through its line, wanted or not. A try has a
@@ -189,21 +189,29 @@ async fn a_fresh_client_retries_its_first_request() {
     }
 }
 
-/// One of three answers 500, with a body, for 20 s.
-#[test]
-fn one_of_three_fails_and_nobody_notices() {
+/// One of three answers 500, with a body, from 10 s to 30 s.
+fn one_of_three_fails(seed: u64, load: Load) -> Report {
     let policy = ClientPolicy::http()
         .retry(Retry::on(500..=599))
-        .failure_accrual(FailureAccrual::consecutive(7));
+        .failure_accrual(FailureAccrual::consecutive(7))
+        .load(load);
+    let failing = healthy(ms(20)).fails(1.0).status(500).between(s(10), s(30));
+    World::seeded(seed)
+        .policy(policy.build().unwrap())
+        .endpoint("a", healthy(ms(20)))
+        .endpoint("b", healthy(ms(20)))
+        .endpoint("c", failing)
+        .load(per_second(200))
+        .run_for(s(90))
+}
+
+#[test]
+fn one_of_three_fails_and_nobody_notices() {
+    // With the mesh's load, which knows nothing of failures, it is the breaker that keeps the traffic away.
+    let mut load = Load::default();
+    load.extensions_mut().failures = false;
     for seed in 1..=5 {
-        let failing = healthy(ms(20)).fails(1.0).status(500).between(s(10), s(30));
-        let report = World::seeded(seed)
-            .policy(policy.clone().build().unwrap())
-            .endpoint("a", healthy(ms(20)))
-            .endpoint("b", healthy(ms(20)))
-            .endpoint("c", failing)
-            .load(per_second(200))
-            .run_for(s(90));
+        let report = one_of_three_fails(seed, load);
         assert_eq!(report.error_rate(), 0.0, "{report}");
         let of_c = |what: &str| {
             let events = report.events.iter();
@@ -225,5 +233,25 @@ fn one_of_three_fails_and_nobody_notices() {
         println!("seed {seed}: probed {probe:?}, traffic {beyond:?} later");
         assert!(beyond <= s(6), "{report}");
         assert!(probe < *opened.last().unwrap() + s(60), "{report}");
+    }
+}
+
+/// With the default load, which keeps nearly all traffic away before the breaker has seen seven failures in a row.
+#[test]
+fn the_same_where_the_load_knows_of_failures() {
+    for seed in 1..=5 {
+        let report = one_of_three_fails(seed, Load::default());
+        assert_eq!(report.error_rate(), 0.0, "{report}");
+        let asked = |from, to| {
+            let seconds = report.timeline.iter();
+            let seconds = seconds.filter(move |second| (from..to).contains(&second.second));
+            seconds.map(|second| (second.second, second.attempts[2]))
+        };
+        let meanwhile: u64 = asked(10, 30).map(|(_, attempts)| attempts).sum();
+        let first = asked(30, 90).find(|(_, attempts)| *attempts > 0);
+        let first = first.expect("it is asked again").0;
+        println!("seed {seed}: asked {meanwhile} times, again in second {first}");
+        assert!(meanwhile < 30, "{report}");
+        assert!(first < 36, "{report}");
     }
 }

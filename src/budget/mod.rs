@@ -48,6 +48,7 @@ mod bank;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -63,10 +64,11 @@ pub const START: u64 = 10;
 #[derive(Clone)]
 pub struct RetryBudget(Arc<Bank>);
 
-/// The right to one extra attempt. Returns to the bank when dropped, unless it is [spent](Self::spend).
+/// The right to one extra attempt. Returns to the bank when dropped, unless it is [spent](Self::spend). Borrows the budget;
+/// one to be kept for later [owns](Self::into_owned) its share of it.
 #[derive(Debug)]
 #[must_use = "a dropped token returns to the bank"]
-pub struct Token(Option<RetryBudget>);
+pub struct Token<'a>(Option<Cow<'a, RetryBudget>>);
 
 /// A budget at one moment. Its `Display` is one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,15 +130,17 @@ impl RetryBudget {
     }
 
     /// An attempt failed; asks for another.
-    pub fn withdraw(&self, now: Instant) -> Option<Token> {
+    #[inline]
+    pub fn withdraw(&self, now: Instant) -> Option<Token<'_>> {
         let token = self.withdraw_hedge(now);
         self.0.failed();
         token
     }
 
     /// Asks for a second attempt beside one that has not failed.
-    pub fn withdraw_hedge(&self, now: Instant) -> Option<Token> {
-        self.0.take(now).then(|| Token(Some(self.clone())))
+    #[inline]
+    pub fn withdraw_hedge(&self, now: Instant) -> Option<Token<'_>> {
+        self.0.take(now).then(|| Token(Some(Cow::Borrowed(self))))
     }
 
     /// How many attempts are in the bank, in thousandths.
@@ -185,14 +189,21 @@ impl fmt::Debug for RetryBudget {
 
 // === impl Token ===
 
-impl Token {
+impl Token<'_> {
+    /// The same, to be kept: beside the budget, in a future.
+    pub fn into_owned(mut self) -> Token<'static> {
+        Token(self.0.take().map(|budget| Cow::Owned(budget.into_owned())))
+    }
+
     /// The attempt was sent: it is paid for.
+    #[inline]
     pub fn spend(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Token {
+impl Drop for Token<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(budget) = self.0.take() {
             budget.0.put_back();

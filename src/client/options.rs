@@ -87,8 +87,9 @@ impl RequestOptions {
         self
     }
 
-    /// What the gRPC method is, instead of what the route says: whether its response may be held back for the code in its
-    /// [trailers](crate::policy::Trailers), on a route that retries on codes.
+    /// What the gRPC method is, instead of what the route says. Decides all that the route's [kind](MethodKind) does: until
+    /// when the policy's request timeout holds, which `grpc-timeout` is sent, and how long the response is held back for the
+    /// code in its [trailers](crate::policy::Trailers), on a route that retries on codes.
     #[must_use]
     pub fn method(mut self, method: MethodKind) -> Self {
         self.method = Some(method);

@@ -21,6 +21,7 @@ pub struct ClientPolicyBuilder<M = ()> {
     queue: Queue,
     fidelity: Fidelity,
     failures: Option<Failures>,
+    kind: MethodKind,
     methods: M,
 }
 
@@ -35,7 +36,7 @@ pub struct Method {
     timeouts: Option<Timeouts>,
     // The inner none is no retries.
     retry: Option<Option<RetryBuilder>>,
-    kind: MethodKind,
+    kind: Option<MethodKind>,
 }
 
 // === impl ClientPolicy ===
@@ -80,6 +81,7 @@ impl<M> ClientPolicyBuilder<M> {
             queue: Queue::default(),
             fidelity: Fidelity::default(),
             failures: None,
+            kind: MethodKind::default(),
             methods,
         }
     }
@@ -127,6 +129,12 @@ impl<M> ClientPolicyBuilder<M> {
         self
     }
 
+    /// Of which kind the gRPC methods are that have no [settings](Method) saying it. Default: [`MethodKind::Auto`].
+    pub fn kind(mut self, kind: MethodKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// Whether to decide as the mesh does, or better.
     pub fn fidelity(mut self, fidelity: Fidelity) -> Self {
         self.fidelity = fidelity;
@@ -159,7 +167,7 @@ impl<M> ClientPolicyBuilder<M> {
             retry: retry.map(RetryBuilder::build).transpose()?,
             hedge: self.hedge,
             allow_l5d_request_headers: false,
-            kind: method.kind,
+            kind: method.kind.unwrap_or(self.kind),
         };
         Ok(policy)
     }
@@ -252,13 +260,13 @@ impl Method {
 
     /// One message there, one back: see [`MethodKind`].
     pub fn unary(mut self) -> Self {
-        self.kind = MethodKind::Unary;
+        self.kind = Some(MethodKind::Unary);
         self
     }
 
     /// A stream in one direction or both: see [`MethodKind`].
     pub fn streaming(mut self) -> Self {
-        self.kind = MethodKind::Streaming;
+        self.kind = Some(MethodKind::Streaming);
         self
     }
 }

@@ -66,7 +66,7 @@ pub struct InjectGrpcFailure {
     ratio: Ratio,
 }
 
-/// What kind of gRPC methods a route is for. It cannot be seen on the wire, and these depend on it:
+/// What kind of gRPC methods a route is for, unless a request's [options](crate::RequestOptions::method) say it. It cannot be seen on the wire, and these depend on it:
 ///
 /// * until when the policy's request timeout holds. For [`Unary`](Self::Unary), until the end; for
 ///   [`Streaming`](Self::Streaming), until the response head; for [`Auto`](Self::Auto), until the first message, or the
@@ -74,7 +74,7 @@ pub struct InjectGrpcFailure {
 ///   end, whatever the kind, and so does the idle timeout. In [`Fidelity::Mesh`](super::Fidelity::Mesh) everything does;
 /// * which deadline is written on each attempt as `grpc-timeout`: the policy's, too, for [`Unary`](Self::Unary), and else
 ///   the caller's own alone, for servers keep to what they are told;
-/// * whether a retry may wait for trailers.
+/// * how long a response is held back for the code in its [trailers](super::Trailers), where codes are retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum MethodKind {

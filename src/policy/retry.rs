@@ -194,10 +194,10 @@ impl RetryBuilder {
         self
     }
 
-    /// What the route's gRPC methods are, or how long exactly a response is held back for a code in its trailers. Default:
-    /// [`Trailers::default`]. Beyond the mesh.
-    pub fn trailers(mut self, trailers: impl Into<Trailers>) -> Self {
-        self.trailers = trailers.into();
+    /// How long a gRPC response is held back for a code in its trailers, where nobody says of which
+    /// [kind](super::MethodKind) its method is. Default: [`Trailers::default`]. Beyond the mesh.
+    pub fn trailers(mut self, trailers: Trailers) -> Self {
+        self.trailers = trailers;
         self
     }
 

@@ -1,24 +1,22 @@
 use std::time::Duration;
 
-use super::MethodKind;
-
 /// When a gRPC response whose code is in its trailers is handed over, on a route that retries on [codes](super::Retry::codes).
 ///
 /// A code in the trailers comes after the head and the messages, and what the caller has cannot be tried again. So the head
-/// is held back for a while. How long depends on what the method is, which cannot be seen on the wire:
+/// is held back for a while. How long depends on what the method is, which cannot be seen on the wire: the
+/// [route](super::RouteParams::kind) says it, or the [request](crate::RequestOptions::method).
+///
 ///
 /// | what | held back | lost when it is wrong |
 /// |---|---|---|
-/// | [`Auto`](MethodKind::Auto) | until the first frame, 10 ms at most; after exactly one whole message another 10 ms | a code that comes later is not retried |
-/// | [`Unary`](MethodKind::Unary) | all of it until the trailers, up to the policy's limit for bodies | a stream arrives all at once |
-/// | [`Streaming`](MethodKind::Streaming) | nothing | a code in trailers is never retried |
+/// | [`Auto`](super::MethodKind::Auto) | until the first frame, 10 ms at most; after exactly one whole message another 10 ms | a code that comes later is not retried |
+/// | [`Unary`](super::MethodKind::Unary) | all of it until the trailers, up to the policy's limit for bodies | a stream arrives all at once |
+/// | [`Streaming`](super::MethodKind::Streaming) | nothing | a code in trailers is never retried |
 ///
 /// Nothing is held back on any other route, in any other protocol, or when no retry could follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Trailers {
-    /// What the route's methods are, unless a request's [options](crate::RequestOptions::method) say it. Default: `Auto`.
-    pub method: MethodKind,
     /// How long the head waits for the first frame. Default: 10 ms.
     pub first_frame: Duration,
     /// How long a message that has begun may take to be whole, and, after exactly one, how long the next frame may.
@@ -29,15 +27,6 @@ pub struct Trailers {
 // === impl Trailers ===
 
 impl Trailers {
-    /// The defaults, for methods of this kind.
-    pub const fn of(method: MethodKind) -> Self {
-        Self {
-            method,
-            first_frame: Duration::from_millis(10),
-            next_frame: Duration::from_millis(10),
-        }
-    }
-
     /// With another wait for the first frame.
     #[must_use]
     pub const fn first_frame(mut self, wait: Duration) -> Self {
@@ -55,12 +44,9 @@ impl Trailers {
 
 impl Default for Trailers {
     fn default() -> Self {
-        Self::of(MethodKind::Auto)
-    }
-}
-
-impl From<MethodKind> for Trailers {
-    fn from(method: MethodKind) -> Self {
-        Self::of(method)
+        Self {
+            first_frame: Duration::from_millis(10),
+            next_frame: Duration::from_millis(10),
+        }
     }
 }

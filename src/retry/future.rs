@@ -58,7 +58,7 @@ struct Walk<S, Req, C, K, Kept, Answer> {
     tries: Tries,
     // Drawn when it first fails.
     number: Option<u64>,
-    token: Option<Token>,
+    token: Option<Token<'static>>,
     // When the try that is out has had its time.
     cut: Option<Instant>,
     // What stands if the next attempt comes to nothing.
@@ -289,14 +289,12 @@ where
         let bounds = Bounds {
             retry: &shared.retry,
             max_retries: limit,
+            whole,
             deadline: self.asks.deadline,
             budget: shared.budget.as_ref(),
             seed: shared.seed,
             number,
         };
-        if !whole && self.tries.may_follow(limit) {
-            return Err(NotRetried::Body);
-        }
         let planned = self.tries.again(again, &bounds, now)?;
         let (attempt, backoff) = (self.tries.sent(), planned.backoff);
         shared.observers.tell(now, || Decision::Retried {

@@ -1,6 +1,10 @@
 //! How a request is kept for another attempt.
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use std::fmt;
+
+use http::{Extensions, Method, Request, Uri, Version};
+
+use super::packed::Packed;
 
 /// How a request is kept for another attempt.
 ///
@@ -26,18 +30,18 @@ pub trait KeepRequest<Req> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cloned;
 
-/// HTTP requests with a body that is `Clone` are copied, extensions included. Cheaper than a clone: the table of their
-/// headers is made only if it is needed.
+/// HTTP requests with a body that is `Clone` are copied, extensions included. Cheaper than a clone: their headers are one
+/// piece of memory, and become headers only if they are needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copied;
 
 /// What [`Copied`] keeps.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HttpCopy<B> {
     method: Method,
     uri: Uri,
     version: Version,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Packed,
     extensions: Extensions,
     pub(super) body: B,
 }
@@ -87,18 +91,11 @@ impl<B: Clone> KeepRequest<Request<B>> for Copied {
 
 impl<B: Clone> HttpCopy<B> {
     pub(super) fn of(request: &Request<B>) -> Self {
-        let headers = request.headers();
-        let mut copied = Vec::with_capacity(headers.len());
-        copied.extend(
-            headers
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone())),
-        );
         Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            headers: copied,
+            headers: Packed::of(request.headers()),
             extensions: request.extensions().clone(),
             body: request.body().clone(),
         }
@@ -107,22 +104,32 @@ impl<B: Clone> HttpCopy<B> {
 
 impl<B> HttpCopy<B> {
     pub(super) fn into_request(self) -> Request<B> {
-        let mut headers = HeaderMap::with_capacity(self.headers.len());
-        for (name, value) in self.headers {
-            headers.append(name, value);
-        }
         let mut request = Request::new(self.body);
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.version_mut() = self.version;
-        *request.headers_mut() = headers;
+        *request.headers_mut() = self.headers.unpack();
         *request.extensions_mut() = self.extensions;
         request
     }
 }
 
+// Without the headers: some are sensitive.
+impl<B: fmt::Debug> fmt::Debug for HttpCopy<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpCopy")
+            .field("method", &self.method)
+            .field("uri", &self.uri)
+            .field("version", &self.version)
+            .field("body", &self.body)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

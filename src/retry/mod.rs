@@ -10,6 +10,7 @@ mod hint;
 mod judge;
 mod keep;
 mod layer;
+mod packed;
 mod replaying;
 #[cfg(test)]
 mod tests;
@@ -18,8 +19,9 @@ mod when;
 
 pub use self::future::RetryFuture;
 pub use self::hedge::{ByMethod, HedgeFuture, HedgeLayer, HedgeService, HedgeWhen};
-pub(crate) use self::judge::{Again, Attempted, Judgement, Rules, Wait, is_idempotent, judge};
+pub(crate) use self::judge::{Again, Attempted, Judgement, Rules, is_idempotent, judge};
 pub use self::keep::{Cloned, Copied, HttpCopy, KeepRequest};
 pub use self::layer::{RetryLayer, RetryService};
 pub use self::replaying::{Fill, ReplayingLayer, ReplayingService, Taped, Tapes};
+pub(crate) use self::tries::{Bounds, Tries};
 pub use self::when::{Asks, ByPolicy, RetryWhen, Ruling};

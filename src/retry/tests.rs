@@ -3,6 +3,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
 
+use super::judge::Wait;
 use super::*;
 use crate::error::ErrorKind;
 use crate::policy::{Fidelity, Retry};

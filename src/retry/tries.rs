@@ -16,6 +16,8 @@ use crate::policy::Retry;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tries {
     sent: u32,
+    // Those made beside another, which do not count.
+    beside: u32,
     // One of them reached nobody, and does not count.
     untouched: bool,
 }
@@ -24,6 +26,8 @@ pub(crate) struct Tries {
 pub(crate) struct Bounds<'a> {
     pub(crate) retry: &'a Retry,
     pub(crate) max_retries: u16,
+    /// Whether there is a request for another.
+    pub(crate) whole: bool,
     pub(crate) deadline: Option<Instant>,
     pub(crate) budget: Option<&'a RetryBudget>,
     pub(crate) seed: u64,
@@ -34,7 +38,7 @@ pub(crate) struct Bounds<'a> {
 /// Another try that is paid for.
 #[derive(Debug)]
 pub(crate) struct Planned {
-    pub(crate) token: Option<Token>,
+    pub(crate) token: Option<Token<'static>>,
     pub(crate) backoff: Duration,
     pub(crate) until: Instant,
 }
@@ -51,6 +55,22 @@ impl Tries {
         self.sent = self.sent.saturating_add(1);
     }
 
+    /// It was not made after all.
+    pub(crate) fn unsend(&mut self) {
+        self.sent = self.sent.saturating_sub(1);
+    }
+
+    /// An attempt is made beside one that is out.
+    pub(crate) fn send_beside(&mut self) {
+        self.send();
+        self.beside += 1;
+    }
+
+    /// It does not count any longer as one that was beside another.
+    pub(crate) fn unsend_beside(&mut self) {
+        self.beside = self.beside.saturating_sub(1);
+    }
+
     /// Whether the request that is about to be sent may be needed once more.
     pub(crate) fn may_follow(&self, max_retries: u16) -> bool {
         let free = u32::from(max_retries > 0 && !self.untouched);
@@ -62,9 +82,9 @@ impl Tries {
         self.counted() <= u32::from(max_retries)
     }
 
-    // Those that the limit counts.
-    fn counted(&self) -> u32 {
-        self.sent - u32::from(self.untouched)
+    /// Those that the limit counts.
+    pub(crate) fn counted(&self) -> u32 {
+        self.sent - u32::from(self.untouched) - self.beside
     }
 
     /// Another try after one that failed, if it may be and something pays for it. One that reached nobody does not count,
@@ -79,6 +99,9 @@ impl Tries {
         let free = again.untouched && !self.untouched && limit > 0;
         if self.counted() > limit && !free {
             return Err(NotRetried::Limit);
+        }
+        if !bounds.whole {
+            return Err(NotRetried::Body);
         }
         let nth = self.sent.saturating_sub(1);
         let backoff = bounds.retry.backoff().map_or(Duration::ZERO, |backoff| {
@@ -96,7 +119,10 @@ impl Tries {
             return Err(NotRetried::Deadline);
         }
         let token = match bounds.budget {
-            Some(budget) => Some(budget.withdraw(now).ok_or(NotRetried::Budget)?),
+            Some(budget) => {
+                let token = budget.withdraw(now).ok_or(NotRetried::Budget)?;
+                Some(token.into_owned())
+            }
             None => None,
         };
         self.untouched |= free;
@@ -126,6 +152,7 @@ mod tests {
         Bounds {
             retry,
             max_retries: retry.max_retries(),
+            whole: true,
             deadline: None,
             budget: None,
             seed: 1,

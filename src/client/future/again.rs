@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
@@ -14,14 +13,11 @@ use crate::budget::RetryBudget;
 use crate::client::attempt::{Answered, Prior};
 use crate::client::options::Served;
 use crate::client::plan::{Plan, RulePlan};
-use crate::core::backoff;
-use crate::core::draw::{Purpose, draw};
 use crate::core::observe::{Decision, NotRetried};
-use crate::core::time::after;
 use crate::deadline::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Fidelity, MethodKind};
-use crate::retry::{self, Again, Attempted, Judgement, Rules, Wait};
+use crate::retry::{self, Again, Attempted, Bounds, Judgement, Rules};
 use crate::verdict::Verdict;
 use crate::verdict::grpc::{GRPC_STATUS, is_grpc};
 
@@ -60,59 +56,43 @@ impl Walk {
         let Some(retry) = self.retry.clone() else {
             return self.stand(now, NotRetried::Limit);
         };
-        let limit = u32::from(self.max_retries(&retry.retry));
-        // What reached nobody does not count, once. Difference::ConnectRetry.
-        let free = again.untouched && !self.untouched && limit > 0;
-        let free = free && plan.fidelity != Fidelity::Mesh;
-        if self.counted() > limit && !free {
-            return self.stand(now, NotRetried::Limit);
-        }
-        if !self.template.is_replayable() {
-            return self.stand(now, NotRetried::Body);
-        }
-        let seed = self.shared.backends.seed;
-        let word = draw(
-            seed,
-            self.number,
-            Purpose::RetryBackoff,
-            self.attempts.into(),
-        );
-        let backoff = retry.retry.backoff();
-        let backoff = backoff.map(|backoff| backoff::delay(&backoff, self.attempts - 1, word));
-        let backoff = backoff.unwrap_or(Duration::ZERO);
-        let wait = match again.wait {
-            Wait::Backoff => backoff,
-            Wait::AtLeast(asked) => backoff.max(asked),
-            Wait::Exactly(asked) => asked,
+        let bounds = Bounds {
+            retry: &retry.retry,
+            max_retries: self.max_retries(&retry.retry),
+            whole: self.template.is_replayable(),
+            deadline: self.deadline,
+            budget: retry.budget.as_ref(),
+            seed: self.shared.backends.seed,
+            number: self.number,
         };
-        let until = after(now, wait);
-        if self.deadline.is_some_and(|deadline| until >= deadline) {
-            return self.stand(now, NotRetried::Deadline);
-        }
-        if let Some(budget) = &retry.budget {
-            let Some(token) = budget.withdraw(now) else {
-                return self.stand(now, NotRetried::Budget);
-            };
-            self.token = Some(token);
-        }
-        self.untouched |= free;
+        // Difference::ConnectRetry.
+        let again = Again {
+            untouched: again.untouched && plan.fidelity != Fidelity::Mesh,
+            ..again
+        };
+        let planned = match self.tries.again(again, &bounds, now) {
+            Ok(planned) => planned,
+            Err(why) => return self.stand(now, why),
+        };
+        self.token = planned.token;
         match &mut self.prior {
             // It is kept in case there is no endpoint for another try; it is no load meanwhile.
             Some(Prior::Response(answered)) => answered.keep(now),
             _ => self.template.release(),
         }
-        let (number, attempts) = (self.number, self.attempts);
+        let (number, attempts) = (self.number, self.tries.sent());
         self.tell(now, || Decision::Retried {
             request: number,
             attempt: attempts,
-            backoff: wait,
+            backoff: planned.backoff,
         });
+        let until = planned.until;
         self.go(Step::Backoff { until })
     }
 
     /// The answer that was kept stands, because there is no other try.
     pub(super) fn stand(&mut self, now: Instant, why: NotRetried) -> Next {
-        let (number, attempts) = (self.number, self.attempts);
+        let (number, attempts) = (self.number, self.tries.sent());
         self.tell(now, || Decision::NotRetried {
             request: number,
             attempt: attempts,
@@ -150,11 +130,6 @@ impl Walk {
         }
     }
 
-    // Attempts so far that the limit counts.
-    pub(super) fn counted(&self) -> u32 {
-        self.attempts - u32::from(self.untouched) - self.hedged
-    }
-
     // What a success of this request pays into.
     pub(super) fn budget(&self) -> Option<&RetryBudget> {
         self.retry.as_ref()?.budget.as_ref()
@@ -166,7 +141,7 @@ impl Walk {
             let status = answered.response.status();
             let error = Error::new(ErrorKind::NotGrpc { status });
             let error = error.with_endpoint(answered.endpoint);
-            return self.done(Err(error.with_attempts(self.attempts)));
+            return self.done(Err(error.with_attempts(self.tries.sent())));
         }
         let response = self.hand_over(plan, rule, answered);
         self.done(Ok(response))
@@ -182,7 +157,7 @@ impl Walk {
         response.extensions_mut().insert(Served {
             endpoint,
             backend: Arc::clone(&backend.state.balance.pool.name),
-            attempts: self.attempts,
+            attempts: self.tries.sent(),
             waited: self.waited,
             verdict,
         });
@@ -218,11 +193,11 @@ impl Walk {
             status_due: verdict.is_none() && plan.fidelity != Fidelity::Mesh,
             once_begun: None,
             endpoint,
-            attempts: self.attempts,
+            attempts: self.tries.sent(),
         };
         // Difference::StreamDeadline.
         let outlives = plan.fidelity != Fidelity::Mesh && self.own_deadline != self.deadline;
-        match self.options.method.unwrap_or(rule.kind) {
+        match self.kind(rule) {
             MethodKind::Auto if outlives => {
                 end.once_begun = Some(self.own_deadline);
                 (limits.with_moving_request(), Some(end))

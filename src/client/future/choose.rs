@@ -276,7 +276,7 @@ impl Walk {
         let Some(retry) = self.retry.as_deref().filter(|_| self.repeatable) else {
             return false;
         };
-        self.counted() < u32::from(self.max_retries(&retry.retry))
+        self.tries.counted() < u32::from(self.max_retries(&retry.retry))
             && self
                 .template
                 .may_be_replayable(retry.retry.max_request_bytes())

@@ -32,7 +32,7 @@ use crate::verdict::{
 impl Walk {
     // A leaf that fails to become ready has failed an attempt: nothing was sent.
     pub(super) fn unready(&mut self, attempt: Attempt, error: BoxError, now: Instant) -> Next {
-        self.attempts += 1;
+        self.tries.send();
         self.committed(&attempt, now);
         let error = TransportError::new(
             TransportError::find(&*error)
@@ -49,7 +49,7 @@ impl Walk {
             token.spend();
         }
         self.prior = None;
-        let (number, attempts) = (self.number, self.attempts);
+        let (number, attempts) = (self.number, self.tries.sent());
         let (endpoint, probe) = (attempt.endpoint(), attempt.is_probe());
         self.tell(now, || Decision::Picked {
             request: number,
@@ -76,12 +76,13 @@ impl Walk {
         let retry = self.retry.clone();
         let retry = retry.as_ref().map(|retry| &retry.retry);
         // The next attempt, if there is one, needs what this one sends.
-        self.attempts += 1;
-        if self.grpc && self.attempts == 1 {
+        let may_keep = retry.is_some_and(|retry| self.tries.may_follow(self.max_retries(retry)));
+        self.tries.send();
+        if self.grpc && self.tries.sent() == 1 {
             self.template.read_ahead();
         }
-        let keep = retry.is_some_and(|retry| self.may_keep(retry));
-        let hedges = self.attempts == 1 && self.hedge.is_some();
+        let keep = retry.is_some_and(|retry| may_keep && self.keep(retry));
+        let hedges = self.tries.sent() == 1 && self.hedge.is_some();
         if hedges && !keep {
             let limit = retry.map_or(Retry::MAX_REQUEST_BYTES, Retry::max_request_bytes);
             let too_large = &self.shared.counts.bodies_too_large;
@@ -94,7 +95,7 @@ impl Walk {
         // Cut short is only what can be tried again.
         let again = self.repeatable || plan.fidelity == Fidelity::Mesh;
         let try_until = retry
-            .filter(|retry| keep && again && self.counted() <= self.max_retries(retry).into())
+            .filter(|retry| keep && again && self.tries.may_cut(self.max_retries(retry)))
             .and_then(|retry| Some(after(now, retry.timeout()?)));
         let path = matched.path;
         let launched = self.launch(
@@ -132,7 +133,7 @@ impl Walk {
     ) -> Result<Limits, ErrorKind> {
         let (mut parts, body) = request.into_parts();
         let (seed, number) = (self.shared.backends.seed, self.number);
-        let mut drawn = u64::from(self.attempts) << 32;
+        let mut drawn = u64::from(self.tries.sent()) << 32;
         let word = || {
             drawn += 1;
             draw(seed, number, Purpose::Inject, drawn)
@@ -140,7 +141,7 @@ impl Walk {
         let filters = &rule.backends[backend].filters;
         let filtered = filters.request(&parts.uri, &mut parts.headers, path, word);
         if let Err(filtered) = filtered {
-            self.attempts -= 1;
+            self.tries.unsend();
             return Err(filtered.into());
         }
         self.committed(attempt, now);
@@ -161,7 +162,7 @@ impl Walk {
             following = Some(progress);
         }
         // Who is told of a deadline keeps it: a stream is told only of one that holds for all of it.
-        let told = match self.options.method.unwrap_or(rule.kind) {
+        let told = match self.kind(rule) {
             MethodKind::Unary => self.deadline,
             _ => self.own_deadline,
         };
@@ -175,8 +176,8 @@ impl Walk {
                 .insert(GRPC_TIMEOUT, grpc_timeout::format(left));
         }
         // Difference::PreviousAttempts.
-        if self.grpc && self.attempts > 1 && plan.fidelity != Fidelity::Mesh {
-            let previous = HeaderValue::from(self.attempts - 1);
+        if self.grpc && self.tries.sent() > 1 && plan.fidelity != Fidelity::Mesh {
+            let previous = HeaderValue::from(self.tries.sent() - 1);
             parts.headers.insert(GRPC_PREVIOUS_RPC_ATTEMPTS, previous);
         }
         attempt.send(Request::from_parts(parts, body), following, now);
@@ -324,7 +325,7 @@ impl Walk {
     }
 
     pub(super) fn told_answer(&self, endpoint: SocketAddr, answer: Answer, now: Instant) {
-        let (number, attempts) = (self.number, self.attempts);
+        let (number, attempts) = (self.number, self.tries.sent());
         self.tell(now, || Decision::Answered {
             request: number,
             attempt: attempts,
@@ -361,7 +362,9 @@ impl Walk {
             sent: Some(sent),
             ..*outcome
         });
-        error.with_endpoint(endpoint).with_attempts(self.attempts)
+        error
+            .with_endpoint(endpoint)
+            .with_attempts(self.tries.sent())
     }
 
     // An attempt that ended without a response.

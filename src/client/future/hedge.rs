@@ -38,7 +38,7 @@ struct Rival {
     attempt: Attempt,
     limits: Limits,
     // Until it is sent.
-    token: Option<Token>,
+    token: Option<Token<'static>>,
     sent: bool,
 }
 
@@ -184,7 +184,7 @@ impl Walk {
         (backend, first): (usize, SocketAddr),
         now: Instant,
     ) -> Option<Box<Rival>> {
-        let token = plan.budget.withdraw_hedge(now)?;
+        let token = plan.budget.withdraw_hedge(now)?.into_owned();
         let attempt = self.pick(rule, backend, now, Some(first))?;
         Some(Box::new(Rival {
             backend,
@@ -217,18 +217,17 @@ impl Walk {
             };
             self.token = rival.token.take();
             let (backend, attempt) = (rival.backend, &mut rival.attempt);
-            self.attempts += 1;
-            self.hedged += 1;
+            self.tries.send_beside();
             match self.launch(plan, rule, backend, path, attempt, request, None, now) {
                 Ok(limits) => rival.limits = limits,
                 Err(_) => {
                     self.token = None;
-                    self.hedged -= 1;
+                    self.tries.unsend_beside();
                     return Poll::Ready(None);
                 }
             }
             rival.sent = true;
-            let (number, attempts) = (self.number, self.attempts);
+            let (number, attempts) = (self.number, self.tries.sent());
             self.tell(now, || Decision::Hedged {
                 request: number,
                 attempt: attempts,

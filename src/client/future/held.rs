@@ -13,7 +13,6 @@ use crate::client::plan::{Plan, RulePlan};
 use crate::core::observe::Decision;
 use crate::deadline::earlier;
 use crate::error::{Error, ErrorKind};
-use crate::policy::MethodKind;
 use crate::retry::{Attempted, Judgement};
 use crate::verdict::{Outcome, Sent, Verdict};
 
@@ -51,18 +50,14 @@ impl Walk {
 
     fn hold(&self, plan: &Plan, rule: &RulePlan, now: Instant) -> Option<Hold> {
         let retry = &self.retry.as_ref()?.retry;
-        let limit = u32::from(self.max_retries(retry));
-        let may_retry = self.counted() <= limit && self.template.is_replayable();
+        let limit = self.max_retries(retry);
+        let may_retry = self.tries.may_cut(limit) && self.template.is_replayable();
         if !self.grpc || retry.codes().is_empty() || !may_retry {
             return None;
         }
-        let trailers = retry.trailers();
-        let of_rule = Some(rule.kind).filter(|kind| *kind != MethodKind::Auto);
-        let said = self.options.method.or(of_rule);
-        let method = said.unwrap_or(trailers.method);
         Hold::new(
-            trailers,
-            method,
+            retry.trailers(),
+            self.kind(rule),
             plan.fidelity,
             retry.max_request_bytes(),
             now,
@@ -117,7 +112,7 @@ impl Walk {
                     if let Some(timeout) = limits.passed(now) {
                         answered.ticket.settle_in_place(Outcome::FAILURE);
                         let error = Error::new(timeout.into()).with_endpoint(answered.endpoint);
-                        return self.done(Err(error.with_attempts(self.attempts)));
+                        return self.done(Err(error.with_attempts(self.tries.sent())));
                     }
                     let until = earlier(hold.until(), limits.next());
                     return self.sleep(Step::Held(holding), until);
@@ -128,7 +123,7 @@ impl Walk {
 
     // It was held for long enough, or is a stream: the code in its trailers, whatever it is, comes too late.
     fn too_late(&mut self, plan: &Plan, rule: &RulePlan, holding: Holding) -> Next {
-        let (number, attempts) = (self.number, self.attempts);
+        let (number, attempts) = (self.number, self.tries.sent());
         let now = Instant::now();
         self.tell(now, || Decision::HandedOver {
             request: number,

@@ -32,8 +32,8 @@ use crate::core::observe::Decision;
 use crate::core::time::after;
 use crate::deadline::{Alarm, Limits, earlier};
 use crate::error::{Error, ErrorKind};
-use crate::policy::{Retry, Timeouts};
-use crate::retry;
+use crate::policy::{MethodKind, Retry, Timeouts};
+use crate::retry::{self, Tries};
 use crate::verdict::grpc::is_grpc;
 
 pin_project! {
@@ -70,11 +70,7 @@ struct Walk {
     deadline: Option<Instant>,
     // What of it the caller itself asked for.
     own_deadline: Option<Instant>,
-    attempts: u32,
-    // Whether one of them reached nobody and does not count.
-    untouched: bool,
-    // Attempts beside another, which do not count either.
-    hedged: u32,
+    tries: Tries,
     hedge: Option<Arc<HedgePlan>>,
     hedging: Option<Hedging>,
     // Of the attempt that was sent.
@@ -83,7 +79,7 @@ struct Walk {
     round: u64,
     avoid: Vec<SocketAddr>,
     waited: Duration,
-    token: Option<Token>,
+    token: Option<Token<'static>>,
     prior: Option<Prior>,
     result: Option<Outcomes>,
     step: Step,
@@ -177,9 +173,7 @@ impl ResponseFuture {
                 retry: None,
                 number,
                 started: now,
-                attempts: 0,
-                untouched: false,
-                hedged: 0,
+                tries: Tries::default(),
                 hedge: None,
                 hedging: None,
                 limits: Limits::default(),
@@ -329,14 +323,8 @@ impl Walk {
         Some(result)
     }
 
-    // Whether the request that is about to be sent may be needed once more.
-    fn may_keep(&mut self, retry: &Retry) -> bool {
-        let limit = u32::from(self.max_retries(retry));
-        // One that reaches nobody does not count, once.
-        let free = u32::from(limit > 0 && !self.untouched);
-        if self.counted() > limit + free {
-            return false;
-        }
+    // Keeps what is about to be sent, if that can be.
+    fn keep(&mut self, retry: &Retry) -> bool {
         let too_large = &self.shared.counts.bodies_too_large;
         self.template.keep(retry.max_request_bytes(), too_large);
         self.template.is_replayable()
@@ -344,6 +332,11 @@ impl Walk {
 
     fn max_retries(&self, retry: &Retry) -> u16 {
         self.options.max_retries.unwrap_or(retry.max_retries())
+    }
+
+    // Of the gRPC method: what the request says, or else the rule.
+    fn kind(&self, rule: &RulePlan) -> MethodKind {
+        self.options.method.unwrap_or(rule.kind)
     }
 
     fn is_late(&self, now: Instant) -> bool {

@@ -37,7 +37,7 @@ pin_project! {
         started: Option<Instant>,
         // When the second is due.
         due: Option<Instant>,
-        token: Option<Token>,
+        token: Option<Token<'static>>,
     }
 }
 
@@ -138,7 +138,8 @@ where
                 ready!(this.alarm.as_mut().poll_at(cx, Some(due)));
             }
             if this.token.is_none() {
-                *this.token = this.shared.budget.withdraw_hedge(Instant::now());
+                let token = this.shared.budget.withdraw_hedge(Instant::now());
+                *this.token = token.map(Token::into_owned);
                 if this.token.is_none() {
                     *this.due = None;
                     return Poll::Pending;
