@@ -115,7 +115,11 @@ impl<L> Known<L> {
                     let members = self.members.iter();
                     let members = members.map(|member| member.cell.address());
                     let gone: Vec<_> = members.filter(|address| !stay.contains(address)).collect();
-                    self.leave(gone, &mut changes, now);
+                    if gone.len() == self.members.count() {
+                        self.leave_all(gone, &mut changes, now);
+                    } else {
+                        self.leave(gone, &mut changes, now);
+                    }
                     self.join(endpoints, &mut changes, now);
                 }
                 Update::Add(endpoints) => self.join(endpoints, &mut changes, now),
@@ -179,6 +183,19 @@ impl<L> Known<L> {
                 entry.state = State::Member(place);
             }
         }
+    }
+
+    // All members at once, where nobody moves to anybody's place.
+    fn leave_all(&mut self, addresses: Vec<SocketAddr>, changes: &mut Changes, now: Instant) {
+        changes.left += addresses.len();
+        for address in addresses {
+            if let Some(entry) = self.entries.get_mut(&address) {
+                entry.cell.leave();
+                entry.state = State::Left(now);
+                self.left.push_back((now, address));
+            }
+        }
+        self.members.clear();
     }
 
     // Those that left first go first.
