@@ -80,10 +80,10 @@ impl ClientBreakers {
         all
     }
 
-    /// What happens to any of them from now on: [`Opened`](crate::Decision::Opened),
-    /// [`EjectionRefused`](crate::Decision::EjectionRefused), [`Probing`](crate::Decision::Probing),
-    /// [`ProbePassed`](crate::Decision::ProbePassed), [`ProbeReturned`](crate::Decision::ProbeReturned),
-    /// [`Closed`](crate::Decision::Closed) and [`ByHand`](crate::Decision::ByHand), those of endpoints that join later
+    /// What happens to any of them from now on: [`Opened`](crate::core::observe::Decision::Opened),
+    /// [`EjectionRefused`](crate::core::observe::Decision::EjectionRefused), [`Probing`](crate::core::observe::Decision::Probing),
+    /// [`ProbePassed`](crate::core::observe::Decision::ProbePassed), [`ProbeReturned`](crate::core::observe::Decision::ProbeReturned),
+    /// [`Closed`](crate::core::observe::Decision::Closed) and [`ByHand`](crate::core::observe::Decision::ByHand), those of endpoints that join later
     /// included. It ends with the client.
     pub fn subscribe(&self) -> BreakerEvents {
         self.shared.backends.events.subscribe(None)
