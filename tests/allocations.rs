@@ -337,7 +337,7 @@ fn a_balanced_call_allocates_nothing() {
                 let endpoints = (0..count).map(|n| Endpoint::new(([10, 0, 0, n], 80).into()));
                 let mut balance = Balance::builder()
                     .failure_accrual(accrual.clone())
-                    .load(load.clone())
+                    .load(load)
                     .seed(7)
                     .endpoints(endpoints.collect::<Vec<_>>())
                     .build(|_: &Endpoint| Leaf)
