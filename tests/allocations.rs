@@ -290,3 +290,66 @@ fn standalone_retries_and_hedges_allocate_only_for_the_copy_of_the_request() {
     ];
     assert_eq!(copies, [1, 1]);
 }
+
+#[test]
+fn a_balanced_call_allocates_nothing() {
+    use tower_mesh::balance::Balance;
+    use tower_mesh::policy::{Load, PeakEwma, PenaltyPeakEwma, Unified};
+
+    /// Answers at once, or fails at once.
+    #[derive(Clone)]
+    struct Leaf;
+
+    impl Service<u32> for Leaf {
+        type Response = u32;
+        type Error = std::fmt::Error;
+        type Future = Ready<Result<u32, std::fmt::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), std::fmt::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: u32) -> Self::Future {
+            ready(if request == 0 {
+                Err(std::fmt::Error)
+            } else {
+                Ok(request)
+            })
+        }
+    }
+
+    let accruals = [
+        FailureAccrual::consecutive(1000),
+        FailureAccrual::success_rate(Ratio::percent(80)),
+        FailureAccrual::Unified(Unified::default()),
+    ];
+    let loads = || {
+        [
+            Load::default(),
+            Load::PenaltyPeakEwma(PenaltyPeakEwma::new(PeakEwma::DEFAULT)),
+            Load::least_pending(),
+            Load::weighted_round_robin(),
+        ]
+    };
+    for accrual in accruals {
+        for load in loads() {
+            for count in [1u8, 10, 200] {
+                let endpoints = (0..count).map(|n| Endpoint::new(([10, 0, 0, n], 80).into()));
+                let mut balance = Balance::builder()
+                    .failure_accrual(accrual.clone())
+                    .load(load)
+                    .seed(7)
+                    .endpoints(endpoints.collect::<Vec<_>>())
+                    .build(|_: &Endpoint| Leaf)
+                    .unwrap();
+                assert_eq!(per_call(&mut balance, || 1), 0, "{accrual:?} {load:?}");
+                assert_eq!(per_call(&mut &balance, || 1), 0, "through a reference");
+            }
+        }
+    }
+    // A failure costs what its error does: this one is of no size, and its box is none.
+    let leaf = Balance::builder()
+        .endpoints(["10.0.0.1:80", "10.0.0.2:80"])
+        .build(|_: &Endpoint| Leaf);
+    assert_eq!(per_call(&mut leaf.unwrap(), || 0), 0);
+}

@@ -137,7 +137,11 @@ impl<L> Known<L> {
         let members = self.members.iter();
         let members = members.map(|member| member.cell.address());
         let gone: Vec<_> = members.filter(|address| !stay.contains(address)).collect();
-        self.leave(gone, changes, now);
+        if gone.len() == self.members.count() {
+            self.leave_all(gone, changes, now);
+        } else {
+            self.leave(gone, changes, now);
+        }
         self.join(endpoints, changes, now);
     }
 
@@ -194,6 +198,19 @@ impl<L> Known<L> {
                 entry.state = State::Member(place);
             }
         }
+    }
+
+    // All members at once, where nobody moves to anybody's place.
+    fn leave_all(&mut self, addresses: Vec<SocketAddr>, changes: &mut Changes, now: Instant) {
+        changes.left += addresses.len();
+        for address in addresses {
+            if let Some(entry) = self.entries.get_mut(&address) {
+                entry.cell.leave();
+                entry.state = State::Left(now);
+                self.left.push_back((now, address));
+            }
+        }
+        self.members.clear();
     }
 
     // Those that left first go first.

@@ -101,6 +101,12 @@ impl<L> Members<L> {
         self.get(place)
     }
 
+    /// Removes all of them.
+    pub(super) fn clear(&mut self) {
+        self.chunks.clear();
+        self.count = 0;
+    }
+
     fn set(&mut self, place: usize, member: Option<Member<L>>) {
         if let Some(chunk) = self.chunks.get_mut(place / CHUNK) {
             Arc::make_mut(chunk).0[place % CHUNK] = member;

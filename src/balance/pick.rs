@@ -97,7 +97,7 @@ impl<L> Set<L> {
                 None => choice.of_two(attempt),
             };
             let member = chosen?;
-            if let Some(ticket) = member.cell.admit(want.now, want.request) {
+            if let Some(ticket) = member.cell.admit_at((want.now, now), want.request) {
                 // A probe is a hope, no more: the clock of fail-fast runs on.
                 if !ticket.note().probe {
                     self.line.ready();
@@ -194,7 +194,18 @@ impl<L> Set<L> {
 
 impl<'a, L> Choice<'a, L> {
     fn able(&self, cell: &Cell) -> bool {
-        self.want.except != Some(cell.address()) && cell.is_able(self.now)
+        cell.is_able(self.now) && !self.is_excepted(cell)
+    }
+
+    // Few requests say so; for the others the address stays out of the cache.
+    fn is_excepted(&self, cell: &Cell) -> bool {
+        let except = self.want.except;
+        except.is_some_and(|except| except == cell.address())
+    }
+
+    fn is_avoided(&self, cell: &Cell) -> bool {
+        let avoid = self.want.avoid;
+        !avoid.is_empty() && avoid.contains(&cell.address())
     }
 
     // Neither one that was tried already, nor one whose probe is better made by another request.
@@ -204,8 +215,7 @@ impl<'a, L> Choice<'a, L> {
             Availability::ProbeDue => self.want.repeatable || !cell.keeps_probe(self.now),
             _ => false,
         };
-        let address = cell.address();
-        able && self.want.except != Some(address) && !self.want.avoid.contains(&address)
+        able && !self.is_excepted(cell) && !self.is_avoided(cell)
     }
 
     // The `n`th of a row of random ones that is not that of the choice.
@@ -222,12 +232,12 @@ impl<'a, L> Choice<'a, L> {
         let numbers = (self.want.round * DRAWS + attempt) * DRAWS;
         let word = |number| draw(self.seed, self.want.request, Purpose::Pick, number);
         let mut pair = Pair([None, None]);
-        for n in 0..DRAWS {
+        // One alone makes no pair, however often it is drawn.
+        let draws = if count < 2 { 0 } else { DRAWS };
+        for n in 0..draws {
             let word = word(numbers + n);
             let first = below(word, count);
-            // Another one: the second half of the word, counted on from the first.
-            let more = below(word.rotate_left(32), count.saturating_sub(1));
-            let second = (first + 1 + more) % count.max(1);
+            let second = another(first, word, count);
             // Both are fetched before either is looked at: of many, neither is in a cache.
             let both = [first, second].map(|index| self.members.get(index as usize));
             for member in both.into_iter().flatten() {
@@ -275,8 +285,7 @@ impl<'a, L> Choice<'a, L> {
         let suiting = || self.members.iter().filter(|member| suits(&member.cell));
         let count = suiting().count() as u64;
         let first = below(word, count);
-        let more = below(word.rotate_left(32), count.saturating_sub(1));
-        let second = (first + 1 + more) % count.max(1);
+        let second = another(first, word, count);
         // Fewer than were counted, if one was lost to another thread in between.
         let mut pair = Pair([None, None]);
         for index in [first, second] {
@@ -360,6 +369,18 @@ impl<'a, L> Better<'a, L> {
         match self {
             Self::Of(member) | Self::ForWantOfAnother(member) => member,
         }
+    }
+}
+
+// One of `count` that is not the `first`: by the second half of the word, counted on from there.
+fn another(first: u64, word: u64, count: u64) -> u64 {
+    let more = below(word.rotate_left(32), count.saturating_sub(1));
+    let second = first + 1 + more;
+    // Less than twice as many.
+    if second < count {
+        second
+    } else {
+        second.saturating_sub(count)
     }
 }
 

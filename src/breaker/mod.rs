@@ -64,12 +64,13 @@ use crate::verdict::{Outcome, Verdict};
 ///
 /// It is small (see the test of its size): there may be thousands. Times are nanoseconds from its rules' origin.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Breaker {
     // None: it stays closed, and there is no time in it.
     rules: Option<Arc<Rules>>,
     window: Option<Box<Window>>,
-    state: State,
     epoch: u64,
+    state: State,
     // Ejections that are not forgotten: the place in the backoff.
     trips: u32,
 }
@@ -300,6 +301,18 @@ impl Breaker {
         word: impl FnOnce() -> u64,
         may_eject: impl FnOnce() -> bool,
     ) -> Option<Transition> {
+        self.record_at(self.nanos(now), admitted, outcome, word, may_eject)
+    }
+
+    /// The same, at a time that is in nanoseconds from the rules' origin already.
+    pub(crate) fn record_at(
+        &mut self,
+        now: u64,
+        admitted: Admitted,
+        outcome: &Outcome,
+        word: impl FnOnce() -> u64,
+        may_eject: impl FnOnce() -> bool,
+    ) -> Option<Transition> {
         if admitted.epoch != self.epoch {
             return None;
         }
@@ -316,7 +329,7 @@ impl Breaker {
                 let mut low = None;
                 if let (Some(window), Some(rate)) = (self.window.as_deref_mut(), &rules.rate) {
                     let bad = verdict == Verdict::Failure || outcome.rate_limited;
-                    window.record(rules.origin.nanos(now), rate.width, bad);
+                    window.record(now, rate.width, bad);
                     let (total, bad) = window.sums();
                     low = rate.is_low(total, bad).then_some((rate, total, bad));
                 }
@@ -326,7 +339,7 @@ impl Breaker {
                 } else if failures >= ON_RECORD
                     && rules.max_failures > 0
                     && rules.memory.is_some()
-                    && self.remembered(rules.origin.nanos(now)) > 0
+                    && self.remembered(now) > 0
                 {
                     format!("{failures} failures in a row, of one that was ejected before").into()
                 } else {
@@ -336,7 +349,7 @@ impl Breaker {
                 self.eject(now, why, outcome, word, may_eject)
             }
             State::HalfOpen { due, passed, .. } if admitted.probe => {
-                let (origin, now) = (rules.origin, rules.origin.nanos(now));
+                let origin = rules.origin;
                 let (due, passed, strict) = (*due, *passed, rules.strict);
                 let why = match verdict {
                     Verdict::Failure => "the probe failed",
@@ -370,7 +383,7 @@ impl Breaker {
     /// Opens a closed breaker, for a reason of its own or one that was found elsewhere.
     pub(crate) fn eject(
         &mut self,
-        now: Instant,
+        now: u64,
         why: Cow<'static, str>,
         outcome: &Outcome,
         word: impl FnOnce() -> u64,
@@ -380,7 +393,6 @@ impl Breaker {
         if !may_eject() {
             return Some(Transition::Refused { why });
         }
-        let now = origin.nanos(now);
         self.forgive(now);
         let due = self.open(now, outcome, word);
         Some(opened(why, origin.instant(due)))

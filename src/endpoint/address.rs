@@ -10,6 +10,7 @@ use crate::load::MOST_WEIGHT;
 /// Two endpoints are the same endpoint if their addresses are equal: what was learned about one survives a change of its
 /// metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Endpoint {
     address: SocketAddr,
     name: Option<Arc<str>>,

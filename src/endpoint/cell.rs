@@ -19,17 +19,18 @@ use crate::verdict::{Issuer, Note, Outcome, Ticket, Verdict};
 /// What is known about one endpoint of one backend: requests in flight, latency, failures, breaker.
 ///
 /// Picks read its atomics, the first of which share a cache line; what a verdict changes is changed under its lock and
-/// then published. It never moves: snapshots of the set, and tickets, share it.
+/// then published. In the order of use: of many cells none is in a cache, and each line counts. It never moves: snapshots of the set, and tickets, share it.
 #[repr(C)]
 pub(crate) struct Cell {
     loaded: Loaded,
     // Closed: the breaker's epoch. Else when a probe is due, with the highest bit set, and the next while one is out.
     gate: AtomicU64,
+    // What only the chosen one is asked for begins here.
+    pool: Arc<Pool>,
+    state: Mutex<Gatekeeper>,
     aside: Aside,
     // When it was last ejected, or a probe of it failed, in nanoseconds.
     opened: AtomicU64,
-    state: Mutex<Gatekeeper>,
-    pool: Arc<Pool>,
     address: SocketAddr,
 }
 
@@ -68,10 +69,10 @@ impl Cell {
         Self {
             loaded: Loaded::new(Estimate::since(ewma, at), at),
             gate: AtomicU64::new(0),
+            pool,
+            state: Mutex::new(Gatekeeper::new(terms, now)),
             aside: Aside::new(at),
             opened: AtomicU64::new(0),
-            state: Mutex::new(Gatekeeper::new(terms, now)),
-            pool,
             address,
         }
     }
@@ -166,13 +167,19 @@ impl Cell {
     }
 
     /// A ticket for one request, if it can take one.
+    #[cfg(test)]
     pub(crate) fn admit(self: &Arc<Self>, now: Instant, request: u64) -> Option<Ticket> {
+        self.admit_at((now, self.pool.epoch.nanos(now)), request)
+    }
+
+    /// The same at a time that is known in the pool's nanoseconds, too.
+    pub(crate) fn admit_at(self: &Arc<Self>, now: (Instant, u64), request: u64) -> Option<Ticket> {
         self.admit_as(now, request, false)
     }
 
     /// The same, as a probe before one is due, unless one is out.
     pub(crate) fn admit_early(self: &Arc<Self>, now: Instant, request: u64) -> Option<Ticket> {
-        self.admit_as(now, request, true)
+        self.admit_as((now, self.pool.epoch.nanos(now)), request, true)
     }
 
     /// How long the pool waits for its next turn, in nanoseconds.
@@ -181,8 +188,12 @@ impl Cell {
         self.pool.turn_wait(lock(&self.state).breaker(), word)
     }
 
-    fn admit_as(self: &Arc<Self>, now: Instant, request: u64, early: bool) -> Option<Ticket> {
-        let at = self.pool.epoch.nanos(now);
+    fn admit_as(
+        self: &Arc<Self>,
+        (now, at): (Instant, u64),
+        request: u64,
+        early: bool,
+    ) -> Option<Ticket> {
         let gate = self.gate.load(Ordering::Acquire);
         let admitted = if gate & SHUT == 0 {
             Admitted {
@@ -196,7 +207,7 @@ impl Cell {
             self.publish(&state);
             admitted
         };
-        Some(self.ticket(now, request, admitted))
+        Some(self.ticket((now, at), request, admitted))
     }
 
     /// The same, though it is ejected. The result decides nothing.
@@ -204,15 +215,22 @@ impl Cell {
         let admitted = lock(&self.state).admit_anyway()?;
         let endpoint = self.address;
         let decision = || Decision::Panicked { endpoint, request };
-        let ticket = self.ticket(now, request, admitted);
+        let at = self.pool.epoch.nanos(now);
+        let ticket = self.ticket((now, at), request, admitted);
         self.pool.observers.tell(now, decision);
         Some(ticket)
     }
 
-    fn ticket(self: &Arc<Self>, now: Instant, request: u64, admitted: Admitted) -> Ticket {
-        self.loaded.choose(self.pool.epoch.nanos(now));
+    fn ticket(
+        self: &Arc<Self>,
+        (now, at): (Instant, u64),
+        request: u64,
+        admitted: Admitted,
+    ) -> Ticket {
+        self.loaded.choose(at);
         // Before anybody else is called: should they panic, it returns.
         let mut note = Note::new(now, request, admitted.epoch, admitted.probe);
+        note.at = at;
         note.pending_until = self.pool.load.pending_until();
         let ticket = Ticket::new(Arc::clone(self) as _, note);
         if admitted.probe {
@@ -292,15 +310,12 @@ impl Cell {
         self.pool.epoch.nanos(until).min(NEVER - 1)
     }
 
-    fn record(&self, note: &Note, outcome: &Outcome, sample: Sample, now: Instant) {
+    fn record(&self, note: &Note, outcome: &Outcome, sample: Sample, (now, at): (Instant, u64)) {
         let rules = self.pool.load.rules();
         let mut state = lock(&self.state);
-        let at = self.pool.epoch.nanos(now);
         // Whoever left did not wait any longer than it says, however late it is told.
-        let elapsed = outcome
-            .waited
-            .unwrap_or_else(|| now.saturating_duration_since(note.issued));
-        self.sample(at, nanos(elapsed), sample, &rules);
+        let elapsed = outcome.waited.map_or(at.saturating_sub(note.at), nanos);
+        self.sample(at, elapsed, sample, &rules);
         if outcome.verdict != Verdict::Neutral {
             let failed = outcome.is_failure();
             self.loaded.record(at, failed, &self.aside);
@@ -393,13 +408,19 @@ impl Cell {
 }
 
 impl Issuer for Cell {
-    fn sent(&self, _: &Note, now: Instant) {
-        self.loaded.ask(self.pool.epoch.nanos(now));
+    fn sent(&self, note: &Note, now: Instant) {
+        // Most are sent at once, and the clock counts in two words what the note has in one.
+        let at = if now == note.issued {
+            note.at
+        } else {
+            self.pool.epoch.nanos(now)
+        };
+        self.loaded.ask(at);
     }
 
     fn head(&self, note: &Note, now: Instant) {
         if note.sent {
-            self.loaded.answer(self.pool.epoch.nanos(now));
+            self.loaded.answer(self.pool.epoch.nanos(now), false);
         }
     }
 
@@ -409,28 +430,33 @@ impl Issuer for Cell {
         let rules = self.pool.load.rules();
         let _state = lock(&self.state);
         let at = self.pool.epoch.nanos(now);
-        let elapsed = nanos(now.saturating_duration_since(note.issued));
-        self.sample(at, elapsed, Sample::Answer, &rules);
+        self.sample(at, at.saturating_sub(note.at), Sample::Answer, &rules);
     }
 
     fn unused(&self, note: &Note) {
         self.loaded.done();
-        self.record(note, &Outcome::NEUTRAL, Sample::None, Instant::now());
+        let now = Instant::now();
+        let at = self.pool.epoch.nanos(now);
+        self.record(note, &Outcome::NEUTRAL, Sample::None, (now, at));
     }
 
     fn settled(&self, note: &Note, outcome: &Outcome, answered: bool) {
         let now = Instant::now();
-        if !answered {
+        let at = self.pool.epoch.nanos(now);
+        let load = !answered;
+        // Without a head: silence, or an answer that was an error.
+        let owed = note.sent && outcome.took.is_none();
+        let silent = outcome.waited.is_some() || outcome.verdict == Verdict::Neutral;
+        if owed && !silent {
+            self.loaded.answer(at, load);
+        } else if load {
             self.loaded.done();
         }
-        // Without a head: silence, or an answer that was an error.
-        if note.sent && outcome.took.is_none() {
-            match outcome.verdict {
-                _ if outcome.waited.is_some() => self.loaded.leave(),
-                Verdict::Neutral => self.loaded.excuse(),
-                Verdict::Success | Verdict::Failure => {
-                    self.loaded.answer(self.pool.epoch.nanos(now));
-                }
+        if owed && silent {
+            if outcome.waited.is_some() {
+                self.loaded.leave();
+            } else {
+                self.loaded.excuse();
             }
         }
         let sample = match outcome.verdict {
@@ -442,7 +468,7 @@ impl Issuer for Cell {
             Verdict::Neutral if outcome.waited.is_some() => Sample::AtLeast,
             Verdict::Neutral => Sample::None,
         };
-        self.record(note, outcome, sample, now);
+        self.record(note, outcome, sample, (now, at));
     }
 }
 

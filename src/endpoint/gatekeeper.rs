@@ -21,22 +21,24 @@ pub(crate) struct Terms {
 }
 
 /// A cell's breaker, and what stands around it: its peers, the pool's limits, the hand of an operator, the evidence.
+// In the order of use, like the cell.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Gatekeeper {
     breaker: Breaker,
+    // These are boxed because few have them, and there may be many thousand cells.
+    forced: Option<Box<(Forced, Instant)>>,
     // Only where the policy measures by peers.
     peers: Option<Box<Peers>>,
-    // These are boxed because few have them, and there may be many thousand cells.
     limits: Option<Box<Ejection>>,
-    forced: Option<Box<(Forced, Instant)>>,
+    // As a member, and as one in service: in the pool's numbers.
+    counted: (bool, bool),
+    member: bool,
     dry_run: bool,
     // While it is open.
     evidence: Option<Box<Evidence>>,
     // Requests that a dry run let through.
     waved_through: u64,
-    member: bool,
-    // As a member, and as one in service: in the pool's numbers.
-    counted: (bool, bool),
 }
 
 #[derive(Debug)]
@@ -164,7 +166,7 @@ impl Gatekeeper {
         }
     }
 
-    /// Records a result, at a time that is `at` in the pool's nanoseconds.
+    /// Records a result, at a time that is `at` in the pool's nanoseconds, which the rules count from the same moment.
     pub(super) fn record(
         &mut self,
         (now, at): (Instant, u64),
@@ -177,10 +179,10 @@ impl Gatekeeper {
         if self.forced.is_some() {
             return None;
         }
-        let worse = match (&mut self.peers, self.breaker.bad(admitted, outcome)) {
-            (Some(peers), Some(bad)) => peers.record(at, bad, totals),
-            _ => None,
-        };
+        let worse = self.peers.as_mut().and_then(|peers| {
+            let bad = self.breaker.bad(admitted, outcome)?;
+            peers.record(at, bad, totals)
+        });
         // One that has left the set is no loss to it.
         let (member, serves) = self.counted;
         let limits = self.limits.as_deref().unwrap_or(&Ejection::NONE);
@@ -191,12 +193,12 @@ impl Gatekeeper {
         };
         let mut transition = self
             .breaker
-            .record(now, admitted, outcome, &word, &mut may_eject);
+            .record_at(at, admitted, outcome, &word, &mut may_eject);
         if transition.is_none()
             && let Some(why) = worse
         {
             let why = why.into();
-            transition = self.breaker.eject(now, why, outcome, &word, &mut may_eject);
+            transition = self.breaker.eject(at, why, outcome, &word, &mut may_eject);
         }
         let transition = transition?;
         if ejected {

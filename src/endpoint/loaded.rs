@@ -4,9 +4,9 @@ use crate::load::{Estimate, Failures, Reading, Rules, coarse, coarse_between};
 /// What a pick reads of one endpoint's load: together with the gate and the counts of the `Arc` it fills 64 bytes.
 #[repr(C)]
 pub(super) struct Loaded {
-    // Requests in flight, and requests that are owed the head of an answer.
-    pending: AtomicU32,
-    owed: AtomicU32,
+    // Requests in flight in the lower half, and in the upper half those that are owed the head of an answer: one operation
+    // for both.
+    counts: AtomicU64,
     // On the coarse clock: since when it has owed an answer, zero if it owes none; when it was last chosen.
     since: AtomicU32,
     chosen: AtomicU32,
@@ -30,13 +30,16 @@ pub(super) struct Aside {
 // is long for nothing at all.
 const INSISTENCE: u64 = 3;
 
+// One of each in the word of both.
+const PENDING: u64 = 1;
+const OWED: u64 = 1 << 32;
+
 // === impl Loaded ===
 
 impl Loaded {
     pub(super) fn new(latency: Estimate, now: u64) -> Self {
         Self {
-            pending: AtomicU32::new(0),
-            owed: AtomicU32::new(0),
+            counts: AtomicU64::new(0),
             since: AtomicU32::new(0),
             chosen: AtomicU32::new(coarse(now)),
             latency: words(latency),
@@ -45,47 +48,50 @@ impl Loaded {
     }
 
     pub(super) fn pending(&self) -> u32 {
-        self.pending.load(Ordering::Relaxed)
+        // The lower half.
+        self.counts.load(Ordering::Relaxed) as u32
     }
 
     /// A request was given a ticket.
     pub(super) fn choose(&self, now: u64) {
-        self.pending.fetch_add(1, Ordering::Relaxed);
+        self.counts.fetch_add(PENDING, Ordering::Relaxed);
         self.chosen.store(coarse(now), Ordering::Relaxed);
     }
 
     /// A request is no load any more.
     pub(super) fn done(&self) {
-        self.pending.fetch_sub(1, Ordering::Relaxed);
+        self.counts.fetch_sub(PENDING, Ordering::Relaxed);
     }
 
     /// A request is on its way: an answer is owed.
     pub(super) fn ask(&self, now: u64) {
-        self.owed.fetch_add(1, Ordering::AcqRel);
+        self.counts.fetch_add(OWED, Ordering::AcqRel);
         if self.since.load(Ordering::Acquire) == 0 {
             self.since.store(mark(now), Ordering::Release);
         }
     }
 
-    /// It answered something: whatever else it owes, it has not been silent until now.
-    pub(super) fn answer(&self, now: u64) {
-        let more = self.owed.fetch_sub(1, Ordering::AcqRel) > 1;
+    /// It answered something: whatever else it owes, it has not been silent until now. The request may be no load any
+    /// more, either.
+    pub(super) fn answer(&self, now: u64, done: bool) {
+        let less = if done { OWED + PENDING } else { OWED };
+        let more = self.counts.fetch_sub(less, Ordering::AcqRel) / OWED > 1;
         self.since
             .store(if more { mark(now) } else { 0 }, Ordering::Release);
         // Somebody asked in between, and saw the old mark.
-        if !more && self.owed.load(Ordering::Acquire) > 0 {
+        if !more && self.counts.load(Ordering::Acquire) >= OWED {
             self.since.store(mark(now), Ordering::Release);
         }
     }
 
     /// Who asked has left, without an answer: it stays silent.
     pub(super) fn leave(&self) {
-        self.owed.fetch_sub(1, Ordering::AcqRel);
+        self.counts.fetch_sub(OWED, Ordering::AcqRel);
     }
 
     /// An answer is not owed after all: the caller broke off its own request.
     pub(super) fn excuse(&self) {
-        if self.owed.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.counts.fetch_sub(OWED, Ordering::AcqRel) / OWED == 1 {
             self.since.store(0, Ordering::Release);
         }
     }

@@ -7,9 +7,11 @@ use super::{Endpoint, ErasedConnect, LeafCall};
 /// The part of an endpoint that is the user's: its metadata, and its leaf, which is made when it is first needed.
 ///
 /// Another of these takes its place when the metadata changes, and none does when it leaves; its cell stays the same.
+// The leaf next to the address, which comes first in an endpoint: each call asks for both.
+#[repr(C)]
 pub(crate) struct Site<L> {
-    endpoint: Endpoint,
     leaf: OnceLock<L>,
+    endpoint: Endpoint,
 }
 
 // === impl Site ===
@@ -17,8 +19,8 @@ pub(crate) struct Site<L> {
 impl<L> Site<L> {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
         Self {
-            endpoint,
             leaf: OnceLock::new(),
+            endpoint,
         }
     }
 

@@ -46,6 +46,8 @@ pub trait Issuer: Send + Sync + 'static {
 pub struct Note {
     /// When it was handed out.
     pub issued: Instant,
+    /// The same by the issuer's own clock, in nanoseconds, if it has one.
+    pub at: u64,
     /// The request's number.
     pub request: u64,
     /// The issuer's state when it was handed out. An answer from another epoch decides nothing.
@@ -95,6 +97,7 @@ impl Note {
     pub fn new(issued: Instant, request: u64, epoch: u64, probe: bool) -> Self {
         Self {
             issued,
+            at: 0,
             request,
             epoch,
             probe,
