@@ -106,11 +106,16 @@ fn the_example() {
         Load::PeakEwma(PeakEwma::DEFAULT),
         Timeouts::request(Duration::from_secs(2)),
         Some(Retry::on(500..=599).limit(2).build().unwrap()),
-        Some(FailureAccrual::Consecutive(ConsecutiveFailures {
-            max_failures: 4,
-            backoff: backoff(1, 4, 50),
-            extensions: AccrualExtensions::default(),
-        })),
+        Some(FailureAccrual::Unified(
+            Unified::try_new(
+                Ratio::percent(80),
+                Duration::from_secs(3),
+                2,
+                4,
+                backoff(1, 4, 50),
+            )
+            .unwrap(),
+        )),
     )));
     for target in [
         "payments.shop:8080",
