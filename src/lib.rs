@@ -90,6 +90,7 @@ pub mod fuzz;
 pub mod load;
 #[cfg(all(test, tower_mesh_loom))]
 mod loom_tests;
+mod options;
 pub mod policy;
 pub mod retry;
 pub mod route;
@@ -101,10 +102,11 @@ pub mod telemetry;
 pub mod verdict;
 
 pub use self::body::Body;
-pub use self::client::{Client, RequestOptions, Served};
+pub use self::client::Client;
 pub use self::core::BoxError;
 pub use self::endpoint::{Connect, Endpoint};
 pub use self::error::{Error, ErrorKind};
+pub use self::options::{RequestOptions, Served};
 pub use self::verdict::Verdict;
 
 /// The README's examples are tests.

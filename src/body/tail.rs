@@ -11,7 +11,6 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use crate::budget::RetryBudget;
-use crate::client::grpc_trailers;
 use crate::core::BoxError;
 use crate::core::in_flight::InFlightGuard;
 use crate::core::sync::{AtomicU64, Ordering};
@@ -177,7 +176,10 @@ impl Tail {
             .with_endpoint(grpc.endpoint)
             .with_attempts(grpc.attempts);
         if grpc.in_trailers {
-            return Ok(Frame::trailers(grpc_trailers(&error)));
+            return Ok(Frame::trailers(grpc::status_headers(
+                error.grpc_code(),
+                &error.grpc_message(),
+            )));
         }
         #[cfg(feature = "tonic")]
         let error = error.with_status(Instant::now());

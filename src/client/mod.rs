@@ -6,7 +6,6 @@ mod breakers;
 mod builder;
 mod future;
 mod hold;
-mod options;
 mod origin;
 mod overrides;
 mod plan;
@@ -28,9 +27,9 @@ use tower_service::Service;
 pub use self::breakers::{ClientBreakers, EndpointBreaker};
 pub use self::builder::{BuildError, ClientBuilder, PolicySource};
 pub use self::future::ResponseFuture;
-pub use self::options::{RequestOptions, Served};
 pub use self::ready::NotReady;
 pub use self::respond::{AnswerErrors, AnswerErrorsLayer, AnswerFuture};
+pub use crate::options::{RequestOptions, Served};
 
 pub(crate) use self::backends::BackendState;
 use self::backends::Backends;
@@ -38,7 +37,6 @@ use self::origin::Origin;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::overrides::drive as fuzz_overrides;
 use self::plan::{Budgets, Plan};
-pub(crate) use self::respond::grpc_trailers;
 use crate::body::Body;
 use crate::core::BoxError;
 use crate::core::in_flight::InFlight;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -155,11 +155,6 @@ fn typed(error: BoxError) -> Error {
         Ok(error) => *error,
         Err(other) => Error::from_leaf(other),
     }
-}
-
-/// What ends a body: trailers.
-pub(crate) fn grpc_trailers(error: &Error) -> HeaderMap {
-    status_headers(error.grpc_code(), &error.grpc_message())
 }
 
 /// A trailers-only response.

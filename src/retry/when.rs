@@ -7,11 +7,11 @@ use http::{HeaderValue, Request, Response};
 use tokio::time::Instant;
 
 use super::judge::{Again, Attempted, Judgement, Rules, Wait, is_idempotent, judge};
-use crate::client::RequestOptions;
 use crate::core::BoxError;
 use crate::core::time::after;
 use crate::deadline::earlier;
 use crate::error::ErrorKind;
+use crate::options::RequestOptions;
 use crate::policy::{Fidelity, Retry};
 use crate::verdict::grpc::{GRPC_PREVIOUS_RPC_ATTEMPTS, grpc_status, is_grpc};
 use crate::verdict::{Sent, TransportError};

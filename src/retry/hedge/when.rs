@@ -1,6 +1,6 @@
 use http::{Method, Request, Response};
 
-use crate::client::RequestOptions;
+use crate::options::RequestOptions;
 
 /// Which requests may be sent twice at once, and which answers end the race.
 ///

@@ -1,3 +1,5 @@
+//! What goes along with one request, and with its response.
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
