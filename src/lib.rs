@@ -96,7 +96,7 @@ pub mod retry;
 pub mod route;
 #[cfg(feature = "sim")]
 pub mod sim;
-#[cfg(feature = "kubernetes")]
+#[cfg(any(feature = "kubernetes", feature = "linkerd"))]
 pub mod source;
 pub mod telemetry;
 pub mod verdict;

@@ -86,6 +86,16 @@ impl InjectFailure {
         })
     }
 
+    /// Fails every request.
+    #[cfg(feature = "linkerd")]
+    pub(crate) fn always(status: StatusCode, message: String) -> Self {
+        Self {
+            status,
+            message,
+            ratio: Ratio::ONE,
+        }
+    }
+
     /// The status answered.
     pub fn status(&self) -> StatusCode {
         self.status

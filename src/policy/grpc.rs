@@ -173,6 +173,16 @@ impl InjectGrpcFailure {
         })
     }
 
+    /// Fails every call as INTERNAL.
+    #[cfg(feature = "linkerd")]
+    pub(crate) fn internal(message: String) -> Self {
+        Self {
+            code: super::Codes::INTERNAL,
+            message,
+            ratio: Ratio::ONE,
+        }
+    }
+
     /// The code answered.
     pub fn code(&self) -> u16 {
         self.code

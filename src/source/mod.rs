@@ -4,3 +4,5 @@
 
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+#[cfg(feature = "linkerd")]
+pub mod linkerd;

@@ -1,0 +1,450 @@
+//! Every policy that a message can carry.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::Scheme;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::policy::*;
+use crate::source::linkerd::read::fails;
+
+/// Any time that a message can say, with those at the edges more often than not.
+fn time() -> impl Strategy<Value = Duration> {
+    let most = i64::MAX.unsigned_abs();
+    prop_oneof![
+        Just(Duration::ZERO),
+        Just(Duration::from_nanos(1)),
+        Just(Duration::new(most, 999_999_999)),
+        (0..100_000_u64).prop_map(Duration::from_millis),
+        (0..=most, 0..1_000_000_000_u32).prop_map(|(secs, nanos)| Duration::new(secs, nanos)),
+    ]
+}
+
+fn ratio() -> impl Strategy<Value = Ratio> {
+    let ppm = |ppm| Ratio::parts_per_million(ppm).unwrap();
+    prop_oneof![
+        Just(Ratio::ZERO),
+        Just(Ratio::ONE),
+        (0..=1_000_000_u32).prop_map(ppm)
+    ]
+}
+
+/// 24 bits hold every millionth below 16; beyond that whole numbers.
+fn jitter() -> impl Strategy<Value = Ratio> {
+    prop_oneof![
+        0..16_000_000_u32,
+        (0..=100_u32).prop_map(|whole| whole * 1_000_000)
+    ]
+    .prop_map(|ppm| Ratio::parts_per_million(ppm).unwrap())
+}
+
+fn backoff() -> impl Strategy<Value = ExponentialBackoff> {
+    (time(), time(), jitter()).prop_map(|(a, b, jitter)| {
+        let max = a.max(b).max(Duration::from_nanos(1));
+        ExponentialBackoff::try_new(a.min(b), max, jitter).unwrap()
+    })
+}
+
+fn word() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z0-9.-]{1,12}", "\\PC{1,6}"]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), word(), any::<String>()]
+}
+
+fn meta() -> impl Strategy<Value = Arc<Meta>> {
+    let resource = (word(), word(), word(), word(), of(word()), any::<u16>());
+    let resource = resource.prop_map(|(group, kind, namespace, name, section, port)| {
+        let mut resource = Resource::new(group, kind, namespace, name).unwrap();
+        if let Some(section) = section {
+            resource = resource.with_section(section);
+        }
+        if let Some(port) = std::num::NonZeroU16::new(port) {
+            resource = resource.with_port(port);
+        }
+        Meta::Resource(resource)
+    });
+    prop_oneof![text().prop_map(Meta::default_named), resource].prop_map(Arc::new)
+}
+
+fn pattern() -> impl Strategy<Value = Pattern> {
+    select(vec!["", "a+", "/foo/\\d+", "(?x) a # b", "[^/]*|b", "\u{e9}"])
+        .prop_map(|text| Pattern::new(text).unwrap())
+}
+
+fn host() -> impl Strategy<Value = MatchHost> {
+    prop_oneof![
+        text().prop_map(MatchHost::Exact),
+        vec(text(), 0..4).prop_map(|reverse_labels| MatchHost::Suffix { reverse_labels }),
+    ]
+}
+
+fn name() -> impl Strategy<Value = HeaderName> {
+    "[a-z][a-z0-9-]{0,12}".prop_map(|name| HeaderName::from_bytes(name.as_bytes()).unwrap())
+}
+
+fn value() -> impl Strategy<Value = HeaderValue> {
+    let byte = prop_oneof![0x20_u8..0x7f, 0x80..=0xff, Just(b'\t')];
+    vec(byte, 0..12).prop_map(|bytes| HeaderValue::from_bytes(&bytes).unwrap())
+}
+
+fn header() -> impl Strategy<Value = MatchHeader> {
+    let matched = prop_oneof![
+        value().prop_map(MatchHeaderValue::Exact),
+        pattern().prop_map(MatchHeaderValue::Regex),
+    ];
+    (name(), matched).prop_map(|(name, value)| MatchHeader { name, value })
+}
+
+fn absolute() -> impl Strategy<Value = String> {
+    text().prop_map(|path| format!("/{path}"))
+}
+
+fn path() -> impl Strategy<Value = MatchPath> {
+    prop_oneof![
+        absolute().prop_map(MatchPath::Exact),
+        select(vec!["", "*"]).prop_map(|path| MatchPath::Exact(path.to_owned())),
+        absolute().prop_map(MatchPath::Prefix),
+        pattern().prop_map(MatchPath::Regex),
+    ]
+}
+
+fn method() -> impl Strategy<Value = Method> {
+    let known = vec![
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::PATCH,
+        Method::OPTIONS,
+        Method::CONNECT,
+        Method::HEAD,
+        Method::TRACE,
+    ];
+    prop_oneof![
+        select(known),
+        "[A-Za-z!#]{1,20}".prop_map(|method| method.parse().unwrap())
+    ]
+}
+
+fn query_param() -> impl Strategy<Value = MatchQueryParam> {
+    let matched = prop_oneof![
+        text().prop_map(MatchQueryValue::Exact),
+        pattern().prop_map(MatchQueryValue::Regex),
+    ];
+    (text(), matched).prop_map(|(name, value)| MatchQueryParam { name, value })
+}
+
+fn request() -> impl Strategy<Value = MatchRequest> {
+    let parts = (of(path()), vec(header(), 0..3), vec(query_param(), 0..3), of(method()));
+    parts.prop_map(|(path, headers, query_params, method)| MatchRequest {
+        path,
+        headers,
+        query_params,
+        method,
+    })
+}
+
+fn rpc() -> impl Strategy<Value = MatchRpc> {
+    (of(word()), of(word()), vec(header(), 0..3)).prop_map(|(service, method, headers)| MatchRpc {
+        service,
+        method,
+        headers,
+    })
+}
+
+fn modify() -> impl Strategy<Value = ModifyHeader> {
+    let headers = || vec((name(), value()), 0..3);
+    (headers(), headers(), vec(name(), 0..3)).prop_map(|(add, set, remove)| ModifyHeader {
+        add,
+        set,
+        remove,
+    })
+}
+
+fn redirect() -> impl Strategy<Value = RedirectRequest> {
+    let scheme = select(vec!["http", "https", "ftp"]).prop_map(|s| s.parse::<Scheme>().unwrap());
+    let host = select(vec!["example.com", "10.0.0.1", "[::1]", "a."]);
+    let path = prop_oneof![
+        absolute().prop_map(ModifyPath::ReplaceFullPath),
+        text().prop_map(ModifyPath::ReplacePrefixMatch),
+    ];
+    let parts = (of(scheme), of(host), of(path), of(1..=u16::MAX), 300..400_u16);
+    parts.prop_map(|(scheme, host, path, port, status)| {
+        let status = StatusCode::from_u16(status).unwrap();
+        let mut redirect = RedirectRequest::new().with_status(status).unwrap();
+        if let Some(host) = host {
+            redirect = redirect.with_host(host).unwrap();
+        }
+        (redirect.scheme, redirect.path, redirect.port) = (scheme, path, port);
+        redirect
+    })
+}
+
+fn http_filter() -> impl Strategy<Value = Filter> {
+    let failure = (100..1000_u16, text(), ratio()).prop_map(|(status, message, ratio)| {
+        let status = StatusCode::from_u16(status).unwrap();
+        InjectFailure::new(status, message, ratio).unwrap()
+    });
+    prop_oneof![
+        failure.prop_map(Filter::InjectFailure),
+        redirect().prop_map(Filter::Redirect),
+        modify().prop_map(Filter::RequestHeaders),
+        modify().prop_map(Filter::ResponseHeaders),
+    ]
+}
+
+fn grpc_filter() -> impl Strategy<Value = GrpcFilter> {
+    let code = prop_oneof![1..=16_u16, Just(500)];
+    let failure = (code, text(), ratio())
+        .prop_map(|(code, message, ratio)| InjectGrpcFailure::new(code, message, ratio).unwrap());
+    prop_oneof![
+        failure.prop_map(GrpcFilter::InjectFailure),
+        modify().prop_map(GrpcFilter::RequestHeaders),
+    ]
+}
+
+fn connection_filter() -> impl Strategy<Value = ConnectionFilter> {
+    prop_oneof![
+        Just(ConnectionFilter::Forbidden),
+        text().prop_map(|message| ConnectionFilter::Invalid { message }),
+    ]
+}
+
+fn load() -> impl Strategy<Value = Load> {
+    let ewma = || {
+        (time(), time()).prop_map(|(decay, rtt)| {
+            PeakEwma::try_new(decay.max(Duration::from_nanos(1)), rtt).unwrap()
+        })
+    };
+    let penalty = (ewma(), time(), time(), time()).prop_map(|(ewma, a, b, c)| {
+        let mut load = PenaltyPeakEwma::new(ewma);
+        (load.penalty, load.penalty_decay, load.max_retry_after) = (a, b, c);
+        load
+    });
+    prop_oneof![
+        ewma().prop_map(Load::PeakEwma),
+        penalty.prop_map(Load::PenaltyPeakEwma)
+    ]
+}
+
+fn address() -> impl Strategy<Value = SocketAddr> {
+    (any::<IpAddr>(), 1..=u16::MAX).prop_map(SocketAddr::from)
+}
+
+fn dispatcher() -> impl Strategy<Value = Option<BackendDispatcher>> {
+    prop_oneof![
+        Just(None),
+        address().prop_map(|address| Some(BackendDispatcher::Forward(address))),
+        (load(), word()).prop_map(|(load, path)| {
+            let discovery = EndpointDiscovery::DestinationGet { path };
+            Some(BackendDispatcher::BalanceP2c(load, discovery))
+        }),
+    ]
+}
+
+/// `refusal` is the message of a filter that refuses everything.
+fn backend<F: Clone + std::fmt::Debug + 'static>(
+    filter: BoxedStrategy<F>,
+    refusal: fn(&F) -> Option<&str>,
+) -> impl Strategy<Value = RouteBackend<F>> {
+    let queue = (any::<u32>(), time()).prop_map(|(capacity, failfast_timeout)| Queue {
+        capacity: capacity as usize,
+        failfast_timeout,
+    });
+    (meta(), queue, dispatcher(), vec(filter, 0..2)).prop_map(
+        move |(meta, queue, dispatcher, filters)| {
+            let message = fails(&meta, filters.iter().find_map(refusal));
+            RouteBackend {
+                backend: Arc::new(Backend {
+                    meta,
+                    queue,
+                    dispatcher: dispatcher.unwrap_or(BackendDispatcher::Fail { message }),
+                }),
+                filters,
+            }
+        },
+    )
+}
+
+fn distribution<F: Clone + std::fmt::Debug + 'static>(
+    filter: BoxedStrategy<F>,
+    refusal: fn(&F) -> Option<&str>,
+) -> impl Strategy<Value = RouteDistribution<F>> {
+    let backend = backend(filter, refusal).boxed();
+    let weighed = vec((backend.clone(), any::<u32>()), 1..3);
+    let weighed = weighed.prop_map(|mut backends| {
+        // Not all zero.
+        backends[0].1 = backends[0].1.max(1);
+        RouteDistribution::random_available(backends).unwrap()
+    });
+    prop_oneof![
+        Just(RouteDistribution::empty()),
+        vec(backend, 1..3).prop_map(|list| RouteDistribution::first_available(list).unwrap()),
+        weighed,
+    ]
+}
+
+fn retry(grpc: bool) -> impl Strategy<Value = Retry> {
+    let statuses = vec((1..600_u16, 1..600_u16), 0..3);
+    let codes = vec(select(vec![1_u16, 4, 8, 13, 14]), 0..3);
+    let parts = (statuses, codes, any::<u16>(), any::<u32>(), of(time()), of(backoff()));
+    parts.prop_map(move |(statuses, codes, limit, bytes, timeout, backoff)| {
+        let mut retry = Retry::never_on_status()
+            .limit(limit)
+            .max_request_bytes(bytes as usize)
+            .no_backoff();
+        if grpc {
+            retry = retry.and_on_codes(codes);
+        } else {
+            for (a, b) in statuses {
+                retry = retry.and_on(a.min(b)..=a.max(b));
+            }
+        }
+        if let Some(timeout) = timeout {
+            retry = retry.timeout(timeout);
+        }
+        if let Some(backoff) = backoff {
+            retry = retry.backoff(backoff);
+        }
+        retry.build().unwrap()
+    })
+}
+
+fn params(grpc: bool) -> impl Strategy<Value = RouteParams> {
+    let timeouts = (of(time()), of(time()), of(time()));
+    let timeouts = timeouts.prop_map(|(request, response, idle)| Timeouts {
+        request,
+        response,
+        idle,
+    });
+    (timeouts, of(retry(grpc)), any::<bool>()).prop_map(|(timeouts, retry, allow)| RouteParams {
+        timeouts,
+        retry,
+        allow_l5d_request_headers: allow,
+        ..RouteParams::default()
+    })
+}
+
+fn routes<M, F>(
+    matched: BoxedStrategy<M>,
+    filter: BoxedStrategy<F>,
+    refusal: fn(&F) -> Option<&str>,
+    grpc: bool,
+) -> impl Strategy<Value = Vec<Route<M, F>>>
+where
+    M: Clone + std::fmt::Debug + 'static,
+    F: Clone + std::fmt::Debug + 'static,
+{
+    let rule = (
+        vec(matched, 0..3),
+        vec(filter.clone(), 0..3),
+        distribution(filter, refusal),
+        params(grpc),
+    );
+    let route = (meta(), vec(host(), 0..3), vec(rule, 1..3)).prop_map(|(meta, hosts, rules)| {
+        let rules = rules.into_iter();
+        let rules = rules.map(|(matches, filters, distribution, params)| Rule {
+            matches,
+            policy: RoutePolicy {
+                meta: Arc::clone(&meta),
+                filters,
+                distribution,
+                params,
+            },
+        });
+        Route {
+            hosts,
+            rules: rules.collect(),
+        }
+    });
+    vec(route, 0..3)
+}
+
+fn accrual() -> impl Strategy<Value = FailureAccrual> {
+    let unified = (ratio(), time(), 0..=1_000_000_u32, any::<u32>(), backoff());
+    let unified = unified.prop_map(|(threshold, window, min, max, backoff)| {
+        let window = match threshold {
+            Ratio::ZERO => window,
+            _ => window.max(Unified::MIN_WINDOW),
+        };
+        Unified::try_new(threshold, window, min, max, backoff).unwrap()
+    });
+    let consecutive = (any::<u32>(), backoff())
+        .prop_map(|(max, backoff)| FailureAccrual::consecutive(max).backoff(backoff));
+    let any_of = prop_oneof![consecutive, unified.prop_map(FailureAccrual::from)];
+    (any_of, of(any::<u32>()), any::<bool>()).prop_map(|(mut accrual, floor, hint)| {
+        accrual.extensions_mut().respect_retry_after = hint;
+        if let Some(floor) = floor {
+            accrual = accrual.min_ready_endpoints(floor);
+        }
+        accrual
+    })
+}
+
+fn http() -> impl Strategy<Value = HttpPolicy> {
+    let refusal = <super::super::family::Http as super::super::family::Family>::refusal;
+    let routes = routes(request().boxed(), http_filter().boxed(), refusal, false);
+    (routes, of(accrual())).prop_map(|(routes, failure_accrual)| HttpPolicy {
+        routes,
+        failure_accrual,
+    })
+}
+
+fn connections() -> impl Strategy<Value = ConnectionRoute> {
+    let refusal = <super::super::family::Tls as super::super::family::Family>::refusal;
+    let distribution = distribution(connection_filter().boxed(), refusal);
+    let parts = (meta(), vec(connection_filter(), 0..3), distribution);
+    parts.prop_map(|(meta, filters, distribution)| ConnectionRoute {
+        meta,
+        filters,
+        distribution,
+    })
+}
+
+fn opaque() -> impl Strategy<Value = OpaquePolicy> {
+    of(connections()).prop_map(|route| OpaquePolicy { route })
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    let refusal = <super::super::family::Grpc as super::super::family::Family>::refusal;
+    let grpc = routes(rpc().boxed(), grpc_filter().boxed(), refusal, true);
+    let grpc = (grpc, of(accrual())).prop_map(|(routes, failure_accrual)| GrpcPolicy {
+        routes,
+        failure_accrual,
+    });
+    let tls = (vec(host(), 0..3), connections());
+    let tls = tls.prop_map(|(snis, route)| TlsRoute { snis, route });
+    let tls = vec(tls, 0..3).prop_map(|routes| TlsPolicy { routes });
+    prop_oneof![
+        (time(), http(), http(), opaque()).prop_map(|(timeout, http1, http2, opaque)| {
+            Protocol::Detect {
+                timeout,
+                http1,
+                http2,
+                opaque,
+            }
+        }),
+        http().prop_map(Protocol::Http1),
+        http().prop_map(Protocol::Http2),
+        grpc.prop_map(Protocol::Grpc),
+        opaque().prop_map(Protocol::Opaque),
+        tls.prop_map(Protocol::Tls),
+    ]
+}
+
+pub(super) fn policy() -> impl Strategy<Value = ClientPolicy> {
+    (meta(), protocol()).prop_map(|(parent, protocol)| ClientPolicy {
+        parent,
+        protocol,
+        fidelity: Fidelity::default(),
+        failures: None,
+    })
+}
