@@ -51,6 +51,33 @@ pub fn manifests(data: &[u8]) {
     }
 }
 
+/// A message of the control plane: read or refused; and what was read can be written, and comes back.
+#[cfg(feature = "linkerd")]
+pub fn messages(data: &[u8]) {
+    use crate::source::linkerd::{Effect, Read, read, write};
+    let read_ = match Read::from_bytes(data) {
+        Ok(read) => read,
+        Err(error) => {
+            assert!(!error.to_string().contains(char::is_control), "{error}");
+            return;
+        }
+    };
+    for problem in &read_.problems {
+        let line = problem.to_string();
+        assert!(!line.contains(char::is_control), "{line}");
+    }
+    let written = write(&read_.policy);
+    let again = read(written.message.clone());
+    assert_eq!(again.policy, read_.policy);
+    // What was not valid is gone; what was kept as it is still is.
+    for problem in again.problems.iter().chain(&written.problems) {
+        assert!(problem.effect == Effect::Kept, "{problem}");
+    }
+    assert_eq!(write(&again.policy), written);
+    let valid = read_.problems.iter().all(|it| it.effect == Effect::Ignored);
+    assert_eq!(read_.strict().is_ok(), valid);
+}
+
 /// One header in a line, `name: value`: read leniently, and taken away.
 pub fn overrides(data: &[u8]) {
     let mut headers = HeaderMap::new();
@@ -94,6 +121,12 @@ mod tests {
     #[test]
     fn the_corpus_of_manifests() {
         over("manifests", super::manifests);
+    }
+
+    #[cfg(feature = "linkerd")]
+    #[test]
+    fn the_corpus_of_messages() {
+        over("messages", super::messages);
     }
 
     #[test]

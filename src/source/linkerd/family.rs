@@ -1,7 +1,7 @@
 use super::problem::{At, Problems};
 use crate::policy::{
-    ConnectionFilter, Filter, GrpcFilter, InjectFailure, InjectGrpcFailure,
-    MatchRequest, MatchRpc, Ratio, Retry, RetryBuilder,
+    ConnectionFilter, Filter, GrpcFilter, InjectFailure, InjectGrpcFailure, MatchRequest, MatchRpc,
+    Ratio, Retry, RetryBuilder,
 };
 use linkerd2_proxy_api::outbound as api;
 
@@ -34,7 +34,8 @@ pub(super) trait Requests: Family {
 
     fn route(route: Self::Route) -> Route<Self>;
     fn whole(route: Route<Self>) -> Self::Route;
-    fn read_match(problems: &mut Problems, at: &At<'_>, wire: Self::WireMatch) -> Read<Self::Match>;
+    fn read_match(problems: &mut Problems, at: &At<'_>, wire: Self::WireMatch)
+    -> Read<Self::Match>;
     fn write_match(problems: &mut Problems, at: &At<'_>, matched: &Self::Match) -> Self::WireMatch;
     fn read_conditions(
         problems: &mut Problems,
@@ -252,11 +253,19 @@ impl Requests for Http {
     type WireMatch = linkerd2_proxy_api::http_route::HttpRouteMatch;
     route!(http_route, HttpRoute);
 
-    fn read_match(problems: &mut Problems, at: &At<'_>, wire: Self::WireMatch) -> Read<MatchRequest> {
+    fn read_match(
+        problems: &mut Problems,
+        at: &At<'_>,
+        wire: Self::WireMatch,
+    ) -> Read<MatchRequest> {
         super::read::http_match(problems, at, wire)
     }
 
-    fn write_match(problems: &mut Problems, at: &At<'_>, matched: &MatchRequest) -> Self::WireMatch {
+    fn write_match(
+        problems: &mut Problems,
+        at: &At<'_>,
+        matched: &MatchRequest,
+    ) -> Self::WireMatch {
         super::write::http_match(problems, at, matched)
     }
 
@@ -353,7 +362,11 @@ macro_rules! connections {
                 }
             }
 
-            fn write(_: &mut Problems, _: &At<'_>, filter: &ConnectionFilter) -> Option<Self::Wire> {
+            fn write(
+                _: &mut Problems,
+                _: &At<'_>,
+                filter: &ConnectionFilter,
+            ) -> Option<Self::Wire> {
                 use api::$module::filter::Kind;
                 use linkerd2_proxy_api::opaque_route::{Forbidden, Invalid};
                 let kind = match filter {

@@ -30,7 +30,6 @@ pub(super) fn distribution<K: Family>(
                 .map(|(n, wire)| used::<K>(problems, &at.item("backends", n), wire))
                 .collect();
             RouteDistribution::first_available(backends)
-
         }
         Parts::Random(backends) => {
             let at = &at.field("random_available");
@@ -55,7 +54,6 @@ pub(super) fn distribution<K: Family>(
                 RouteDistribution::first_available([one.clone()])
             } else {
                 RouteDistribution::random_available(backends)
-
             }
         }
     };
@@ -200,7 +198,11 @@ fn balancer(
     }
 }
 
-fn load(problems: &mut Problems, at: &At<'_>, wire: Option<api::backend::balance_p2c::Load>) -> Load {
+fn load(
+    problems: &mut Problems,
+    at: &At<'_>,
+    wire: Option<api::backend::balance_p2c::Load>,
+) -> Load {
     use api::backend::balance_p2c::Load as Wire;
     let default = PeakEwma::DEFAULT;
     match wire {
@@ -222,7 +224,11 @@ fn load(problems: &mut Problems, at: &At<'_>, wire: Option<api::backend::balance
             let mut load = PenaltyPeakEwma::new(default);
             let penalty = or("penalty", wire.penalty, load.penalty);
             let penalty_decay = or("penalty_decay", wire.penalty_decay, load.penalty_decay);
-            let max = or("max_retry_after", wire.max_retry_after, load.max_retry_after);
+            let max = or(
+                "max_retry_after",
+                wire.max_retry_after,
+                load.max_retry_after,
+            );
             load = PenaltyPeakEwma::new(ewma(problems, at, decay, rtt));
             load.penalty = penalty;
             load.penalty_decay = penalty_decay;

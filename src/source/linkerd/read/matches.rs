@@ -69,9 +69,8 @@ pub(in super::super) fn http_match(
         .and_then(|wire| path(problems, &at.field("path"), wire, &mut how));
     let headers = headers(problems, at, wire.headers, &mut how);
     let query = wire.query_params.into_iter().enumerate();
-    let query = query.filter_map(|(n, wire)| {
-        query_param(problems, &at.item("query_params", n), wire, &mut how)
-    });
+    let query = query
+        .filter_map(|(n, wire)| query_param(problems, &at.item("query_params", n), wire, &mut how));
     let query_params = query.collect();
     let method = wire
         .method
@@ -256,7 +255,11 @@ fn method(
             None
         }
         Err(error) => {
-            problems.add(&at.field("unregistered"), Effect::LeftOut, error.to_string());
+            problems.add(
+                &at.field("unregistered"),
+                Effect::LeftOut,
+                error.to_string(),
+            );
             how.and(How::Never);
             None
         }

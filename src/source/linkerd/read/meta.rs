@@ -10,11 +10,7 @@ use crate::policy::{Meta, Resource};
 pub(super) const UNNAMED: &str = "unnamed";
 
 /// Where something comes from. It decides nothing, so that what is not valid only loses its name.
-pub(super) fn meta(
-    problems: &mut Problems,
-    at: &At<'_>,
-    wire: Option<api::Metadata>,
-) -> Arc<Meta> {
+pub(super) fn meta(problems: &mut Problems, at: &At<'_>, wire: Option<api::Metadata>) -> Arc<Meta> {
     Arc::new(named(problems, at, wire).unwrap_or_else(|| Meta::default_named(UNNAMED)))
 }
 
@@ -43,7 +39,11 @@ fn resource(problems: &mut Problems, at: &At<'_>, wire: api::Resource) -> Option
     ];
     for (field, value) in fields {
         if value.is_empty() {
-            problems.add(&at.field(field), Effect::Default, "found nothing, expected a name");
+            problems.add(
+                &at.field(field),
+                Effect::Default,
+                "found nothing, expected a name",
+            );
         }
     }
     let port = match u16::try_from(wire.port) {

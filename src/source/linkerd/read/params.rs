@@ -64,14 +64,23 @@ fn retry<K: Requests>(
         }
         None => problems.missing(&at.field("conditions"), Effect::LeftOut),
     }
-    if let Some(limit) = time(problems, &at.field("timeout"), wire.timeout, Effect::LeftOut) {
+    if let Some(limit) = time(
+        problems,
+        &at.field("timeout"),
+        wire.timeout,
+        Effect::LeftOut,
+    ) {
         retry = retry.timeout(limit);
     }
     if let Some(wire) = wire.backoff {
         let at = &at.field("backoff");
         if wire.respect_retry_after_hint {
             let message = "what a response asks for is heeded by every retry, but for the mesh's";
-            problems.add(&at.field("respect_retry_after_hint"), Effect::Ignored, message);
+            problems.add(
+                &at.field("respect_retry_after_hint"),
+                Effect::Ignored,
+                message,
+            );
         }
         let or = crate::policy::ExponentialBackoff::RETRY;
         retry = retry.backoff(accrual::backoff(problems, at, wire, or));

@@ -35,7 +35,11 @@ fn route<K: Requests>(
     let meta = meta::meta(problems, &at.field("metadata"), wire.metadata);
     if wire.rules.is_empty() {
         // It matches nothing.
-        problems.add(&at.field("rules"), Effect::LeftOut, "found none, expected at least one");
+        problems.add(
+            &at.field("rules"),
+            Effect::LeftOut,
+            "found none, expected at least one",
+        );
         return;
     }
     let any_host = wire.hosts.is_empty();

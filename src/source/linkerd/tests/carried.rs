@@ -31,12 +31,50 @@ fn the_strategy_makes_everything() {
         words += &format!("{policy:?}");
     }
     for word in [
-        "Detect {", "Http1(", "Http2(", "Grpc(", "Opaque(", "Tls(", "Default {", "Resource(", "section: Some", "port: Some",
-        "Exact(", "Suffix {", "Prefix(", "Regex(", "MatchHeader {", "MatchQueryParam {", "method: Some", "service: Some",
-        "InjectFailure(", "Redirect(", "RequestHeaders(", "ResponseHeaders(", "ReplaceFullPath(", "ReplacePrefixMatch(",
-        "Forbidden", "Invalid {", "Empty", "FirstAvailable(", "RandomAvailable(", "Forward(", "BalanceP2c(", "Fail {",
-        "PeakEwma(", "PenaltyPeakEwma(", "retry: Some", "backoff: Some", "timeout: Some", "request: Some",
-        "response: Some", "idle: Some", "Consecutive(", "Unified(", "ejection: Some", "respect_retry_after: true",
+        "Detect {",
+        "Http1(",
+        "Http2(",
+        "Grpc(",
+        "Opaque(",
+        "Tls(",
+        "Default {",
+        "Resource(",
+        "section: Some",
+        "port: Some",
+        "Exact(",
+        "Suffix {",
+        "Prefix(",
+        "Regex(",
+        "MatchHeader {",
+        "MatchQueryParam {",
+        "method: Some",
+        "service: Some",
+        "InjectFailure(",
+        "Redirect(",
+        "RequestHeaders(",
+        "ResponseHeaders(",
+        "ReplaceFullPath(",
+        "ReplacePrefixMatch(",
+        "Forbidden",
+        "Invalid {",
+        "Empty",
+        "FirstAvailable(",
+        "RandomAvailable(",
+        "Forward(",
+        "BalanceP2c(",
+        "Fail {",
+        "PeakEwma(",
+        "PenaltyPeakEwma(",
+        "retry: Some",
+        "backoff: Some",
+        "timeout: Some",
+        "request: Some",
+        "response: Some",
+        "idle: Some",
+        "Consecutive(",
+        "Unified(",
+        "ejection: Some",
+        "respect_retry_after: true",
         "allow_l5d_request_headers: true",
     ] {
         assert!(words.contains(word), "{word}");
@@ -53,7 +91,11 @@ fn one_message_by_hand() {
             response: None,
             idle: Some(Duration::from_secs(9)),
         })
-        .retry(Retry::on(502..=504).limit(3).timeout(Duration::from_millis(250)))
+        .retry(
+            Retry::on(502..=504)
+                .limit(3)
+                .timeout(Duration::from_millis(250)),
+        )
         .failure_accrual(
             FailureAccrual::from(Unified::default())
                 .respect_retry_after()
@@ -119,7 +161,10 @@ fn one_message_by_hand() {
     let backend = first.backends[0].backend.as_ref().unwrap();
     assert_eq!(backend.metadata.as_ref().unwrap().kind, Some(named));
     let queue = backend.queue.unwrap();
-    assert_eq!((queue.capacity, queue.failfast_timeout), (100, seconds(3, 0)));
+    assert_eq!(
+        (queue.capacity, queue.failfast_timeout),
+        (100, seconds(3, 0))
+    );
     let Some(wire::backend::Kind::Balancer(balancer)) = &backend.kind else {
         panic!("not balanced");
     };
@@ -201,7 +246,12 @@ fn nobody_is_behind_it() {
     let back = read(message);
     assert_eq!(back.problems, []);
     let http1 = back.policy.for_version(http::Version::HTTP_11);
-    let (used, _) = http1.routes[0].rules[0].policy.distribution.backends().next().unwrap();
+    let (used, _) = http1.routes[0].rules[0]
+        .policy
+        .distribution
+        .backends()
+        .next()
+        .unwrap();
     let Backend { dispatcher, .. } = &*used.backend;
     assert_eq!(
         *dispatcher,
@@ -224,7 +274,9 @@ fn rounded_once() {
             denominator: 3,
         }),
     };
-    filter.kind = Some(api::outbound::http_route::filter::Kind::FailureInjector(injector));
+    filter.kind = Some(api::outbound::http_route::filter::Kind::FailureInjector(
+        injector,
+    ));
     let mut problems = super::super::Problems::default();
     let at = super::super::problem::At::Root;
     let read = super::super::read::http_filter(&mut problems, &at, filter);

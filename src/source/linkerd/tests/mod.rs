@@ -2,11 +2,12 @@
 
 mod carried;
 mod lost;
+#[cfg(feature = "kubernetes")]
 mod manifests;
 mod rules;
 mod strategy;
 
-use super::{Effect, Problem, Read, api, read, write};
+use super::{Effect, Problem, Read, api, write};
 use crate::policy::ClientPolicy;
 
 /// There and back, with nothing to say about it.

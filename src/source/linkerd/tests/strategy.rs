@@ -12,10 +12,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::policy::*;
+use crate::source::linkerd::family::{Family, Grpc, Http, Tls};
 use crate::source::linkerd::read::fails;
 
 /// Any time that a message can say, with those at the edges more often than not.
-fn time() -> impl Strategy<Value = Duration> {
+fn time() -> BoxedStrategy<Duration> {
     let most = i64::MAX.unsigned_abs();
     prop_oneof![
         Just(Duration::ZERO),
@@ -24,42 +25,47 @@ fn time() -> impl Strategy<Value = Duration> {
         (0..100_000_u64).prop_map(Duration::from_millis),
         (0..=most, 0..1_000_000_000_u32).prop_map(|(secs, nanos)| Duration::new(secs, nanos)),
     ]
+    .boxed()
 }
 
-fn ratio() -> impl Strategy<Value = Ratio> {
+fn ratio() -> BoxedStrategy<Ratio> {
     let ppm = |ppm| Ratio::parts_per_million(ppm).unwrap();
     prop_oneof![
         Just(Ratio::ZERO),
         Just(Ratio::ONE),
         (0..=1_000_000_u32).prop_map(ppm)
     ]
+    .boxed()
 }
 
 /// 24 bits hold every millionth below 16; beyond that whole numbers.
-fn jitter() -> impl Strategy<Value = Ratio> {
+fn jitter() -> BoxedStrategy<Ratio> {
     prop_oneof![
         0..16_000_000_u32,
         (0..=100_u32).prop_map(|whole| whole * 1_000_000)
     ]
     .prop_map(|ppm| Ratio::parts_per_million(ppm).unwrap())
+    .boxed()
 }
 
-fn backoff() -> impl Strategy<Value = ExponentialBackoff> {
-    (time(), time(), jitter()).prop_map(|(a, b, jitter)| {
-        let max = a.max(b).max(Duration::from_nanos(1));
-        ExponentialBackoff::try_new(a.min(b), max, jitter).unwrap()
-    })
+fn backoff() -> BoxedStrategy<ExponentialBackoff> {
+    (time(), time(), jitter())
+        .prop_map(|(a, b, jitter)| {
+            let max = a.max(b).max(Duration::from_nanos(1));
+            ExponentialBackoff::try_new(a.min(b), max, jitter).unwrap()
+        })
+        .boxed()
 }
 
-fn word() -> impl Strategy<Value = String> {
-    prop_oneof!["[a-z0-9.-]{1,12}", "\\PC{1,6}"]
+fn word() -> BoxedStrategy<String> {
+    prop_oneof!["[a-z0-9.-]{1,6}", "\\PC{1,3}"].boxed()
 }
 
-fn text() -> impl Strategy<Value = String> {
-    prop_oneof![Just(String::new()), word(), any::<String>()]
+fn text() -> BoxedStrategy<String> {
+    prop_oneof![Just(String::new()), word(), "\\PC{1,3}\n"].boxed()
 }
 
-fn meta() -> impl Strategy<Value = Arc<Meta>> {
+fn meta() -> BoxedStrategy<Arc<Meta>> {
     let resource = (word(), word(), word(), word(), of(word()), any::<u16>());
     let resource = resource.prop_map(|(group, kind, namespace, name, section, port)| {
         let mut resource = Resource::new(group, kind, namespace, name).unwrap();
@@ -71,52 +77,70 @@ fn meta() -> impl Strategy<Value = Arc<Meta>> {
         }
         Meta::Resource(resource)
     });
-    prop_oneof![text().prop_map(Meta::default_named), resource].prop_map(Arc::new)
+    prop_oneof![text().prop_map(Meta::default_named), resource]
+        .prop_map(Arc::new)
+        .boxed()
 }
 
-fn pattern() -> impl Strategy<Value = Pattern> {
-    select(vec!["", "a+", "/foo/\\d+", "(?x) a # b", "[^/]*|b", "\u{e9}"])
-        .prop_map(|text| Pattern::new(text).unwrap())
+fn pattern() -> BoxedStrategy<Pattern> {
+    select(vec![
+        "",
+        "a+",
+        "/foo/\\d+",
+        "(?x) a # b",
+        "[^/]*|b",
+        "\u{e9}",
+    ])
+    .prop_map(|text| Pattern::new(text).unwrap())
+    .boxed()
 }
 
-fn host() -> impl Strategy<Value = MatchHost> {
+fn host() -> BoxedStrategy<MatchHost> {
     prop_oneof![
         text().prop_map(MatchHost::Exact),
         vec(text(), 0..4).prop_map(|reverse_labels| MatchHost::Suffix { reverse_labels }),
     ]
+    .boxed()
 }
 
-fn name() -> impl Strategy<Value = HeaderName> {
-    "[a-z][a-z0-9-]{0,12}".prop_map(|name| HeaderName::from_bytes(name.as_bytes()).unwrap())
+fn name() -> BoxedStrategy<HeaderName> {
+    "[a-z][a-z0-9-]{0,5}"
+        .prop_map(|name| HeaderName::from_bytes(name.as_bytes()).unwrap())
+        .boxed()
 }
 
-fn value() -> impl Strategy<Value = HeaderValue> {
-    let byte = prop_oneof![0x20_u8..0x7f, 0x80..=0xff, Just(b'\t')];
-    vec(byte, 0..12).prop_map(|bytes| HeaderValue::from_bytes(&bytes).unwrap())
+fn value() -> BoxedStrategy<HeaderValue> {
+    let byte = prop_oneof![0x20_u8..0x7f, 0x80_u8..=0xff, Just(b'\t')];
+    vec(byte, 0..5)
+        .prop_map(|bytes| HeaderValue::from_bytes(&bytes).unwrap())
+        .boxed()
 }
 
-fn header() -> impl Strategy<Value = MatchHeader> {
+fn header() -> BoxedStrategy<MatchHeader> {
     let matched = prop_oneof![
         value().prop_map(MatchHeaderValue::Exact),
         pattern().prop_map(MatchHeaderValue::Regex),
     ];
-    (name(), matched).prop_map(|(name, value)| MatchHeader { name, value })
+    (name(), matched)
+        .prop_map(|(name, value)| MatchHeader { name, value })
+        .boxed()
 }
 
-fn absolute() -> impl Strategy<Value = String> {
-    text().prop_map(|path| format!("/{path}"))
+fn absolute() -> BoxedStrategy<String> {
+    text().prop_map(|path| format!("/{path}")).boxed()
 }
 
-fn path() -> impl Strategy<Value = MatchPath> {
+fn path() -> BoxedStrategy<MatchPath> {
     prop_oneof![
         absolute().prop_map(MatchPath::Exact),
         select(vec!["", "*"]).prop_map(|path| MatchPath::Exact(path.to_owned())),
         absolute().prop_map(MatchPath::Prefix),
         pattern().prop_map(MatchPath::Regex),
     ]
+    .boxed()
 }
 
-fn method() -> impl Strategy<Value = Method> {
+fn method() -> BoxedStrategy<Method> {
     let known = vec![
         Method::GET,
         Method::POST,
@@ -130,65 +154,83 @@ fn method() -> impl Strategy<Value = Method> {
     ];
     prop_oneof![
         select(known),
-        "[A-Za-z!#]{1,20}".prop_map(|method| method.parse().unwrap())
+        "[A-Za-z!#]{1,18}".prop_map(|method| method.parse().unwrap())
     ]
+    .boxed()
 }
 
-fn query_param() -> impl Strategy<Value = MatchQueryParam> {
+fn query_param() -> BoxedStrategy<MatchQueryParam> {
     let matched = prop_oneof![
         text().prop_map(MatchQueryValue::Exact),
         pattern().prop_map(MatchQueryValue::Regex),
     ];
-    (text(), matched).prop_map(|(name, value)| MatchQueryParam { name, value })
+    (text(), matched)
+        .prop_map(|(name, value)| MatchQueryParam { name, value })
+        .boxed()
 }
 
-fn request() -> impl Strategy<Value = MatchRequest> {
-    let parts = (of(path()), vec(header(), 0..3), vec(query_param(), 0..3), of(method()));
-    parts.prop_map(|(path, headers, query_params, method)| MatchRequest {
-        path,
-        headers,
-        query_params,
-        method,
-    })
+fn request() -> BoxedStrategy<MatchRequest> {
+    let parts = (
+        of(path()),
+        vec(header(), 0..2),
+        vec(query_param(), 0..2),
+        of(method()),
+    );
+    parts
+        .prop_map(|(path, headers, query_params, method)| MatchRequest {
+            path,
+            headers,
+            query_params,
+            method,
+        })
+        .boxed()
 }
 
-fn rpc() -> impl Strategy<Value = MatchRpc> {
-    (of(word()), of(word()), vec(header(), 0..3)).prop_map(|(service, method, headers)| MatchRpc {
-        service,
-        method,
-        headers,
-    })
+fn rpc() -> BoxedStrategy<MatchRpc> {
+    (of(word()), of(word()), vec(header(), 0..2))
+        .prop_map(|(service, method, headers)| MatchRpc {
+            service,
+            method,
+            headers,
+        })
+        .boxed()
 }
 
-fn modify() -> impl Strategy<Value = ModifyHeader> {
+fn modify() -> BoxedStrategy<ModifyHeader> {
     let headers = || vec((name(), value()), 0..3);
-    (headers(), headers(), vec(name(), 0..3)).prop_map(|(add, set, remove)| ModifyHeader {
-        add,
-        set,
-        remove,
-    })
+    (headers(), headers(), vec(name(), 0..2))
+        .prop_map(|(add, set, remove)| ModifyHeader { add, set, remove })
+        .boxed()
 }
 
-fn redirect() -> impl Strategy<Value = RedirectRequest> {
+fn redirect() -> BoxedStrategy<RedirectRequest> {
     let scheme = select(vec!["http", "https", "ftp"]).prop_map(|s| s.parse::<Scheme>().unwrap());
     let host = select(vec!["example.com", "10.0.0.1", "[::1]", "a."]);
     let path = prop_oneof![
         absolute().prop_map(ModifyPath::ReplaceFullPath),
         text().prop_map(ModifyPath::ReplacePrefixMatch),
     ];
-    let parts = (of(scheme), of(host), of(path), of(1..=u16::MAX), 300..400_u16);
-    parts.prop_map(|(scheme, host, path, port, status)| {
-        let status = StatusCode::from_u16(status).unwrap();
-        let mut redirect = RedirectRequest::new().with_status(status).unwrap();
-        if let Some(host) = host {
-            redirect = redirect.with_host(host).unwrap();
-        }
-        (redirect.scheme, redirect.path, redirect.port) = (scheme, path, port);
-        redirect
-    })
+    let parts = (
+        of(scheme),
+        of(host),
+        of(path),
+        of(1..=u16::MAX),
+        300..400_u16,
+    );
+    parts
+        .prop_map(|(scheme, host, path, port, status)| {
+            let status = StatusCode::from_u16(status).unwrap();
+            let mut redirect = RedirectRequest::new().with_status(status).unwrap();
+            if let Some(host) = host {
+                redirect = redirect.with_host(host).unwrap();
+            }
+            (redirect.scheme, redirect.path, redirect.port) = (scheme, path, port);
+            redirect
+        })
+        .boxed()
 }
 
-fn http_filter() -> impl Strategy<Value = Filter> {
+fn http_filter() -> BoxedStrategy<Filter> {
     let failure = (100..1000_u16, text(), ratio()).prop_map(|(status, message, ratio)| {
         let status = StatusCode::from_u16(status).unwrap();
         InjectFailure::new(status, message, ratio).unwrap()
@@ -199,9 +241,10 @@ fn http_filter() -> impl Strategy<Value = Filter> {
         modify().prop_map(Filter::RequestHeaders),
         modify().prop_map(Filter::ResponseHeaders),
     ]
+    .boxed()
 }
 
-fn grpc_filter() -> impl Strategy<Value = GrpcFilter> {
+fn grpc_filter() -> BoxedStrategy<GrpcFilter> {
     let code = prop_oneof![1..=16_u16, Just(500)];
     let failure = (code, text(), ratio())
         .prop_map(|(code, message, ratio)| InjectGrpcFailure::new(code, message, ratio).unwrap());
@@ -209,16 +252,18 @@ fn grpc_filter() -> impl Strategy<Value = GrpcFilter> {
         failure.prop_map(GrpcFilter::InjectFailure),
         modify().prop_map(GrpcFilter::RequestHeaders),
     ]
+    .boxed()
 }
 
-fn connection_filter() -> impl Strategy<Value = ConnectionFilter> {
+fn connection_filter() -> BoxedStrategy<ConnectionFilter> {
     prop_oneof![
         Just(ConnectionFilter::Forbidden),
         text().prop_map(|message| ConnectionFilter::Invalid { message }),
     ]
+    .boxed()
 }
 
-fn load() -> impl Strategy<Value = Load> {
+fn load() -> BoxedStrategy<Load> {
     let ewma = || {
         (time(), time()).prop_map(|(decay, rtt)| {
             PeakEwma::try_new(decay.max(Duration::from_nanos(1)), rtt).unwrap()
@@ -233,13 +278,16 @@ fn load() -> impl Strategy<Value = Load> {
         ewma().prop_map(Load::PeakEwma),
         penalty.prop_map(Load::PenaltyPeakEwma)
     ]
+    .boxed()
 }
 
-fn address() -> impl Strategy<Value = SocketAddr> {
-    (any::<IpAddr>(), 1..=u16::MAX).prop_map(SocketAddr::from)
+fn address() -> BoxedStrategy<SocketAddr> {
+    (any::<IpAddr>(), 1..=u16::MAX)
+        .prop_map(SocketAddr::from)
+        .boxed()
 }
 
-fn dispatcher() -> impl Strategy<Value = Option<BackendDispatcher>> {
+fn dispatcher() -> BoxedStrategy<Option<BackendDispatcher>> {
     prop_oneof![
         Just(None),
         address().prop_map(|address| Some(BackendDispatcher::Forward(address))),
@@ -248,19 +296,20 @@ fn dispatcher() -> impl Strategy<Value = Option<BackendDispatcher>> {
             Some(BackendDispatcher::BalanceP2c(load, discovery))
         }),
     ]
+    .boxed()
 }
 
 /// `refusal` is the message of a filter that refuses everything.
 fn backend<F: Clone + std::fmt::Debug + 'static>(
     filter: BoxedStrategy<F>,
     refusal: fn(&F) -> Option<&str>,
-) -> impl Strategy<Value = RouteBackend<F>> {
+) -> BoxedStrategy<RouteBackend<F>> {
     let queue = (any::<u32>(), time()).prop_map(|(capacity, failfast_timeout)| Queue {
         capacity: capacity as usize,
         failfast_timeout,
     });
-    (meta(), queue, dispatcher(), vec(filter, 0..2)).prop_map(
-        move |(meta, queue, dispatcher, filters)| {
+    (meta(), queue, dispatcher(), vec(filter, 0..2))
+        .prop_map(move |(meta, queue, dispatcher, filters)| {
             let message = fails(&meta, filters.iter().find_map(refusal));
             RouteBackend {
                 backend: Arc::new(Backend {
@@ -270,14 +319,14 @@ fn backend<F: Clone + std::fmt::Debug + 'static>(
                 }),
                 filters,
             }
-        },
-    )
+        })
+        .boxed()
 }
 
 fn distribution<F: Clone + std::fmt::Debug + 'static>(
     filter: BoxedStrategy<F>,
     refusal: fn(&F) -> Option<&str>,
-) -> impl Strategy<Value = RouteDistribution<F>> {
+) -> BoxedStrategy<RouteDistribution<F>> {
     let backend = backend(filter, refusal).boxed();
     let weighed = vec((backend.clone(), any::<u32>()), 1..3);
     let weighed = weighed.prop_map(|mut backends| {
@@ -290,47 +339,59 @@ fn distribution<F: Clone + std::fmt::Debug + 'static>(
         vec(backend, 1..3).prop_map(|list| RouteDistribution::first_available(list).unwrap()),
         weighed,
     ]
+    .boxed()
 }
 
-fn retry(grpc: bool) -> impl Strategy<Value = Retry> {
+fn retry(grpc: bool) -> BoxedStrategy<Retry> {
     let statuses = vec((1..600_u16, 1..600_u16), 0..3);
     let codes = vec(select(vec![1_u16, 4, 8, 13, 14]), 0..3);
-    let parts = (statuses, codes, any::<u16>(), any::<u32>(), of(time()), of(backoff()));
-    parts.prop_map(move |(statuses, codes, limit, bytes, timeout, backoff)| {
-        let mut retry = Retry::never_on_status()
-            .limit(limit)
-            .max_request_bytes(bytes as usize)
-            .no_backoff();
-        if grpc {
-            retry = retry.and_on_codes(codes);
-        } else {
-            for (a, b) in statuses {
-                retry = retry.and_on(a.min(b)..=a.max(b));
+    let parts = (
+        statuses,
+        codes,
+        any::<u16>(),
+        any::<u32>(),
+        of(time()),
+        of(backoff()),
+    );
+    parts
+        .prop_map(move |(statuses, codes, limit, bytes, timeout, backoff)| {
+            let mut retry = Retry::never_on_status()
+                .limit(limit)
+                .max_request_bytes(bytes as usize)
+                .no_backoff();
+            if grpc {
+                retry = retry.and_on_codes(codes);
+            } else {
+                for (a, b) in statuses {
+                    retry = retry.and_on(a.min(b)..=a.max(b));
+                }
             }
-        }
-        if let Some(timeout) = timeout {
-            retry = retry.timeout(timeout);
-        }
-        if let Some(backoff) = backoff {
-            retry = retry.backoff(backoff);
-        }
-        retry.build().unwrap()
-    })
+            if let Some(timeout) = timeout {
+                retry = retry.timeout(timeout);
+            }
+            if let Some(backoff) = backoff {
+                retry = retry.backoff(backoff);
+            }
+            retry.build().unwrap()
+        })
+        .boxed()
 }
 
-fn params(grpc: bool) -> impl Strategy<Value = RouteParams> {
+fn params(grpc: bool) -> BoxedStrategy<RouteParams> {
     let timeouts = (of(time()), of(time()), of(time()));
     let timeouts = timeouts.prop_map(|(request, response, idle)| Timeouts {
         request,
         response,
         idle,
     });
-    (timeouts, of(retry(grpc)), any::<bool>()).prop_map(|(timeouts, retry, allow)| RouteParams {
-        timeouts,
-        retry,
-        allow_l5d_request_headers: allow,
-        ..RouteParams::default()
-    })
+    (timeouts, of(retry(grpc)), any::<bool>())
+        .prop_map(|(timeouts, retry, allow)| RouteParams {
+            timeouts,
+            retry,
+            allow_l5d_request_headers: allow,
+            ..RouteParams::default()
+        })
+        .boxed()
 }
 
 fn routes<M, F>(
@@ -338,18 +399,18 @@ fn routes<M, F>(
     filter: BoxedStrategy<F>,
     refusal: fn(&F) -> Option<&str>,
     grpc: bool,
-) -> impl Strategy<Value = Vec<Route<M, F>>>
+) -> BoxedStrategy<Vec<Route<M, F>>>
 where
     M: Clone + std::fmt::Debug + 'static,
     F: Clone + std::fmt::Debug + 'static,
 {
     let rule = (
         vec(matched, 0..3),
-        vec(filter.clone(), 0..3),
+        vec(filter.clone(), 0..2),
         distribution(filter, refusal),
         params(grpc),
     );
-    let route = (meta(), vec(host(), 0..3), vec(rule, 1..3)).prop_map(|(meta, hosts, rules)| {
+    let route = (meta(), vec(host(), 0..2), vec(rule, 1..3)).prop_map(|(meta, hosts, rules)| {
         let rules = rules.into_iter();
         let rules = rules.map(|(matches, filters, distribution, params)| Rule {
             matches,
@@ -365,10 +426,10 @@ where
             rules: rules.collect(),
         }
     });
-    vec(route, 0..3)
+    vec(route, 0..2).boxed()
 }
 
-fn accrual() -> impl Strategy<Value = FailureAccrual> {
+fn accrual() -> BoxedStrategy<FailureAccrual> {
     let unified = (ratio(), time(), 0..=1_000_000_u32, any::<u32>(), backoff());
     let unified = unified.prop_map(|(threshold, window, min, max, backoff)| {
         let window = match threshold {
@@ -380,41 +441,49 @@ fn accrual() -> impl Strategy<Value = FailureAccrual> {
     let consecutive = (any::<u32>(), backoff())
         .prop_map(|(max, backoff)| FailureAccrual::consecutive(max).backoff(backoff));
     let any_of = prop_oneof![consecutive, unified.prop_map(FailureAccrual::from)];
-    (any_of, of(any::<u32>()), any::<bool>()).prop_map(|(mut accrual, floor, hint)| {
-        accrual.extensions_mut().respect_retry_after = hint;
-        if let Some(floor) = floor {
-            accrual = accrual.min_ready_endpoints(floor);
-        }
-        accrual
-    })
+    (any_of, of(any::<u32>()), any::<bool>())
+        .prop_map(|(mut accrual, floor, hint)| {
+            accrual.extensions_mut().respect_retry_after = hint;
+            if let Some(floor) = floor {
+                accrual = accrual.min_ready_endpoints(floor);
+            }
+            accrual
+        })
+        .boxed()
 }
 
-fn http() -> impl Strategy<Value = HttpPolicy> {
-    let refusal = <super::super::family::Http as super::super::family::Family>::refusal;
+fn http() -> BoxedStrategy<HttpPolicy> {
+    let refusal = <Http as Family>::refusal;
     let routes = routes(request().boxed(), http_filter().boxed(), refusal, false);
-    (routes, of(accrual())).prop_map(|(routes, failure_accrual)| HttpPolicy {
-        routes,
-        failure_accrual,
-    })
+    (routes, of(accrual()))
+        .prop_map(|(routes, failure_accrual)| HttpPolicy {
+            routes,
+            failure_accrual,
+        })
+        .boxed()
 }
 
-fn connections() -> impl Strategy<Value = ConnectionRoute> {
-    let refusal = <super::super::family::Tls as super::super::family::Family>::refusal;
+fn connections() -> BoxedStrategy<ConnectionRoute> {
+    let refusal = <Tls as Family>::refusal;
     let distribution = distribution(connection_filter().boxed(), refusal);
     let parts = (meta(), vec(connection_filter(), 0..3), distribution);
-    parts.prop_map(|(meta, filters, distribution)| ConnectionRoute {
-        meta,
-        filters,
-        distribution,
-    })
+    parts
+        .prop_map(|(meta, filters, distribution)| ConnectionRoute {
+            meta,
+            filters,
+            distribution,
+        })
+        .boxed()
 }
 
-fn opaque() -> impl Strategy<Value = OpaquePolicy> {
-    of(connections()).prop_map(|route| OpaquePolicy { route })
+fn opaque() -> BoxedStrategy<OpaquePolicy> {
+    of(connections())
+        .prop_map(|route| OpaquePolicy { route })
+        .boxed()
 }
 
-fn protocol() -> impl Strategy<Value = Protocol> {
-    let refusal = <super::super::family::Grpc as super::super::family::Family>::refusal;
+fn protocol() -> BoxedStrategy<Protocol> {
+    let refusal = <Grpc as Family>::refusal;
     let grpc = routes(rpc().boxed(), grpc_filter().boxed(), refusal, true);
     let grpc = (grpc, of(accrual())).prop_map(|(routes, failure_accrual)| GrpcPolicy {
         routes,
@@ -438,13 +507,16 @@ fn protocol() -> impl Strategy<Value = Protocol> {
         opaque().prop_map(Protocol::Opaque),
         tls.prop_map(Protocol::Tls),
     ]
+    .boxed()
 }
 
-pub(super) fn policy() -> impl Strategy<Value = ClientPolicy> {
-    (meta(), protocol()).prop_map(|(parent, protocol)| ClientPolicy {
-        parent,
-        protocol,
-        fidelity: Fidelity::default(),
-        failures: None,
-    })
+pub(super) fn policy() -> BoxedStrategy<ClientPolicy> {
+    (meta(), protocol())
+        .prop_map(|(parent, protocol)| ClientPolicy {
+            parent,
+            protocol,
+            fidelity: Fidelity::default(),
+            failures: None,
+        })
+        .boxed()
 }

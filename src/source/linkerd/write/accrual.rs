@@ -63,7 +63,11 @@ fn beyond(
         dry_run,
     } = extensions;
     if worse_than_peers.is_some() {
-        lost(problems, &at.field("worse_than_peers"), "comparing endpoints");
+        lost(
+            problems,
+            &at.field("worse_than_peers"),
+            "comparing endpoints",
+        );
     }
     if slow_call.is_some() {
         lost(problems, &at.field("slow_call"), "slow calls");

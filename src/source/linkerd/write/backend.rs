@@ -84,7 +84,10 @@ fn backend(
     let capacity = u32::try_from(backend.queue.capacity);
     if capacity.is_err() {
         let found = backend.queue.capacity;
-        let message = format!("found {found}, expected at most {}, which is used", u32::MAX);
+        let message = format!(
+            "found {found}, expected at most {}, which is used",
+            u32::MAX
+        );
         problems.add(&at.field("capacity"), Effect::LeftOut, message);
     }
     api::Backend {
@@ -101,20 +104,20 @@ fn backend(
     }
 }
 
-fn forward(
-    problems: &mut Problems,
-    at: &At<'_>,
-    address: SocketAddr,
-) -> destination::WeightedAddr {
+fn forward(problems: &mut Problems, at: &At<'_>, address: SocketAddr) -> destination::WeightedAddr {
     let at = &at.field("addr");
     if address.port() == 0 {
         let message = "found 0, expected a port from 1 to 65535";
-        problems.add(&at.field("port"), Effect::Kept, message);
+        problems.add(&at.field("port"), Effect::Refused, message);
     }
     if let SocketAddr::V6(address) = address
         && (address.scope_id(), address.flowinfo()) != (0, 0)
     {
-        lost(problems, &at.field("ip"), "the zone or the flow of an address");
+        lost(
+            problems,
+            &at.field("ip"),
+            "the zone or the flow of an address",
+        );
     }
     destination::WeightedAddr {
         addr: Some(net::TcpAddress::from(address)),
@@ -133,14 +136,18 @@ fn balancer(
     use api::backend::{EndpointDiscovery as Wire, balance_p2c};
     if *load.extensions() != LoadExtensions::DEFAULT {
         let at = at.field("load");
-        lost(problems, &at.field("extensions"), "what a load is made of beside latency");
+        lost(
+            problems,
+            &at.field("extensions"),
+            "what a load is made of beside latency",
+        );
     }
     let EndpointDiscovery::DestinationGet { path } = discovery;
     if path.is_empty() {
         let at = at.field("discovery");
         let at = at.field("dst");
         let message = "found nothing, expected a name and a port";
-        problems.add(&at.field("path"), Effect::Kept, message);
+        problems.add(&at.field("path"), Effect::Refused, message);
     }
     let (decay, rtt) = (load.ewma().decay(), load.ewma().default_rtt());
     let load = match load {

@@ -16,13 +16,11 @@ pub(in super::super) fn http_filter(
 ) -> Option<outbound::http_route::Filter> {
     use outbound::http_route::filter::Kind;
     let kind = match filter {
-        Filter::InjectFailure(failure) => {
-            Kind::FailureInjector(http_route::HttpFailureInjector {
-                status: failure.status().as_u16().into(),
-                message: failure.message().to_owned(),
-                ratio: Some(ratio(failure.ratio())),
-            })
-        }
+        Filter::InjectFailure(failure) => Kind::FailureInjector(http_route::HttpFailureInjector {
+            status: failure.status().as_u16().into(),
+            message: failure.message().to_owned(),
+            ratio: Some(ratio(failure.ratio())),
+        }),
         Filter::Redirect(wanted) => Kind::Redirect(redirect(problems, at, wanted)),
         Filter::RequestHeaders(change) => Kind::RequestHeaderModifier(request(change)),
         Filter::ResponseHeaders(change) => {

@@ -36,12 +36,20 @@ pub(super) fn retry<K: Requests>(
     let retry = params.retry.as_ref()?;
     let at = &at.field("retry");
     if let Some(budget) = retry.budget() {
-        lost(problems, &at.field("budget"), format_args!("a budget ({budget})"));
+        lost(
+            problems,
+            &at.field("budget"),
+            format_args!("a budget ({budget})"),
+        );
     } else if retry.is_unlimited() {
         lost(problems, &at.field("budget"), "retries without a budget");
     }
     if retry.trailers() != Trailers::default() {
-        lost(problems, &at.field("trailers"), "the time that trailers are waited for");
+        lost(
+            problems,
+            &at.field("trailers"),
+            "the time that trailers are waited for",
+        );
     }
     let bytes = u32::try_from(retry.max_request_bytes());
     if bytes.is_err() {
@@ -73,7 +81,11 @@ pub(in super::super) fn http_conditions(
     use api::http_route::retry::conditions::StatusRange;
     if !retry.codes().is_empty() {
         let codes = retry.codes();
-        lost(problems, &at.field("codes"), format_args!("gRPC codes on a route of HTTP ({codes})"));
+        lost(
+            problems,
+            &at.field("codes"),
+            format_args!("gRPC codes on a route of HTTP ({codes})"),
+        );
     }
     let range = |range: std::ops::RangeInclusive<u16>| StatusRange {
         start: (*range.start()).into(),
