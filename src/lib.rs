@@ -40,7 +40,7 @@
 //! | room | what |
 //! |---|---|
 //! | [`policy`] | what to do: the mesh's client policy as plain values |
-//! | `source` | where policy comes from: Kubernetes manifests (feature `kubernetes`) |
+//! | `source` | where policy comes from: Kubernetes manifests (feature `kubernetes`), the control plane's messages (feature `linkerd`) |
 //! | [`client`] | the [`Client`]: a policy, compiled and walked |
 //! | [`discover`] | which endpoints exist |
 //! | [`endpoint`] | one endpoint, and the [`Connect`] that makes its leaf |
@@ -64,6 +64,8 @@
 //! * **`hyper`**: leaves over hyper 1.x: TCP, HTTP/1.1 with pooled connections, HTTP/2. Without it, bring your own.
 //! * **`kubernetes`**: policy from manifests, with errors that name file, line and key. Without it, policy is written in
 //!   Rust.
+//! * **`linkerd`**: policy from and to the protobuf messages of Linkerd's control plane (`source::linkerd`). What is not valid
+//!   is named by its field and does the least harm, where the mesh's proxy gives the whole policy up.
 //! * **`sim`**: what a policy does to traffic, in virtual time: a `World` of scripted endpoints and callers around the
 //!   real client, for `#[test]`s and scenario files. It turns tokio's `test-util` on, so it belongs among the
 //!   dev-dependencies.

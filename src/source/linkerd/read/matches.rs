@@ -2,6 +2,7 @@ use http::{HeaderName, HeaderValue, Method};
 use linkerd2_proxy_api::{grpc_route, http_route, http_types, tls_route};
 
 use super::super::family::Read;
+use super::super::is_path;
 use super::super::problem::{At, Effect, Problems};
 use crate::policy::{
     InvalidPolicy, MatchHeader, MatchHeaderValue, MatchHost, MatchPath, MatchQueryParam,
@@ -119,8 +120,8 @@ fn path(
 ) -> Option<MatchPath> {
     use http_route::path_match::Kind;
     let mut absolute = |field: &'static str, path: &String| {
-        // As in the proxy, which looks at no path. `*` and nothing are the paths of OPTIONS and CONNECT.
-        if !path.starts_with('/') && !(field == "exact" && matches!(path.as_str(), "" | "*")) {
+        // As in the proxy, which looks at no path.
+        if !is_path(path, field == "exact") {
             let message = format!("found {path:?}, expected a path that begins with `/`");
             problems.add(&at.field(field), Effect::Kept, message);
         }

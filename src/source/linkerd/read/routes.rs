@@ -12,6 +12,12 @@ use crate::policy::{
 
 type Rules<K> = Vec<Rule<<K as Requests>::Match, <K as Family>::Filter>>;
 
+/// Where to, and what first.
+type WireRule<K> = (
+    Option<<K as Family>::Distribution>,
+    Vec<<K as Family>::Wire>,
+);
+
 pub(super) fn routes<K: Requests>(
     problems: &mut Problems,
     at: &At<'_>,
@@ -223,7 +229,7 @@ fn connections<K: Family<Filter = ConnectionFilter>>(
     problems: &mut Problems,
     at: &At<'_>,
     meta: Arc<Meta>,
-    rules: Vec<(Option<K::Distribution>, Vec<K::Wire>)>,
+    rules: Vec<WireRule<K>>,
 ) -> ConnectionRoute {
     let count = rules.len();
     let mut rules = rules.into_iter();

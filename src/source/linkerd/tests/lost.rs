@@ -268,14 +268,13 @@ fn of_grpc() {
     });
     let field = path("filters[0].response_header_modifier");
     names(&policy, &field, Effect::LeftOut);
-    for policy in [grpc(|rule| {
+    let policy = grpc(|rule| {
         rule.matches = vec![MatchRpc {
             service: Some(String::new()),
             ..MatchRpc::default()
-        }]
-    })] {
-        names(&policy, &path("matches[0].rpc.service"), Effect::LeftOut);
-    }
+        }];
+    });
+    names(&policy, &path("matches[0].rpc.service"), Effect::LeftOut);
     let policy = grpc(|rule| {
         rule.matches = vec![MatchRpc {
             method: Some(String::new()),

@@ -1,5 +1,6 @@
 use linkerd2_proxy_api::{grpc_route, http_route, http_types};
 
+use super::super::is_path;
 use super::super::problem::{At, Effect, Problems};
 use crate::policy::{
     MatchHeader, MatchHeaderValue, MatchPath, MatchQueryParam, MatchQueryValue, MatchRequest,
@@ -50,7 +51,7 @@ pub(in super::super) fn rpc_match(
 fn path(problems: &mut Problems, at: &At<'_>, path: &MatchPath) -> http_route::PathMatch {
     use http_route::path_match::Kind;
     let mut absolute = |field: &'static str, path: &String| {
-        if !path.starts_with('/') && !(field == "exact" && matches!(path.as_str(), "" | "*")) {
+        if !is_path(path, field == "exact") {
             let message = format!("found {path:?}, expected a path that begins with `/`");
             problems.add(&at.field(field), Effect::Kept, message);
         }
