@@ -44,7 +44,7 @@
 //! # What is not valid
 //!
 //! The mesh's proxy takes a policy with one part that is not valid for no policy at all, and answers every request with an
-//! internal error. [`read`] never fails: it names the part and its field, and does the least harm. What is only about how
+//! internal error. [`read()`] never fails: it names the part and its field, and does the least harm. What is only about how
 //! well something is done (a queue, a load, a backoff, a name) gets the default of the mesh's control plane. A timeout, a
 //! breaker, a condition of retries is left out. But no request goes where nobody has asked it to go:
 //!
@@ -64,7 +64,7 @@
 //! # What a message does not say
 //!
 //! [`Fidelity`](crate::policy::Fidelity) and everything that is this crate's own: budgets, hedging, trailers and kinds of gRPC
-//! methods, loads without latency, most of what a breaker can do beyond the mesh. [`write`] names each by the field that it
+//! methods, loads without latency, most of what a breaker can do beyond the mesh. [`write()`] names each by the field that it
 //! would have. Ratios are rounded to millionths. Of a single address nothing is read but the address: the rest is about the
 //! mesh's proxy in front of it.
 //!
