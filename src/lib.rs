@@ -64,6 +64,8 @@
 //! * **`hyper`**: leaves over hyper 1.x: TCP, HTTP/1.1 with pooled connections, HTTP/2. Without it, bring your own.
 //! * **`kubernetes`**: policy from manifests, with errors that name file, line and key. Without it, policy is written in
 //!   Rust.
+//! * **`reload`**: a folder of manifests that is followed as it changes (`source::kubernetes::reload`); a bad edit keeps the
+//!   last good policy. Without it, they are read once, or a `tokio::sync::watch` brings policies.
 //! * **`sim`**: what a policy does to traffic, in virtual time: a `World` of scripted endpoints and callers around the
 //!   real client, for `#[test]`s and scenario files. It turns tokio's `test-util` on, so it belongs among the
 //!   dev-dependencies.
