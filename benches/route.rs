@@ -5,6 +5,9 @@
 //! valgrind --tool=callgrind --toggle-collect='*measured*' target/release/deps/route-* prefixes 1000 1000
 //! ```
 
+// A bench measures the real clock.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -12,9 +12,9 @@ use crate::policy::{GrpcFilter, GrpcRoute, MatchRpc};
 use crate::route::{Index, Match};
 
 /// The answer of every index that could be made of these routes.
-fn same<M: Match, F>(routes: &[Route<M, F>], requests: &[Request<()>])
+fn same<M, F>(routes: &[Route<M, F>], requests: &[Request<()>])
 where
-    M: std::fmt::Debug + PartialEq,
+    M: Match + std::fmt::Debug + PartialEq,
     F: std::fmt::Debug + PartialEq,
 {
     let indexes = [Index::with(routes, 0, 0), Index::with(routes, 0, 4)];
