@@ -4,6 +4,9 @@
 //! cargo bench --bench route                        # nanoseconds, and the ratios
 //! valgrind --tool=callgrind --toggle-collect='*measured*' target/release/deps/route-* prefixes 1000 1000
 //! ```
+//!
+//! Instructions for 500 requests, of 10 routes and of 1 000: exact paths 664 531 and 691 891, prefixes 718 531 and 745 481,
+//! patterns 4 959 096 and 5 558 472, hosts 786 031 and 807 361, headers 621 231 and 628 926.
 
 // A bench measures the real clock.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
