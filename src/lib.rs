@@ -66,6 +66,8 @@
 //!   Rust.
 //! * **`linkerd`**: policy from and to the protobuf messages of Linkerd's control plane (`source::linkerd`). What is not valid
 //!   is named by its field and does the least harm, where the mesh's proxy gives the whole policy up.
+//! * **`reload`**: a folder of manifests that is followed as it changes (`source::kubernetes::reload`); a bad edit keeps the
+//!   last good policy. Without it, they are read once, or a `tokio::sync::watch` brings policies.
 //! * **`sim`**: what a policy does to traffic, in virtual time: a `World` of scripted endpoints and callers around the
 //!   real client, for `#[test]`s and scenario files. It turns tokio's `test-util` on, so it belongs among the
 //!   dev-dependencies.

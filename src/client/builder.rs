@@ -1,4 +1,10 @@
+#[cfg(feature = "reload")]
+use std::future::poll_fn;
+#[cfg(feature = "reload")]
+use std::pin::pin;
 use std::sync::{Arc, Weak};
+#[cfg(feature = "reload")]
+use std::task::Poll;
 
 use arc_swap::ArcSwapOption;
 use http::Uri;
@@ -17,6 +23,8 @@ use crate::core::time::Epoch;
 use crate::discover::{Driver, Endpoints, InvalidEndpoint, Resolve, backend_names};
 use crate::endpoint::Connect;
 use crate::policy::{BackendDispatcher, ClientPolicy};
+#[cfg(feature = "reload")]
+use crate::source::kubernetes::reload::FolderPolicy;
 
 /// Makes a [`Client`]; see [`Client::builder`].
 #[must_use = "a builder does nothing until it is built"]
@@ -30,7 +38,8 @@ pub struct ClientBuilder {
     answer_grpc_errors: bool,
 }
 
-/// Where a client's policy comes from: one [`ClientPolicy`], or a `tokio::sync::watch` of them.
+/// Where a client's policy comes from: one [`ClientPolicy`], a `tokio::sync::watch` of them, or with the feature `reload` a
+/// folder of manifests that may change (`source::kubernetes::reload`).
 ///
 /// A watch may start with none; requests then wait for the first. What was learned about endpoints survives every
 /// change, and requests that have begun end with the policy they began with.
@@ -42,6 +51,8 @@ enum Source {
     Fixed(Box<ClientPolicy>),
     Watch(watch::Receiver<ClientPolicy>),
     WatchOption(watch::Receiver<Option<ClientPolicy>>),
+    #[cfg(feature = "reload")]
+    Folder(FolderPolicy),
 }
 
 /// Why a client cannot be built.
@@ -299,6 +310,8 @@ impl PolicySource {
             Source::Fixed(policy) => Some((**policy).clone()),
             Source::Watch(receiver) => Some(receiver.borrow().clone()),
             Source::WatchOption(receiver) => receiver.borrow().clone(),
+            #[cfg(feature = "reload")]
+            Source::Folder(policy) => Some(policy.current()),
         }
     }
 
@@ -312,6 +325,24 @@ impl PolicySource {
             })),
             Source::WatchOption(receiver) => Some(Driver::new(move || {
                 Box::pin(follow(receiver.clone(), shared.clone(), Option::clone))
+            })),
+            // The driver keeps the folder, which lasts as long as its clients do.
+            #[cfg(feature = "reload")]
+            Source::Folder(policy) => Some(Driver::new(move || {
+                let folder = policy.following();
+                let policies = follow(
+                    policy.receiver().clone(),
+                    shared.clone(),
+                    |policy: &ClientPolicy| Some(policy.clone()),
+                );
+                Box::pin(async move {
+                    let (mut folder, mut policies) = (pin!(folder), pin!(policies));
+                    poll_fn(|cx| match folder.as_mut().poll(cx) {
+                        Poll::Ready(()) => Poll::Ready(()),
+                        Poll::Pending => policies.as_mut().poll(cx),
+                    })
+                    .await;
+                })
             })),
         }
     }
@@ -350,5 +381,12 @@ impl From<watch::Receiver<ClientPolicy>> for PolicySource {
 impl From<watch::Receiver<Option<ClientPolicy>>> for PolicySource {
     fn from(receiver: watch::Receiver<Option<ClientPolicy>>) -> Self {
         Self(Source::WatchOption(receiver))
+    }
+}
+
+#[cfg(feature = "reload")]
+impl From<FolderPolicy> for PolicySource {
+    fn from(policy: FolderPolicy) -> Self {
+        Self(Source::Folder(policy))
     }
 }

@@ -17,7 +17,7 @@ use crate::policy::{
     Spread, Timeouts,
 };
 use crate::retry::hedge::Pace;
-use crate::route::{Filtered, PathMatched, filter_request, filter_response, find};
+use crate::route::{Filtered, Index, PathMatched, filter_request, filter_response};
 use crate::verdict::{GrpcClassifier, HttpClassifier};
 
 /// A policy, compiled: immutable, with the state that outlives it.
@@ -32,6 +32,7 @@ pub(crate) struct Plan {
     policy: Arc<ClientPolicy>,
     // One for each version where they differ, else one.
     routes: [Vec<Vec<RulePlan>>; 2],
+    indexes: [Index; 2],
 }
 
 /// What to do with the requests of one rule.
@@ -130,6 +131,21 @@ impl Plan {
             // Not carried: every request is told so.
             Protocol::Opaque(_) | Protocol::Tls(_) => [Vec::new(), Vec::new()],
         };
+        let indexes = match &policy.protocol {
+            Protocol::Http1(http) | Protocol::Http2(http) => {
+                [Index::new(&http.routes), Index::default()]
+            }
+            Protocol::Detect { http1, http2, .. } => [
+                Index::new(&http1.routes),
+                if http1 == http2 {
+                    Index::default()
+                } else {
+                    Index::new(&http2.routes)
+                },
+            ],
+            Protocol::Grpc(grpc) => [Index::new(&grpc.routes), Index::default()],
+            Protocol::Opaque(_) | Protocol::Tls(_) => Default::default(),
+        };
         let failures = policy.failures.clone();
         let failures = failures.unwrap_or_else(|| Failures::by(policy.fidelity));
         Self {
@@ -141,6 +157,7 @@ impl Plan {
             origin: Origin::of(&policy),
             policy,
             routes,
+            indexes,
         }
     }
 
@@ -158,13 +175,15 @@ impl Plan {
             rule,
             path,
         };
+        let [first, other] = &self.indexes;
         if let Protocol::Grpc(grpc) = &self.policy.protocol {
-            let found = find(&grpc.routes, method, uri, headers)?;
+            let found = first.find(&grpc.routes, method, uri, headers)?;
             return Some(matched(0, found.route_index, found.rule_index, found.path));
         }
-        let policy = self.policy.for_version(version);
-        let found = find(&policy.routes, method, uri, headers)?;
         let second = version == Version::HTTP_2 && !self.routes[1].is_empty();
+        let index = if second { other } else { first };
+        let policy = self.policy.for_version(version);
+        let found = index.find(&policy.routes, method, uri, headers)?;
         let (route, rule) = (found.route_index, found.rule_index);
         Some(matched(usize::from(second), route, rule, found.path))
     }

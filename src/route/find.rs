@@ -20,14 +20,15 @@ pub struct Found<'a, M = MatchRequest, F = Filter> {
 }
 
 // How specific a match is: its host counts first.
-type Rank<M> = (Option<HostRank>, <M as Match>::Rank);
+pub(super) type Key<M> = (Option<HostRank>, <M as Match>::Rank);
 
 // === find ===
 
 /// The most specific rule for this request, the first among equals; see [precedence](crate::route#precedence). For the
 /// routes of HTTP and of gRPC alike.
 ///
-/// `None` if no rule is for it: the mesh answers 404.
+/// `None` if no rule is for it: the mesh answers 404. It goes through all of them; with many, an [`Index`](super::Index)
+/// gives the same answer sooner.
 pub fn find<'a, M: Match, F>(
     routes: &'a [Route<M, F>],
     method: &Method,
@@ -35,7 +36,7 @@ pub fn find<'a, M: Match, F>(
     headers: &HeaderMap,
 ) -> Option<Found<'a, M, F>> {
     let name = host::of(uri, headers);
-    let mut best: Option<(Rank<M>, Found<'a, M, F>)> = None;
+    let mut best: Option<(Key<M>, Found<'a, M, F>)> = None;
     for (route_index, route) in routes.iter().enumerate() {
         let Some(host) = host_rank(route, name) else {
             continue;

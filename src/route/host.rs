@@ -1,6 +1,7 @@
 use http::header::HOST;
 use http::{HeaderMap, Uri};
 
+use super::index::{Class, Fnv, Key};
 use crate::policy::MatchHost;
 
 /// How specific a host match is: any exact name beats any suffix, then length counts.
@@ -51,6 +52,74 @@ pub(super) fn rank(wanted: &MatchHost, name: &str) -> Option<HostRank> {
                 .then_some(HostRank::Suffix(length))
         }
     }
+}
+
+/// Where routes for this host stand in an index.
+pub(super) fn key(wanted: &MatchHost) -> Key {
+    match wanted {
+        MatchHost::Exact(name) => exact_key(name),
+        MatchHost::Suffix { reverse_labels } => {
+            let hash = reverse_labels
+                .iter()
+                .fold(Fnv::NEW, |hash, label| with_label(hash, label));
+            below_key(hash)
+        }
+    }
+}
+
+/// Where routes for this name stand, the most specific first but for a dot at the end.
+pub(super) fn keys(name: &str, suffixes: bool, visit: &mut dyn FnMut(Key)) {
+    let short = unless(false, name);
+    let names = [
+        Some(name),
+        Some(short).filter(|short| short.len() < name.len()),
+    ];
+    for name in names.into_iter().flatten() {
+        visit(exact_key(name));
+    }
+    if !suffixes {
+        return;
+    }
+    for name in names.into_iter().flatten() {
+        let mut hash = Fnv::NEW;
+        for label in name.rsplit('.') {
+            visit(below_key(hash));
+            hash = with_label(hash, label);
+        }
+    }
+}
+
+/// The same host, in the one form that all of its spellings have in common.
+pub(super) fn lowercase(wanted: &MatchHost) -> MatchHost {
+    match wanted {
+        MatchHost::Exact(name) => MatchHost::Exact(name.to_ascii_lowercase()),
+        MatchHost::Suffix { reverse_labels } => MatchHost::Suffix {
+            reverse_labels: reverse_labels
+                .iter()
+                .map(|label| label.to_ascii_lowercase())
+                .collect(),
+        },
+    }
+}
+
+fn exact_key(name: &str) -> Key {
+    let hash = Fnv::NEW.bytes(name.bytes().map(|byte| byte.to_ascii_lowercase()));
+    Key {
+        hash: hash.hash(),
+        ..Key::of(Class::Host)
+    }
+}
+
+fn below_key(hash: Fnv) -> Key {
+    Key {
+        hash: hash.hash(),
+        ..Key::of(Class::Below)
+    }
+}
+
+fn with_label(hash: Fnv, label: &str) -> Fnv {
+    hash.bytes(label.bytes().map(|byte| byte.to_ascii_lowercase()))
+        .byte(b'.')
 }
 
 /// The trailing dot of a fully qualified name says nothing, unless the pattern has one too.

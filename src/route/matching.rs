@@ -1,7 +1,10 @@
 use http::{HeaderMap, Method, Uri};
 
+use super::index::{Class, Fnv, Key, Shape, Word, pattern_places, rpc_key};
 use super::query;
-use crate::policy::{MatchHeader, MatchHeaderValue, MatchPath, MatchRequest, MatchRpc};
+use crate::policy::{
+    MatchHeader, MatchHeaderValue, MatchPath, MatchQueryValue, MatchRequest, MatchRpc,
+};
 
 /// How the path of a request matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,22 @@ pub trait Match: sealed::Sealed {
     /// Whether the rest of it matches.
     #[doc(hidden)]
     fn rest(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> bool;
+
+    /// Where it can stand in an index: in all places of one of these lists. `None` is a rule that asks for nothing.
+    #[doc(hidden)]
+    fn places(wanted: Option<&Self>) -> Vec<Vec<Key>>;
+
+    /// The places where what is for this request can stand.
+    #[doc(hidden)]
+    fn keys(shape: &Shape, method: &Method, uri: &Uri, visit: &mut dyn FnMut(Key));
+
+    /// What a request must have besides.
+    #[doc(hidden)]
+    fn asks(&self) -> Vec<Word<'_>>;
+
+    /// How specific it is apart from its path, the first of these first.
+    #[doc(hidden)]
+    fn detail(wanted: Option<&Self>) -> (usize, usize, bool);
 }
 
 /// The order of the fields is the order of precedence.
@@ -91,6 +110,46 @@ impl Match for MatchRequest {
                 .iter()
                 .all(|wanted| query::matches(wanted, uri.query()))
     }
+
+    fn places(wanted: Option<&Self>) -> Vec<Vec<Key>> {
+        let key = |class, text: &str| Key {
+            class,
+            length: text.len(),
+            hash: Fnv::NEW.bytes(text.bytes()).hash(),
+        };
+        let key = match wanted.and_then(|wanted| wanted.path.as_ref()) {
+            None => Key::of(Class::Anywhere),
+            Some(MatchPath::Exact(path)) => key(Class::Exact, path),
+            Some(MatchPath::Prefix(path)) => match path.trim_end_matches('/') {
+                "" => Key::of(Class::Anywhere),
+                path => key(Class::Prefix, path),
+            },
+            Some(MatchPath::Regex(pattern)) => return pattern_places(pattern),
+        };
+        vec![vec![key]]
+    }
+
+    fn keys(shape: &Shape, _: &Method, uri: &Uri, visit: &mut dyn FnMut(Key)) {
+        shape.path(uri.path(), visit);
+    }
+
+    fn asks(&self) -> Vec<Word<'_>> {
+        let mut words = header_words(&self.headers);
+        for wanted in &self.query_params {
+            if let MatchQueryValue::Exact(value) = &wanted.value {
+                words.push(Word::Query(&wanted.name, value));
+            }
+        }
+        words.extend(self.method.as_ref().map(Word::Method));
+        words
+    }
+
+    fn detail(wanted: Option<&Self>) -> (usize, usize, bool) {
+        wanted.map_or_else(Default::default, |wanted| {
+            let (headers, query_params) = (wanted.headers.len(), wanted.query_params.len());
+            (headers, query_params, wanted.method.is_some())
+        })
+    }
 }
 
 impl Match for MatchRpc {
@@ -128,6 +187,30 @@ impl Match for MatchRpc {
     fn rest(&self, _: &Method, _: &Uri, headers: &HeaderMap) -> bool {
         self.headers.iter().all(|wanted| header(wanted, headers))
     }
+
+    fn places(wanted: Option<&Self>) -> Vec<Vec<Key>> {
+        let service = wanted.and_then(|wanted| wanted.service.as_deref());
+        let method = wanted.and_then(|wanted| wanted.method.as_deref());
+        vec![vec![rpc_key(service, method)]]
+    }
+
+    fn keys(shape: &Shape, _: &Method, uri: &Uri, visit: &mut dyn FnMut(Key)) {
+        let path = uri.path().strip_prefix('/');
+        let mut parts = path.into_iter().flat_map(|path| path.split('/'));
+        match (parts.next(), parts.next()) {
+            (Some(service), Some(method)) => shape.rpc(service, method, visit),
+            _ => shape.whatever(visit),
+        }
+    }
+
+    fn asks(&self) -> Vec<Word<'_>> {
+        header_words(&self.headers)
+    }
+
+    fn detail(wanted: Option<&Self>) -> (usize, usize, bool) {
+        let headers = wanted.map_or(0, |wanted| wanted.headers.len());
+        (headers, 0, false)
+    }
 }
 
 // === paths and headers ===
@@ -154,6 +237,16 @@ fn path(wanted: Option<&MatchPath>, path: &str) -> Option<(PathMatched, usize)> 
                 .then_some((PathMatched::Prefix(wanted.len()), wanted.len()))
         }
     }
+}
+
+fn header_words(headers: &[MatchHeader]) -> Vec<Word<'_>> {
+    fn word(wanted: &MatchHeader) -> Word<'_> {
+        match &wanted.value {
+            MatchHeaderValue::Exact(value) => Word::Header(&wanted.name, value),
+            MatchHeaderValue::Regex(_) => Word::HeaderName(&wanted.name),
+        }
+    }
+    headers.iter().map(word).collect()
 }
 
 /// Any of a header's values will do. A value that is not UTF-8 matches no pattern.

@@ -39,6 +39,7 @@
 mod filter;
 mod find;
 mod host;
+mod index;
 mod matching;
 mod query;
 mod redirect;
@@ -47,4 +48,5 @@ mod tests;
 
 pub use self::filter::{Applies, Filtered, InvalidFilter, filter_request, filter_response};
 pub use self::find::{Found, find};
+pub use self::index::Index;
 pub use self::matching::{Match, PathMatched};

@@ -5,12 +5,7 @@ use crate::policy::{MatchQueryParam, MatchQueryValue};
 
 /// Any of a parameter's values will do.
 pub(super) fn matches(wanted: &MatchQueryParam, query: Option<&str>) -> bool {
-    let mut params = query
-        .unwrap_or_default()
-        .split('&')
-        .filter(|param| !param.is_empty())
-        .map(|param| param.split_once('=').unwrap_or((param, "")));
-    params.any(|(name, value)| {
+    params(query).any(|(name, value)| {
         decoded(name).eq(wanted.name.bytes())
             && match &wanted.value {
                 MatchQueryValue::Exact(wanted) => decoded(value).eq(wanted.bytes()),
@@ -19,6 +14,15 @@ pub(super) fn matches(wanted: &MatchQueryParam, query: Option<&str>) -> bool {
                 }
             }
     })
+}
+
+/// Names and values, encoded.
+pub(super) fn params(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
+    query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|param| !param.is_empty())
+        .map(|param| param.split_once('=').unwrap_or((param, "")))
 }
 
 /// The decoded text; `None` if it is not UTF-8.
@@ -32,7 +36,7 @@ fn text(encoded: &str) -> Option<Cow<'_, str>> {
 }
 
 /// The bytes of a form-encoded name or value. A `%` without two hex digits stands for itself.
-fn decoded(encoded: &str) -> impl Iterator<Item = u8> + '_ {
+pub(super) fn decoded(encoded: &str) -> impl Iterator<Item = u8> + '_ {
     let mut rest = encoded.as_bytes();
     iter::from_fn(move || {
         let (first, tail) = rest.split_first()?;

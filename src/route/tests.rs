@@ -8,6 +8,7 @@ use crate::policy::{
 
 mod filters;
 mod grpc;
+mod index;
 mod matching;
 mod precedence;
 mod properties;

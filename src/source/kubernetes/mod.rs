@@ -23,7 +23,8 @@
 //! # Ok::<(), tower_mesh::source::kubernetes::Error>(())
 //! ```
 //!
-//! A file, or a folder with all that is below it: [`Manifests::from_path`].
+//! A file, or a folder with all that is below it: [`Manifests::from_path`]. To follow a folder as it changes: the module
+//! `reload`, with the feature of that name.
 //!
 //! # What is read
 //!
@@ -121,6 +122,8 @@ mod objects;
 mod own;
 pub(crate) mod place;
 mod profile;
+#[cfg(feature = "reload")]
+pub mod reload;
 mod resolve;
 mod route;
 mod scalar;
@@ -292,7 +295,8 @@ impl Manifests {
     /// # Errors
     /// By [`Error::kind`]: not a target; no such Service, or no such port; a port that the mesh does not take for HTTP by
     /// its `appProtocol`, its opaque ports or its routes; `type: ExternalName`; the first annotation or route whose value
-    /// is not valid.
+    /// is not valid. With [`Fidelity::Mesh`], a Service or port that is not there has the mesh's default policy, as it has
+    /// there; [`explain`](Self::explain) says so, and [`strict`](Self::strict) refuses it.
     pub fn resolve(&self, target: &str) -> Result<ClientPolicy, Error> {
         match target.parse::<SocketAddr>() {
             Ok(address) => self.resolve_address(address),
@@ -306,6 +310,22 @@ impl Manifests {
     /// As [`resolve`](Self::resolve).
     pub fn resolve_target(&self, target: &Target) -> Result<ClientPolicy, Error> {
         let objects = &self.objects;
+        if let Err(error) = self.is_there(target)
+            && (self.strict || self.options.fidelity != Fidelity::Mesh)
+        {
+            return Err(error);
+        }
+        let policy = match objects.service(target.namespace(), target.name()) {
+            Some(service) => resolve::policy(objects, service, target, &self.options)?,
+            None => resolve::unknown(objects, target, &self.options)?,
+        };
+        self.nothing_said(policy)
+    }
+
+    /// # Errors
+    /// The target names no Service of these manifests, or no port of it.
+    fn is_there(&self, target: &Target) -> Result<(), Error> {
+        let objects = &self.objects;
         let Some(service) = objects.service(target.namespace(), target.name()) else {
             let known = objects.services.values();
             let known: Vec<_> = known
@@ -313,8 +333,20 @@ impl Manifests {
                 .collect();
             return Err(resolve::not_found(target, &known, &objects.others));
         };
-        let policy = resolve::policy(objects, service, target, &self.options)?;
-        self.nothing_said(policy)
+        match service.external_name {
+            // Says more than that there is no port.
+            Some(_) => Ok(()),
+            None => resolve::port(service, target).map(drop),
+        }
+    }
+
+    /// What is to be said of a target that the mesh has a policy for although it is not there.
+    fn said_of(&self, target: &str) -> Option<Error> {
+        if target.parse::<SocketAddr>().is_ok() {
+            return None;
+        }
+        let error = self.is_there(&target.parse().ok()?).err()?;
+        Some(error.mesh("has a default policy for every name and port that it is asked for, and finds no endpoints"))
     }
 
     /// The policy for an address outside the cluster, by the EgressNetworks of the client's namespace or else of

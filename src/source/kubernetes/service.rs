@@ -96,6 +96,18 @@ impl Service {
 // === impl Port ===
 
 impl Port {
+    /// One that no manifest has.
+    pub(super) fn undefined(number: NonZeroU16) -> Self {
+        Self {
+            path: String::new(),
+            at: Mark::default(),
+            number,
+            name: None,
+            transport: Transport::Tcp,
+            app_protocol: None,
+        }
+    }
+
     fn read(field: Field<'_>) -> Result<Self, Error> {
         let number = field.require("port", "a whole number from 1 to 65535")?;
         let name = field.get("name")?.map(|name| name.string()).transpose()?;

@@ -61,12 +61,20 @@ impl Manifests {
                 mesh.options.fidelity = Fidelity::Mesh;
                 mesh.strict = false;
                 match mesh.resolve(target) {
+                    // About nobody there is nothing to say.
+                    _ if self.said_of(target).is_some() => Outcome::None(error),
                     Ok(policy) => Outcome::Lenient(Box::new(policy), error),
                     Err(_) => Outcome::None(error),
                 }
             }
         };
         let mut diagnostics = self.diagnostics.clone();
+        if let (Outcome::Policy(_), Some(error)) = (&outcome, self.said_of(target)) {
+            diagnostics.push(Diagnostic {
+                severity: Severity::Warning,
+                ..error.diagnostic().clone()
+            });
+        }
         diagnostics.sort_by(|one, two| {
             let place = |diagnostic: &Diagnostic| (diagnostic.line, diagnostic.column);
             (&one.file, place(one)).cmp(&(&two.file, place(two)))

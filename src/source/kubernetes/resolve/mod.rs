@@ -100,7 +100,16 @@ pub(super) fn policy(
                 .remedy("write the policy in Rust, with ClientPolicy::http()"),
         );
     }
-    let port = port(service, target)?;
+    let undefined;
+    let port = match (port(service, target), options.fidelity, target.port()) {
+        (Ok(port), ..) => port,
+        // The mesh does not look whether it is there.
+        (Err(_), Fidelity::Mesh, Some(number)) => {
+            undefined = Port::undefined(number);
+            &undefined
+        }
+        (Err(error), ..) => return Err(error),
+    };
     let says = says(service, port, options.fidelity);
     // A client carries requests only, so that the mesh's policy for the rest is told to those who ask for the mesh's.
     if let Says::Opaque(error) = &says
@@ -134,6 +143,31 @@ pub(super) fn policy(
     let routes = routes(objects, ParentKind::Service, &parent, options)?;
     let protocol = served(objects, &parent, &says, &routes, options)?;
     finish(&parent, protocol, options).map_err(invalid)
+}
+
+/// The policy that the mesh has for a Service that is not there: that of one about which nothing is said.
+///
+/// # Errors
+/// A name that is none.
+pub(super) fn unknown(
+    objects: &Objects,
+    target: &Target,
+    options: &Options,
+) -> Result<ClientPolicy, Error> {
+    // Without a port it is HTTP's own.
+    let number = target.port().unwrap_or(NonZeroU16::MIN.saturating_add(79));
+    let service = Service {
+        origin: Default::default(),
+        at: Default::default(),
+        namespace: target.namespace().to_owned(),
+        name: target.name().to_owned(),
+        external_name: None,
+        headless: None,
+        cluster_ips: Vec::new(),
+        ports: vec![Port::undefined(number)],
+        settings: Settings::default(),
+    };
+    policy(objects, &service, target, options)
 }
 
 fn finish(

@@ -1,5 +1,6 @@
 use super::super::{ErrorKind, Manifests};
 use super::{PAYMENTS, resolve, service};
+use crate::policy::Fidelity;
 use ErrorKind::*;
 
 const ACCRUAL: &str = "balancer.linkerd.io/failure-accrual";
@@ -278,4 +279,42 @@ fn targets_that_are_not() {
         .unwrap_err();
     assert_eq!((error.kind(), error.line()), (PortNotFound, Some(1)));
     assert!(error.to_string().contains("8080, 9090 (admin)"), "{error}");
+}
+
+#[test]
+fn the_mesh_has_a_policy_for_what_is_not_there() {
+    let manifests = Manifests::parse(PAYMENTS).unwrap();
+    for (target, kind) in [
+        ("payment.shop:8080", ServiceNotFound),
+        ("payments.shop:81", PortNotFound),
+    ] {
+        assert_eq!(manifests.resolve(target).unwrap_err().kind(), kind);
+        let mesh = manifests.clone().fidelity(Fidelity::Mesh);
+        let policy = mesh.resolve(target).unwrap();
+        let parent = policy.parent.to_string();
+        let name = target.split(['.', ':']).next().unwrap();
+        assert!(
+            parent.starts_with(&format!("service.shop.{name}:")),
+            "{parent}"
+        );
+        assert!(matches!(
+            policy.protocol,
+            crate::policy::Protocol::Detect { .. }
+        ));
+        let explanation = mesh.explain(target);
+        let said = explanation.diagnostics().last().unwrap();
+        assert_eq!(said.severity, super::super::Severity::Warning);
+        assert!(
+            said.to_string()
+                .contains("has a default policy for every name"),
+            "{said}"
+        );
+        assert_eq!(mesh.strict().resolve(target).unwrap_err().kind(), kind);
+    }
+    let mesh = manifests.fidelity(Fidelity::Mesh);
+    let without_port = mesh.resolve("unknown.shop").unwrap();
+    assert_eq!(without_port.parent.to_string(), "service.shop.unknown:80");
+    // One that is there keeps its annotations on a port that is not.
+    assert!(mesh.resolve("payments.shop:81").unwrap() != mesh.resolve("unknown.shop:81").unwrap());
+    assert!(mesh.resolve("payments.shop").is_ok());
 }

@@ -5,7 +5,10 @@ mod folder;
 mod fuzz;
 mod good;
 mod grammar;
+mod load;
 mod mistakes;
+#[cfg(feature = "reload")]
+mod reload;
 mod table;
 
 use super::{Error, Manifests};
