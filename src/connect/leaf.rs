@@ -2,33 +2,38 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use tokio::sync::oneshot;
 use tower_service::Service;
 
 use super::body::{HttpBody, Link, Outgoing};
 use super::lease::{Lease, Stream};
 use super::pool::Pool;
 use super::request::{Fallback, Unsendable, for_http1, for_http2};
-use super::sort::sort;
+use super::sort::{DialError, sort};
 use crate::body::Body;
 use crate::verdict::grpc::is_grpc;
 use crate::verdict::{Sent, TransportError, TransportFailure};
 
 /// A handle on the connections to one endpoint; its clones share them.
 ///
-/// Always ready, and nothing is held before the call's future is polled, inside a tokio runtime. Dropping that future
+/// Nothing is held before the call's future is polled, inside a tokio runtime. It is ready at once, but for one case:
+/// while another request finds out by a dial whether an endpoint is there whose last dial failed, or whose one HTTP/2
+/// connection is gone. It is ready then when that dial is over, and fails with it: so that few requests go to an endpoint
+/// that has left, where a balancer has another. Dropping the future
 /// takes the request out of the line for a connection, resets its HTTP/2 stream, or closes the HTTP/1.1 connection that
 /// it is on; the same goes for the response body. A dial goes on without the request that started it, for the next one.
 ///
 /// When the last clone and the last response body are dropped, the connections are closed.
-#[derive(Clone)]
 pub struct HttpLeaf {
     pool: Arc<Pool>,
     fallback: Fallback,
+    // Another request's dial, which is waited for.
+    trial: Option<oneshot::Receiver<DialError>>,
 }
 
 /// The future of an [`HttpLeaf`].
@@ -76,6 +81,7 @@ impl HttpLeaf {
         Self {
             fallback: Fallback::new(&pool.endpoint),
             pool,
+            trial: None,
         }
     }
 
@@ -159,13 +165,32 @@ impl HttpLeaf {
     }
 }
 
+impl Clone for HttpLeaf {
+    fn clone(&self) -> Self {
+        Self {
+            pool: Arc::clone(&self.pool),
+            fallback: self.fallback.clone(),
+            trial: None,
+        }
+    }
+}
+
 impl Service<Request<Body>> for HttpLeaf {
     type Response = Response<HttpBody>;
     type Error = TransportError;
     type Future = HttpCall;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        if self.trial.is_none() {
+            self.trial = self.pool.look_on();
+        }
+        let Some(trial) = &mut self.trial else {
+            return Poll::Ready(Ok(()));
+        };
+        let told = ready!(Pin::new(trial).poll(cx));
+        self.trial = None;
+        // Dropped, it has landed.
+        Poll::Ready(told.map_or(Ok(()), |error| Err(error.into())))
     }
 
     fn call(&mut self, request: Request<Body>) -> HttpCall {
