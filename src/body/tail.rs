@@ -25,8 +25,8 @@ use crate::verdict::{Outcome, Ticket, Verdict, grpc};
 pub(crate) struct Tail {
     ticket: Ticket,
     limit: BodyLimit,
-    // What a success pays into, where only the end tells.
-    budget: Option<RetryBudget>,
+    // What a success pays into, where only the end tells: the budgets of retries and of hedges, if those have their own.
+    budgets: [Option<RetryBudget>; 2],
     // How its end is told to a gRPC client; none to others.
     grpc: Option<GrpcEnd>,
     // Which codes come too late to be retried, and who counts them.
@@ -65,7 +65,7 @@ impl Tail {
         Self {
             ticket,
             limit: limits.for_body(),
-            budget: None,
+            budgets: [None, None],
             grpc: None,
             late_codes: None,
             awaited: false,
@@ -75,9 +75,9 @@ impl Tail {
         }
     }
 
-    /// Pays a success into this budget when the body has ended.
-    pub(crate) fn with_budget(mut self, budget: Option<RetryBudget>) -> Self {
-        self.budget = budget;
+    /// Pays a success into these budgets when the body has ended.
+    pub(crate) fn with_budgets(mut self, budgets: [Option<RetryBudget>; 2]) -> Self {
+        self.budgets = budgets;
         self
     }
 
@@ -113,8 +113,12 @@ impl Tail {
             // What the policy would try again has not succeeded.
             return;
         }
-        if let (Verdict::Success, Some(budget)) = (outcome.verdict, &self.budget) {
-            budget.success(Instant::now());
+        if outcome.verdict == Verdict::Success {
+            let mut budgets = self.budgets.iter().flatten().peekable();
+            if budgets.peek().is_some() {
+                let now = Instant::now();
+                budgets.for_each(|budget| budget.success(now));
+            }
         }
     }
 

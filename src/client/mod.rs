@@ -36,7 +36,7 @@ use self::backends::Backends;
 use self::origin::Origin;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::overrides::drive as fuzz_overrides;
-use self::plan::{Budgets, Plan};
+use self::plan::{Budgets, Paces, Plan};
 use crate::body::Body;
 use crate::core::BoxError;
 use crate::core::in_flight::InFlight;
@@ -93,6 +93,7 @@ pub struct Client {
 pub(crate) struct Shared {
     pub(crate) backends: Backends,
     budgets: Budgets,
+    paces: Paces,
     connector: Box<dyn ErasedConnect>,
     in_flight: Arc<InFlight>,
     plan: ArcSwapOption<Plan>,
@@ -209,7 +210,8 @@ impl Shared {
     /// Compiles a policy and puts it in force. Requests that have begun keep the plan they began with.
     fn swap(&self, policy: ClientPolicy) {
         let now = Instant::now();
-        let plan = Plan::compile(Arc::new(policy), &self.backends, &self.budgets, now);
+        let (budgets, paces) = (&self.budgets, &self.paces);
+        let plan = Plan::compile(Arc::new(policy), &self.backends, budgets, paces, now);
         self.backends.compiled(now);
         let observers = &self.backends.observers;
         if self.plan.swap(Some(Arc::new(plan))).is_some() {

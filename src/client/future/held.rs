@@ -148,11 +148,8 @@ impl Walk {
         answered.verdict = Some(outcome.verdict);
         let judged = self.judge(plan, Attempted::Trailers(trailers));
         // What the policy would try again has not succeeded, whoever is to blame for it.
-        if outcome.verdict == Verdict::Success
-            && judged == Judgement::Final
-            && let Some(budget) = self.budget()
-        {
-            budget.success(now);
+        if outcome.verdict == Verdict::Success && judged == Judgement::Final {
+            self.budgets().for_each(|budget| budget.success(now));
         }
         self.decide(plan, rule, answered, judged, now)
     }
