@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::body::{HttpBody, Link, Outgoing};
 use super::lease::{Lease, Stream};
 use super::pool::Pool;
-use super::request::{Fallback, Unsendable, for_http1, for_http2};
+use super::request::{Unsendable, for_http1, for_http2};
 use super::sort::{DialError, sort};
 use crate::body::Body;
 use crate::verdict::grpc::is_grpc;
@@ -31,7 +31,6 @@ use crate::verdict::{Sent, TransportError, TransportFailure};
 /// When the last clone and the last response body are dropped, the connections are closed.
 pub struct HttpLeaf {
     pool: Arc<Pool>,
-    fallback: Fallback,
     // Another request's dial, which is waited for.
     trial: Option<oneshot::Receiver<DialError>>,
 }
@@ -78,11 +77,7 @@ struct HandedBack {
 
 impl HttpLeaf {
     pub(super) fn new(pool: Arc<Pool>) -> Self {
-        Self {
-            fallback: Fallback::new(&pool.endpoint),
-            pool,
-            trial: None,
-        }
+        Self { pool, trial: None }
     }
 
     /// How many connections there are now.
@@ -94,9 +89,11 @@ impl HttpLeaf {
         let mut request = request.map(Outgoing::new);
         let uri = request.uri().clone();
         let link = request.body().link();
-        let duplex = is_grpc(request.headers());
         // Dropped before there is a response, too.
-        let mut until = link.clone().map(|link| link.until(duplex));
+        let mut until = link.clone().map(|link| {
+            let duplex = is_grpc(request.headers());
+            link.until(duplex)
+        });
         let mut newer_than = None;
         let mut handed_back = 0;
         loop {
@@ -133,7 +130,7 @@ impl HttpLeaf {
         request.uri_mut().clone_from(uri);
         match lease {
             Lease::Http1(mut lease) => {
-                if let Err(unsendable) = for_http1(&mut request, &self.fallback) {
+                if let Err(unsendable) = for_http1(&mut request, &self.pool.fallback) {
                     return Sending::unsendable(unsendable);
                 }
                 let number = lease.number();
@@ -150,7 +147,9 @@ impl HttpLeaf {
             }
             Lease::Http2(mut lease) => {
                 let card = lease.http2.card;
-                if let Err(unsendable) = for_http2(&mut request, &self.fallback, card.encrypted) {
+                if let Err(unsendable) =
+                    for_http2(&mut request, &self.pool.fallback, card.encrypted)
+                {
                     return Sending::unsendable(unsendable);
                 }
                 match lease.http2.sender.try_send_request(request).await {
@@ -169,7 +168,6 @@ impl Clone for HttpLeaf {
     fn clone(&self) -> Self {
         Self {
             pool: Arc::clone(&self.pool),
-            fallback: self.fallback.clone(),
             trial: None,
         }
     }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::leaf::Connections;
 use super::lease::{Card, Http1, Http1Lease, Http2, Http2Lease, Lease, Stream};
+use super::request::Fallback;
 use super::settings::Settings;
 use super::sort::{DialError, NoConnection};
 use super::state::{Dead, State};
@@ -19,6 +20,7 @@ use crate::endpoint::Endpoint;
 
 pub(super) struct Pool {
     pub(super) endpoint: Endpoint,
+    pub(super) fallback: Fallback,
     pub(super) settings: Settings,
     pub(super) open: Arc<AtomicUsize>,
     start: Start,
@@ -57,6 +59,7 @@ impl Pool {
     ) -> Arc<Self> {
         let trial = Arc::<AtomicBool>::default();
         Arc::new(Self {
+            fallback: Fallback::new(&endpoint),
             endpoint,
             state: Mutex::new(State::new(&settings, multiplexed, Arc::clone(&trial))),
             trial,

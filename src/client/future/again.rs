@@ -214,6 +214,7 @@ impl Walk {
 
 fn speaks_grpc(response: &Response<Body>) -> bool {
     let headers = response.headers();
-    let page = || headers.contains_key(CONTENT_TYPE) && !is_grpc(headers);
-    headers.contains_key(GRPC_STATUS) || (response.status() == StatusCode::OK && !page())
+    // The common case first.
+    let page = || !is_grpc(headers) && headers.contains_key(CONTENT_TYPE);
+    (response.status() == StatusCode::OK && !page()) || headers.contains_key(GRPC_STATUS)
 }
