@@ -5,7 +5,6 @@ mod backends;
 mod breakers;
 mod builder;
 mod future;
-mod hold;
 mod origin;
 mod overrides;
 mod plan;

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use super::{Next, Step, Walk};
 use crate::body::Arrived;
 use crate::client::attempt::Answered;
-use crate::client::hold::Hold;
 use crate::client::plan::{Plan, RulePlan};
 use crate::core::observe::Decision;
 use crate::deadline::earlier;
 use crate::error::{Error, ErrorKind};
+use crate::retry::Hold;
 use crate::retry::{Attempted, Judgement};
 use crate::verdict::{Outcome, Sent, Verdict};
 
