@@ -14,7 +14,7 @@ use crate::budget::RetryBudget;
 use crate::core::BoxError;
 use crate::core::in_flight::InFlightGuard;
 use crate::core::sync::{AtomicU64, Ordering};
-use crate::deadline::{BodyLimit, Limits};
+use crate::deadline::{BodyLimit, Limits, Timeout};
 use crate::error::{Error, ErrorKind};
 use crate::policy::Codes;
 use crate::verdict::{Outcome, Ticket, Verdict, grpc};
@@ -35,6 +35,8 @@ pub(crate) struct Tail {
     awaited: bool,
     // Whether it began to when a limit had passed already: its own time, not the endpoint's.
     late: bool,
+    // How many frames there were since the time was looked at.
+    unwatched: u8,
     // Made when the body is first waited for.
     alarm: Option<Pin<Box<Sleep>>>,
     // Held so that closing a client waits for the bodies, too.
@@ -55,6 +57,9 @@ pub(crate) struct GrpcEnd {
     pub(crate) attempts: u32,
 }
 
+/// In so many frames that are there at once the time is looked at.
+const WATCHED: u8 = 32;
+
 /// The last frame of a response that came to no good end.
 pub(super) type Last = Result<Frame<Bytes>, BoxError>;
 
@@ -70,6 +75,7 @@ impl Tail {
             late_codes: None,
             awaited: false,
             late: false,
+            unwatched: 0,
             alarm: None,
             _in_flight: in_flight,
         }
@@ -99,6 +105,25 @@ impl Tail {
         if let Some(deadline) = self.grpc.as_mut().and_then(|grpc| grpc.once_begun.take()) {
             self.limit.begun(deadline);
         }
+    }
+
+    /// Whether a limit has passed of a body whose next frame is always there, so that it is never waited for. Looked at once
+    /// in so many frames.
+    pub(super) fn overdue(&mut self) -> Option<ErrorKind> {
+        self.unwatched += 1;
+        if self.unwatched < WATCHED {
+            return None;
+        }
+        self.unwatched = 0;
+        if !self.limit.is_some() {
+            return None;
+        }
+        // It is not idle.
+        let passed = self.limit.passed(Instant::now());
+        let passed = passed.filter(|passed| *passed != Timeout::Idle)?;
+        // The endpoint has sent what it was asked for.
+        self.late = true;
+        Some(passed.into())
     }
 
     /// The body ended, with this frame if it has trailers.

@@ -136,7 +136,8 @@ impl Client {
         ResponseFuture::new(Arc::clone(&self.shared), number, request, Instant::now())
     }
 
-    /// Refuses new requests from now on, and waits until those in flight have ended, their response bodies included.
+    /// Refuses new requests from now on, and waits until those in flight have ended, their response bodies included. A
+    /// connection that was upgraded is its caller's own, and is not waited for.
     pub async fn close(&self) {
         self.shared.in_flight.close().await;
     }
