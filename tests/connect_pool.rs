@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Version as Wire};
@@ -9,6 +10,7 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use tokio::time::{sleep, timeout};
 use tower_mesh::connect::{Connections, Dialed, HttpConnector, Settings, Tcp, Version};
+use tower_mesh::verdict::TransportFailure;
 use tower_mesh::{Body, Connect, Endpoint};
 use tower_service::Service;
 
@@ -196,6 +198,85 @@ async fn what_was_agreed_on_while_dialing_wins() {
         let response = leaf.clone().call(relative).await.unwrap();
         let scheme = response.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(scheme, if http2 { "https" } else { "none" });
+    }
+}
+
+// === an endpoint that may be gone ===
+
+#[tokio::test]
+async fn one_request_finds_out_whether_a_lost_endpoint_is_back() {
+    let server = Server::start(Version::Http2).await;
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let refuses = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let dialer = {
+        let (gate, refuses) = (Arc::clone(&gate), Arc::clone(&refuses));
+        move |endpoint: Endpoint| {
+            let (gate, refuses) = (Arc::clone(&gate), Arc::clone(&refuses));
+            async move {
+                gate.acquire().await.unwrap().forget();
+                if refuses.load(Ordering::SeqCst) {
+                    return Err(std::io::ErrorKind::ConnectionRefused.into());
+                }
+                let tcp = Tcp::new().connect(endpoint.address()).await?;
+                std::io::Result::Ok(Dialed::plain(TokioIo::new(tcp)))
+            }
+        }
+    };
+    // Each connection is gone with its last request.
+    let leaf = HttpConnector::new()
+        .with_version(Version::Http2)
+        .with_settings(Settings::new().with_idle_timeout(Duration::ZERO))
+        .with_dialer(dialer)
+        .connect(&server.endpoint());
+    let ask = || {
+        let mut leaf = leaf.clone();
+        tokio::spawn(async move {
+            std::future::poll_fn(|cx| leaf.poll_ready(cx)).await?;
+            leaf.call(request("/quote?id=7")).await.map(drop)
+        })
+    };
+    let dialing = || until(&leaf, |now| now.dialing == 1);
+    let waiting = |n| until(&leaf, move |now| now.waiting == n);
+
+    // Nothing speaks against a new endpoint: all wait for its first connection.
+    let first = [ask(), ask(), ask()];
+    waiting(3).await;
+    gate.add_permits(1);
+    for asked in first {
+        asked.await.unwrap().unwrap();
+    }
+
+    // It is lost: one dials, the others are not ready.
+    let trial = ask();
+    dialing().await;
+    let mut other = leaf.clone();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(other.poll_ready(&mut cx).is_pending());
+    let others = [ask(), ask()];
+    tokio::task::yield_now().await;
+    waiting(1).await;
+    // Not there: they hear of it together, and the next one tries once more.
+    refuses.store(true, Ordering::SeqCst);
+    gate.add_permits(1);
+    for asked in [trial].into_iter().chain(others) {
+        let error = asked.await.unwrap().unwrap_err();
+        assert_eq!(error.failure(), TransportFailure::Connect);
+    }
+    assert!(matches!(other.poll_ready(&mut cx), Poll::Ready(Err(_))));
+    assert!(other.poll_ready(&mut cx).is_ready());
+
+    // There again: they are ready when it is.
+    refuses.store(false, Ordering::SeqCst);
+    let trial = ask();
+    dialing().await;
+    let others = [ask(), ask()];
+    tokio::task::yield_now().await;
+    waiting(1).await;
+    // Whoever looked on and left is no hindrance.
+    assert!(leaf.clone().poll_ready(&mut cx).is_pending());
+    gate.add_permits(3);
+    for asked in [trial].into_iter().chain(others) {
+        asked.await.unwrap().unwrap();
     }
 }
 

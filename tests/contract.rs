@@ -35,6 +35,7 @@ use tower_mesh::policy::{
 };
 use tower_mesh::retry::{
     ByMethod, ByPolicy, HedgeLayer, HedgeService, ReplayingService, RetryLayer, RetryService,
+    TrailersService,
 };
 use tower_mesh::{Body, BoxError, Client, Connect, Endpoint};
 
@@ -202,6 +203,7 @@ const SUBJECTS: &[Make] = &[
     breakers_by_host,
     hedged_client,
     retrying,
+    retrying_by_trailers,
     replaying,
     hedging,
     settling_breaker,
@@ -722,6 +724,7 @@ enum Again {
     Retry(RetryService<Strict, ByPolicy, CopyRequest>),
     Replay(ReplayingService<Strict>),
     Hedge(HedgeService<Strict, ByMethod, CopyRequest>),
+    Trailers(RetryService<TrailersService<Strict>, ByPolicy, CopyRequest>),
 }
 
 #[derive(Clone)]
@@ -747,6 +750,7 @@ fn retry_policy() -> RetryLayer {
 fn again(name: &'static str, service: Again, inner: &Strict) -> Box<dyn Subject> {
     let budget = match &service {
         Again::Retry(service) => service.budget().unwrap(),
+        Again::Trailers(service) => service.budget().unwrap(),
         Again::Replay(service) => service.budget().unwrap(),
         Again::Hedge(service) => service.budget(),
     };
@@ -765,6 +769,15 @@ fn retrying(_: Script, inner: &Strict) -> Box<dyn Subject> {
         Again::Retry(layer.layer(inner.clone())),
         inner,
     )
+}
+
+// Holds what it is answered, as a gRPC call of one message.
+fn retrying_by_trailers(_: Script, inner: &Strict) -> Box<dyn Subject> {
+    let wait = ExponentialBackoff::try_new(ms(20), ms(20), Ratio::ZERO).unwrap();
+    let policy = Retry::on(503..=503).and_on_codes([14]).backoff(wait);
+    let layer = RetryLayer::new(policy).clone_request(copy as fn(&Request<Body>) -> _);
+    let service = layer.layer(layer.trailers().layer(inner.clone()));
+    again("TrailersService", Again::Trailers(service), inner)
 }
 
 fn replaying(_: Script, inner: &Strict) -> Box<dyn Subject> {
@@ -793,6 +806,12 @@ impl Subject for AgainSubject {
         Box::pin(async move {
             let response = match service {
                 Again::Retry(mut service) => exchange(&mut service, get()).await,
+                Again::Trailers(mut service) => {
+                    let mut call = get();
+                    let grpc = http::HeaderValue::from_static("application/grpc");
+                    call.headers_mut().insert("content-type", grpc);
+                    exchange(&mut service, call).await
+                }
                 Again::Replay(mut service) => exchange(&mut service, get()).await,
                 Again::Hedge(mut service) => exchange(&mut service, get()).await,
             };

@@ -379,3 +379,64 @@ async fn headers_override_where_the_policy_allows_it() {
         assert_eq!(mesh.seen()[0].headers.len(), headers);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_has_to_be_waited_for_ends_all_the_same() {
+    // Its caller takes a millisecond for each frame, and the next one is always there.
+    let endless = |_: &Endpoint| {
+        tower::service_fn(|_: Request<Body>| async {
+            let frames = std::iter::repeat_with(|| Ok::<_, BoxError>(Frame::data("x".into())));
+            let body = StreamBody::new(tokio_stream::iter(frames));
+            Ok::<_, BoxError>(Response::new(body))
+        })
+    };
+    for (timeouts, kind, least) in [
+        (
+            Timeouts::request(ms(100)),
+            Some(ErrorKind::RequestTimeout),
+            100,
+        ),
+        (
+            Timeouts {
+                response: Some(ms(200)),
+                ..Timeouts::default()
+            },
+            Some(ErrorKind::ResponseTimeout),
+            200,
+        ),
+        // It is not idle, and nothing else limits it.
+        (
+            Timeouts {
+                idle: Some(ms(50)),
+                ..Timeouts::default()
+            },
+            None,
+            1000,
+        ),
+    ] {
+        let policy = ClientPolicy::http().timeouts(timeouts);
+        let client = Client::builder(policy.build().unwrap())
+            .endpoints(addresses(1))
+            .build(endless)
+            .unwrap();
+        let mut body = client.request(get()).await.unwrap().into_body();
+        let mut ended = None;
+        let (frames, _) = timed(async {
+            for frame in 0..1000 {
+                match body.frame().await {
+                    Some(Ok(_)) => tokio::time::sleep(ms(1)).await,
+                    Some(Err(error)) => {
+                        ended = Error::find(&*error).map(|error| error.kind().clone());
+                        return frame;
+                    }
+                    None => return frame,
+                }
+            }
+            1000
+        })
+        .await;
+        assert_eq!(ended, kind);
+        assert!((least..least + 32).contains(&frames), "{frames}");
+        assert!(kind.is_none() || body.frame().await.is_none());
+    }
+}

@@ -124,6 +124,36 @@ async fn only_what_is_safe() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_swap_of_policies_forgets_no_percentile() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let mesh = Mesh::new(move |_, _| {
+        let n = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Reply::Status(200, if n < 30 { ms(20) } else { s(10) })
+    });
+    let policy = |percent, retries| {
+        let policy = ClientPolicy::http().hedge(Hedge::after_percentile(percent));
+        let retry = Retry::on(503..=503).limit(retries);
+        policy.retry(retry).build().unwrap()
+    };
+    let (sender, receiver) = tokio::sync::watch::channel(Some(policy(90, 1)));
+    let client = Client::builder(receiver)
+        .endpoints(addresses(2))
+        .build(mesh.connect())
+        .unwrap();
+    for _ in 0..30 {
+        client.request(get()).await.unwrap();
+    }
+    // The same percentile of the same rule goes on; another begins anew and says nothing yet.
+    for (percent, attempts) in [(90, 2), (95, 1)] {
+        sender.send(Some(policy(percent, 2))).unwrap();
+        tokio::time::sleep(ms(1)).await;
+        let before = mesh.seen().len();
+        client.request(get()).await.unwrap();
+        assert_eq!(mesh.seen().len() - before, attempts, "{percent}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hedged_request_is_retried_all_the_same() {
     let retry = Retry::on(503..=503).no_backoff().build().unwrap();
     let failing = || Reply::Status(503, ms(150));

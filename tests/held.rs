@@ -14,7 +14,8 @@ use support::frames::{
 use support::{Log, ms, s};
 use tokio::time::Instant;
 use tower_mesh::policy::{
-    ClientPolicy, Codes, FailureAccrual, Fidelity, MethodKind, Retry, Timeouts, Trailers,
+    Budget, ClientPolicy, Codes, FailureAccrual, Fidelity, Hedge, MethodKind, Retry, Timeouts,
+    Trailers,
 };
 use tower_mesh::{Body, Client, Error, ErrorKind, RequestOptions};
 
@@ -445,4 +446,32 @@ async fn a_failure_in_held_trailers_trips_the_breaker() {
     let client = observed(retrying(on_unavailable()), 2, &log, grpc_answers(late));
     client.request(grpc(None)).await.unwrap();
     assert_eq!(log.count("handed_over"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_known_at_the_end_pays_all_that_it_should() {
+    // Hedges have a budget of their own. Held or not, with retries or without: each gets its part, once.
+    let hedge = Hedge::after(s(1)).budget(Budget::percent(1));
+    let succeeds = || Frames::new().data(ms(1), message(1)).status(ms(30), "0");
+    let alone = ClientPolicy::http();
+    for (policy, method, deposits) in [
+        (retrying(on_unavailable()), MethodKind::Unary, vec![1, 1]),
+        (retrying(on_unavailable()), MethodKind::Auto, vec![1, 1]),
+        (
+            retrying(on_unavailable()),
+            MethodKind::Streaming,
+            vec![1, 1],
+        ),
+        (alone, MethodKind::Unary, vec![1]),
+    ] {
+        let client = client(policy.hedge(hedge), 2, grpc_answers(succeeds()));
+        let mut request = grpc(Some(method));
+        let options = RequestOptions::new().method(method).safe_to_repeat();
+        request.extensions_mut().insert(options);
+        let response = client.request(request).await.unwrap();
+        response.into_body().collect().await.unwrap();
+        let budgets = client.snapshot().budgets;
+        let paid: Vec<_> = budgets.iter().map(|budget| budget.deposits).collect();
+        assert_eq!(paid, deposits, "{method:?}");
+    }
 }

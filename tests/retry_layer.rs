@@ -10,13 +10,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
+use support::frames::{Frames, Part, message};
 use support::{Log, ms, s};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_mesh::breaker::BreakerLayer;
 use tower_mesh::budget::RetryBudget;
 use tower_mesh::policy::{
-    Budget, Codes, EarnedBy, ExponentialBackoff, FailureAccrual, Ratio, Retry, RetryBuilder,
+    Budget, Codes, EarnedBy, ExponentialBackoff, FailureAccrual, MethodKind, Ratio, Retry,
+    RetryBuilder,
 };
 use tower_mesh::retry::{Cloned, RetryLayer, RetryService, Ruling};
 use tower_mesh::verdict::{Sent, TransportError, TransportFailure};
@@ -649,4 +651,139 @@ async fn bodies_of_other_types_are_replayed_too() {
     let Ok(response) = service.oneshot(empty.unwrap()).await;
     assert_eq!(response.body(), "answer 3");
     assert!(layer.budget().unwrap().withdrawals() == 2);
+}
+
+// === codes in trailers ===
+
+fn call(method: Option<MethodKind>) -> Request<String> {
+    let mut request = request("POST");
+    let grpc = http::HeaderValue::from_static("application/grpc");
+    request.headers_mut().insert("content-type", grpc);
+    if let Some(method) = method {
+        let options = RequestOptions::new().method(method);
+        request.extensions_mut().insert(options);
+    }
+    request
+}
+
+/// Answers with these frames, one after the other, the last for ever.
+#[allow(clippy::type_complexity, reason = "a closure's service")]
+fn grpc_server<B: Send + 'static>(
+    script: Vec<Frames>,
+) -> (
+    impl Service<
+        Request<B>,
+        Response = Response<Body>,
+        Error = BoxError,
+        Future = impl Future<Output = Result<Response<Body>, BoxError>> + Send,
+    > + Clone,
+    Arc<AtomicU32>,
+) {
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let service = tower::service_fn(move |_: Request<B>| {
+        let n = count.fetch_add(1, Ordering::Relaxed) as usize;
+        let body = script[n.min(script.len() - 1)].body();
+        let response = Response::builder().header("content-type", "application/grpc");
+        let response = response.body(body);
+        async move { Ok(response?) }
+    });
+    (service, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn codes_in_trailers_are_seen_where_they_are_held() {
+    let fails = |wait| Frames::new().data(ms(1), message(1)).status(wait, "14");
+    let fine = || Frames::new().data(ms(1), message(2)).status(ms(1), "0");
+    let breaks = || {
+        let begun = Frames::new().data(ms(1), message(1));
+        begun.with(ms(1), Part::Error)
+    };
+    let retry = || Retry::on_codes([Codes::UNAVAILABLE]).no_backoff();
+    for (script, method, attempts, code, after) in [
+        (vec![fails(ms(1)), fine()], None, 2, "0", ms(4)),
+        (vec![fails(ms(1))], None, 2, "14", ms(4)),
+        (vec![breaks(), fine()], None, 2, "0", ms(4)),
+        (
+            vec![Frames::new().end(ms(1)), fine()],
+            None,
+            1,
+            "none",
+            ms(1),
+        ),
+        // Too late for `auto`, and soon enough for `unary`.
+        (vec![fails(ms(50)), fine()], None, 1, "14", ms(11)),
+        (
+            vec![fails(ms(50)), fine()],
+            Some(MethodKind::Unary),
+            2,
+            "0",
+            ms(53),
+        ),
+        // A stream is never held.
+        (
+            vec![fails(ms(1)), fine()],
+            Some(MethodKind::Streaming),
+            1,
+            "14",
+            ms(0),
+        ),
+        (vec![fine()], None, 1, "0", ms(2)),
+    ] {
+        for replaying in [false, true] {
+            let start = Instant::now();
+            let layer = RetryLayer::new(retry());
+            let budget = layer.budget().unwrap().clone();
+            let trailers = layer.trailers();
+            let (response, asked) = if replaying {
+                let (server, asked) = grpc_server::<Body>(script.clone());
+                let service = layer.replaying(64).layer(trailers.layer(server));
+                (service.oneshot(call(method)).await.unwrap(), asked)
+            } else {
+                let (server, asked) = grpc_server::<String>(script.clone());
+                let service = layer.layer(trailers.layer(server));
+                (service.oneshot(call(method)).await.unwrap(), asked)
+            };
+            let row = format!("{method:?} {attempts} {code} {replaying}");
+            assert_eq!(Instant::now() - start, after, "{row}");
+            assert_eq!(asked.load(Ordering::Relaxed), attempts, "{row}");
+            assert_eq!(budget.withdrawals(), u64::from(attempts - 1), "{row}");
+            // As it came: nothing is lost, and what failed has not earned, but where nobody waited for its end.
+            let body = response.into_body().collect().await.unwrap();
+            let trailers = body.trailers().cloned().unwrap_or_default();
+            let found = trailers
+                .get("grpc-status")
+                .map_or("none", |code| code.to_str().unwrap());
+            assert_eq!(found, code, "{row}");
+            let sent = match code {
+                "0" => message(2),
+                "14" => message(1),
+                _ => Bytes::new(),
+            };
+            assert_eq!(body.to_bytes(), sent, "{row}");
+            let unseen = after == ms(11) || after == ms(0);
+            assert_eq!(budget.deposits(), u64::from(code == "0" || unseen), "{row}");
+        }
+    }
+    // Without it, or of another protocol, nothing is held.
+    let plain = || {
+        let mut request = call(None);
+        request.headers_mut().remove("content-type");
+        request
+    };
+    for (held, request) in [(false, call(None)), (true, plain())] {
+        let (server, asked) = grpc_server::<String>(vec![fails(ms(1)), fine()]);
+        let layer = RetryLayer::new(retry());
+        let trailers = layer.trailers();
+        let start = Instant::now();
+        match held {
+            true => layer.layer(trailers.layer(server)).oneshot(request).await,
+            false => layer.layer(server).oneshot(request).await,
+        }
+        .unwrap();
+        assert_eq!(
+            (asked.load(Ordering::Relaxed), Instant::now() - start),
+            (1, ms(0))
+        );
+    }
 }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use grpc::{BOTH, Over, Server, client, in_time, server_of, unary};
+use grpc::{BOTH, Over, Server, hyper_leaf, in_time, server_of, tonic_leaf, unary};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
 use tonic::Status;
 use tower_mesh::Client;
+use tower_mesh::core::observe::{Decision, Observer};
 use tower_mesh::policy::{
     ClientPolicy, Codes, ConsecutiveFailures, ExponentialBackoff, FailureAccrual, Ratio, Retry,
 };
@@ -77,10 +79,11 @@ struct Load {
 }
 
 impl Load {
-    // 500 calls a second, whatever becomes of them.
+    // 500 calls a second, whatever becomes of them; not more where the machine was busy with something else.
     async fn run(self: Arc<Self>, client: Client, stop: Arc<AtomicUsize>) {
         let mut calls = tokio::task::JoinSet::new();
         let mut ticks = tokio::time::interval(Duration::from_millis(2));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.load(Ordering::SeqCst) == 0 {
             ticks.tick().await;
             let (load, client) = (Arc::clone(&self), client.clone());
@@ -111,6 +114,34 @@ impl Load {
     }
 }
 
+/// What came of the attempts, and why requests were not tried again.
+#[derive(Clone, Default)]
+struct Tally(Arc<std::sync::Mutex<std::collections::BTreeMap<String, usize>>>);
+
+impl Observer for Tally {
+    fn observe(&self, _: Instant, decision: &Decision) {
+        let what = match decision {
+            Decision::Answered {
+                answer, attempt, ..
+            } => format!("{attempt}: {answer:?}"),
+            Decision::NotRetried { why, .. } => format!("not again: {why:?}"),
+            _ => return,
+        };
+        *self.0.lock().unwrap().entry(what).or_default() += 1;
+    }
+}
+
+fn watched(over: Over, policy: ClientPolicy, endpoints: &[SocketAddr], tally: &Tally) -> Client {
+    let builder = Client::builder(policy)
+        .endpoints(endpoints.to_vec())
+        .observer(tally.clone());
+    match over {
+        Over::Hyper => builder.build(hyper_leaf()),
+        Over::Channel => builder.build(tonic_leaf()),
+    }
+    .unwrap()
+}
+
 async fn rolling(over: Over, graceful: bool) {
     let backoff = ExponentialBackoff::try_new(
         Duration::from_millis(20),
@@ -123,9 +154,8 @@ async fn rolling(over: Over, graceful: bool) {
         extensions: Default::default(),
     };
     let policy = ClientPolicy::grpc()
-        // One retry. On a machine that is busy with something else more calls are on their way when a server is killed than
-        // the default budget has saved up by then.
-        .retry(Retry::on_codes([Codes::UNAVAILABLE]).unlimited())
+        // One retry, within the default budget: 20 % of what succeeds, and 10 a second.
+        .retry(Retry::on_codes([Codes::UNAVAILABLE]))
         .failure_accrual(FailureAccrual::from(accrual))
         .build()
         .unwrap();
@@ -134,17 +164,19 @@ async fn rolling(over: Over, graceful: bool) {
         servers.push(Process::start(name, None).await);
     }
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
-    let client = client(over, policy, &addresses);
+    let tally = Tally::default();
+    let client = watched(over, policy, &addresses, &tally);
     let (load, stop) = (Arc::<Load>::default(), Arc::<AtomicUsize>::default());
     let running = tokio::spawn(Arc::clone(&load).run(client.clone(), Arc::clone(&stop)));
-    load.more(100).await;
+    // A second of traffic: the budget is what it is in service, and not yet full.
+    load.more(500).await;
     for name in NAMES {
         let server = servers.remove(0);
         let address = server.address;
         server.end(graceful).await;
-        load.more(100).await;
+        load.more(150).await;
         servers.push(Process::start(name, Some(address)).await);
-        load.more(100).await;
+        load.more(150).await;
     }
     stop.store(1, Ordering::SeqCst);
     in_time(running).await.unwrap();
@@ -152,9 +184,18 @@ async fn rolling(over: Over, graceful: bool) {
     let done = load.done.load(Ordering::SeqCst);
     assert!(
         failed.is_empty(),
-        "{} of {done}: {:?}",
+        "{over:?}: {} of {done}: {:?}; {:?}; {}",
         failed.len(),
-        failed[0]
+        failed[0],
+        tally.0.lock().unwrap(),
+        client.snapshot().budgets[0],
+    );
+    let budget = client.snapshot().budgets[0];
+    assert_eq!(budget.refusals, 0);
+    println!(
+        "{over:?}, graceful {graceful}: {done} calls, {} retries: {:?}",
+        budget.withdrawals,
+        tally.0.lock().unwrap()
     );
     assert_eq!(client.snapshot().in_flight, 0);
     // All have come back.

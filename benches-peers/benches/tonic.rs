@@ -1,6 +1,9 @@
 //! What a unary call over loopback costs through a `Client`, beside tonic's own `Channel`: one endpoint, call by call in turn.
 //!
 //! `cargo bench --manifest-path benches-peers/Cargo.toml --bench tonic`
+//!
+//! With `-- --only <case> --calls <n>` it makes so many calls in one of the cases (0: the channel, then as listed) and prints
+//! nothing: to count instructions, twice with different `<n>`.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -50,6 +53,23 @@ fn main() {
                 HealthClient::new(over_channel),
             ),
         ];
+        if let Some(only) = option("--only") {
+            let calls = option("--calls").unwrap_or(CALLS);
+            for _ in 0..calls {
+                let answer = match only {
+                    0 => {
+                        let mut client = channel.clone();
+                        client.check(HealthCheckRequest::default()).await
+                    }
+                    n => {
+                        let mut client = cases[n - 1].1.clone();
+                        client.check(HealthCheckRequest::default()).await
+                    }
+                };
+                answer.expect("an answer");
+            }
+            return;
+        }
         let mut theirs = Vec::with_capacity(CALLS);
         let mut ours = [(); 3].map(|()| Vec::with_capacity(CALLS));
         for n in 0..WARM_UP + CALLS {
@@ -88,6 +108,11 @@ fn main() {
             );
         }
     });
+}
+
+fn option(name: &str) -> Option<usize> {
+    let value = std::env::args().skip_while(|arg| arg != name).nth(1)?;
+    value.parse().ok()
 }
 
 async fn timed(call: impl Future<Output = Result<(), tonic::Status>>) -> f64 {

@@ -217,7 +217,12 @@ impl HttpBody for Body {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 tail.frame(&frame);
-                return Poll::Ready(Some(Ok(frame)));
+                let Some(kind) = tail.overdue() else {
+                    return Poll::Ready(Some(Ok(frame)));
+                };
+                tail.expired();
+                told = true;
+                Some(tail.told(Error::new(kind)))
             }
             Poll::Ready(Some(Err(error))) => {
                 tail.broke(&error);

@@ -14,7 +14,7 @@ use crate::budget::RetryBudget;
 use crate::core::BoxError;
 use crate::core::in_flight::InFlightGuard;
 use crate::core::sync::{AtomicU64, Ordering};
-use crate::deadline::{BodyLimit, Limits};
+use crate::deadline::{BodyLimit, Limits, Timeout};
 use crate::error::{Error, ErrorKind};
 use crate::policy::Codes;
 use crate::verdict::{Outcome, Ticket, Verdict, grpc};
@@ -25,8 +25,8 @@ use crate::verdict::{Outcome, Ticket, Verdict, grpc};
 pub(crate) struct Tail {
     ticket: Ticket,
     limit: BodyLimit,
-    // What a success pays into, where only the end tells.
-    budget: Option<RetryBudget>,
+    // What a success pays into, where only the end tells: the budgets of retries and of hedges, if those have their own.
+    budgets: [Option<RetryBudget>; 2],
     // How its end is told to a gRPC client; none to others.
     grpc: Option<GrpcEnd>,
     // Which codes come too late to be retried, and who counts them.
@@ -35,6 +35,8 @@ pub(crate) struct Tail {
     awaited: bool,
     // Whether it began to when a limit had passed already: its own time, not the endpoint's.
     late: bool,
+    // How many frames there were since the time was looked at.
+    unwatched: u8,
     // Made when the body is first waited for.
     alarm: Option<Pin<Box<Sleep>>>,
     // Held so that closing a client waits for the bodies, too.
@@ -55,6 +57,9 @@ pub(crate) struct GrpcEnd {
     pub(crate) attempts: u32,
 }
 
+/// In so many frames that are there at once the time is looked at.
+const WATCHED: u8 = 32;
+
 /// The last frame of a response that came to no good end.
 pub(super) type Last = Result<Frame<Bytes>, BoxError>;
 
@@ -65,19 +70,20 @@ impl Tail {
         Self {
             ticket,
             limit: limits.for_body(),
-            budget: None,
+            budgets: [None, None],
             grpc: None,
             late_codes: None,
             awaited: false,
             late: false,
+            unwatched: 0,
             alarm: None,
             _in_flight: in_flight,
         }
     }
 
-    /// Pays a success into this budget when the body has ended.
-    pub(crate) fn with_budget(mut self, budget: Option<RetryBudget>) -> Self {
-        self.budget = budget;
+    /// Pays a success into these budgets when the body has ended.
+    pub(crate) fn with_budgets(mut self, budgets: [Option<RetryBudget>; 2]) -> Self {
+        self.budgets = budgets;
         self
     }
 
@@ -101,6 +107,25 @@ impl Tail {
         }
     }
 
+    /// Whether a limit has passed of a body whose next frame is always there, so that it is never waited for. Looked at once
+    /// in so many frames.
+    pub(super) fn overdue(&mut self) -> Option<ErrorKind> {
+        self.unwatched += 1;
+        if self.unwatched < WATCHED {
+            return None;
+        }
+        self.unwatched = 0;
+        if !self.limit.is_some() {
+            return None;
+        }
+        // It is not idle.
+        let passed = self.limit.passed(Instant::now());
+        let passed = passed.filter(|passed| *passed != Timeout::Idle)?;
+        // The endpoint has sent what it was asked for.
+        self.late = true;
+        Some(passed.into())
+    }
+
     /// The body ended, with this frame if it has trailers.
     pub(super) fn ended(&mut self, last: Option<&Frame<Bytes>>) {
         let trailers = last.and_then(Frame::trailers_ref);
@@ -113,8 +138,12 @@ impl Tail {
             // What the policy would try again has not succeeded.
             return;
         }
-        if let (Verdict::Success, Some(budget)) = (outcome.verdict, &self.budget) {
-            budget.success(Instant::now());
+        if outcome.verdict == Verdict::Success {
+            let mut budgets = self.budgets.iter().flatten().peekable();
+            if budgets.peek().is_some() {
+                let now = Instant::now();
+                budgets.for_each(|budget| budget.success(now));
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::backends::{Backends, Sources};
 use super::origin::Origin;
-use super::plan::Budgets;
+use super::plan::{Budgets, Paces};
 use super::{Client, Counts, Shared};
 use crate::core::draw;
 use crate::core::in_flight::InFlight;
@@ -206,6 +206,7 @@ impl ClientBuilder {
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
             backends,
             budgets: Budgets::default(),
+            paces: Paces::default(),
             connector: Box::new(connector),
             in_flight: Arc::new(InFlight::default()),
             plan: ArcSwapOption::empty(),

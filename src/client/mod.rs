@@ -5,7 +5,6 @@ mod backends;
 mod breakers;
 mod builder;
 mod future;
-mod hold;
 mod origin;
 mod overrides;
 mod plan;
@@ -36,7 +35,7 @@ use self::backends::Backends;
 use self::origin::Origin;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::overrides::drive as fuzz_overrides;
-use self::plan::{Budgets, Plan};
+use self::plan::{Budgets, Paces, Plan};
 use crate::body::Body;
 use crate::core::BoxError;
 use crate::core::in_flight::InFlight;
@@ -93,6 +92,7 @@ pub struct Client {
 pub(crate) struct Shared {
     pub(crate) backends: Backends,
     budgets: Budgets,
+    paces: Paces,
     connector: Box<dyn ErasedConnect>,
     in_flight: Arc<InFlight>,
     plan: ArcSwapOption<Plan>,
@@ -136,7 +136,8 @@ impl Client {
         ResponseFuture::new(Arc::clone(&self.shared), number, request, Instant::now())
     }
 
-    /// Refuses new requests from now on, and waits until those in flight have ended, their response bodies included.
+    /// Refuses new requests from now on, and waits until those in flight have ended, their response bodies included. A
+    /// connection that was upgraded is its caller's own, and is not waited for.
     pub async fn close(&self) {
         self.shared.in_flight.close().await;
     }
@@ -209,7 +210,8 @@ impl Shared {
     /// Compiles a policy and puts it in force. Requests that have begun keep the plan they began with.
     fn swap(&self, policy: ClientPolicy) {
         let now = Instant::now();
-        let plan = Plan::compile(Arc::new(policy), &self.backends, &self.budgets, now);
+        let (budgets, paces) = (&self.budgets, &self.paces);
+        let plan = Plan::compile(Arc::new(policy), &self.backends, budgets, paces, now);
         self.backends.compiled(now);
         let observers = &self.backends.observers;
         if self.plan.swap(Some(Arc::new(plan))).is_some() {

@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use crate::core::sync::{Mutex, lock};
 use crate::distribute::Weighted;
 use crate::policy::{
     BackendDispatcher, Budget, ClientPolicy, FailureAccrual, Failures, Fidelity, Filter,
-    GrpcFilter, Load, Meta, MethodKind, PeakEwma, Protocol, Queue, Retry, Route, RoutePolicy,
-    Spread, Timeouts,
+    GrpcFilter, Hedge, HedgeDelay, Load, Meta, MethodKind, PeakEwma, Protocol, Queue, Retry, Route,
+    RoutePolicy, Spread, Timeouts,
 };
 use crate::retry::hedge::Pace;
 use crate::route::{Filtered, Index, PathMatched, filter_request, filter_response};
@@ -51,7 +52,7 @@ pub(crate) struct RulePlan {
 }
 
 pub(crate) struct HedgePlan {
-    pub(crate) pace: Pace,
+    pub(crate) pace: Arc<Pace>,
     pub(crate) budget: RetryBudget,
 }
 
@@ -79,6 +80,9 @@ struct Compiler<'a> {
     policy: &'a ClientPolicy,
     backends: &'a Backends,
     budgets: &'a Budgets,
+    paces: &'a Paces,
+    // How many rules of each name were compiled already.
+    named: RefCell<BTreeMap<Meta, usize>>,
     now: Instant,
 }
 
@@ -98,6 +102,13 @@ pub(crate) struct Budgets(Mutex<BTreeMap<BudgetKey, RetryBudget>>);
 // One for each setting of a parent's.
 type BudgetKey = (Arc<Meta>, Budget);
 
+/// The percentiles that hedges track outlive the plans, too: one for each rule and part.
+#[derive(Default)]
+pub(crate) struct Paces(Mutex<BTreeMap<PaceKey, Arc<Pace>>>);
+
+// The rule by its name and its place among those of that name; the part in millionths.
+type PaceKey = (Arc<Meta>, Meta, usize, u32);
+
 // === impl Plan ===
 
 impl Plan {
@@ -105,12 +116,15 @@ impl Plan {
         policy: Arc<ClientPolicy>,
         backends: &Backends,
         budgets: &Budgets,
+        paces: &Paces,
         now: Instant,
     ) -> Self {
         let compiler = Compiler {
             policy: &policy,
             backends,
             budgets,
+            paces,
+            named: RefCell::default(),
             now,
         };
         let routes = match &policy.protocol {
@@ -245,6 +259,7 @@ impl Compiler<'_> {
             backends,
             budgets,
             now,
+            ..
         } = *self;
         let mesh = client.fidelity == Fidelity::Mesh;
         let retry = policy.params.retry.as_ref();
@@ -269,7 +284,7 @@ impl Compiler<'_> {
                 (own, _) => budgets.get(&client.parent, own.unwrap_or_default(), now),
             };
             Arc::new(HedgePlan {
-                pace: Pace::new(&hedge),
+                pace: self.pace(&policy.meta, &hedge),
                 budget,
             })
         });
@@ -320,6 +335,31 @@ impl Compiler<'_> {
             in_order: matches!(policy.distribution.spread(), Spread::FirstAvailable(_)),
             backends: used.collect(),
         }
+    }
+}
+
+impl Compiler<'_> {
+    fn pace(&self, rule: &Meta, hedge: &Hedge) -> Arc<Pace> {
+        let HedgeDelay::Percentile(part) = hedge.delay() else {
+            return Arc::new(Pace::new(hedge));
+        };
+        let nth = {
+            let mut named = self.named.borrow_mut();
+            let count = named.entry(rule.clone()).or_default();
+            *count += 1;
+            *count
+        };
+        let key = (
+            Arc::clone(&self.policy.parent),
+            rule.clone(),
+            nth,
+            part.ppm(),
+        );
+        let mut paces = lock(&self.paces.0);
+        let pace = paces
+            .entry(key)
+            .or_insert_with(|| Arc::new(Pace::new(hedge)));
+        Arc::clone(pace)
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use hyper::client::conn::{http1, http2};
-use hyper::rt::{Read, Write};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::rt::{Executor, Read, Write};
+use hyper_util::rt::TokioTimer;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::Version;
@@ -22,6 +22,10 @@ use crate::core::BoxError;
 use crate::core::sync::{AtomicUsize, Ordering};
 use crate::core::time::{FAR, after};
 
+/// Runs hyper's futures in boxes: those of HTTP/2 have room for a whole connection, and a task's is moved several times.
+#[derive(Clone, Copy, Debug)]
+struct Boxing;
+
 enum Established<I: Read + Write + Send + Unpin + 'static> {
     Http1(
         http1::SendRequest<Outgoing>,
@@ -29,7 +33,7 @@ enum Established<I: Read + Write + Send + Unpin + 'static> {
     ),
     Http2(
         http2::SendRequest<Outgoing>,
-        Box<http2::Connection<Wire<I>, Outgoing, TokioExecutor>>,
+        Box<http2::Connection<Wire<I>, Outgoing, Boxing>>,
     ),
 }
 
@@ -104,8 +108,8 @@ async fn establish<D: Dial>(
     }
 }
 
-fn http2_builder(settings: &Settings) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2_builder(settings: &Settings) -> http2::Builder<Boxing> {
+    let mut builder = http2::Builder::new(Boxing);
     builder.timer(TokioTimer::new());
     if let Some((interval, timeout)) = settings.keep_alive {
         builder
@@ -113,6 +117,17 @@ fn http2_builder(settings: &Settings) -> http2::Builder<TokioExecutor> {
             .keep_alive_timeout(timeout);
     }
     builder
+}
+
+// === impl Boxing ===
+
+impl<F> Executor<F> for Boxing
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::spawn(Box::pin(future));
+    }
 }
 
 async fn drive_http1<I: Read + Write + Send + Unpin + 'static>(
@@ -158,7 +173,7 @@ async fn drive_http1<I: Read + Write + Send + Unpin + 'static>(
 }
 
 async fn drive_http2<I: Read + Write + Send + Unpin + 'static>(
-    connection: http2::Connection<Wire<I>, Outgoing, TokioExecutor>,
+    connection: http2::Connection<Wire<I>, Outgoing, Boxing>,
     pool: &Weak<Pool>,
     peer_limit: &AtomicUsize,
     card: Card,

@@ -2,33 +2,37 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use tokio::sync::oneshot;
 use tower_service::Service;
 
 use super::body::{HttpBody, Link, Outgoing};
 use super::lease::{Lease, Stream};
 use super::pool::Pool;
-use super::request::{Fallback, Unsendable, for_http1, for_http2};
-use super::sort::sort;
+use super::request::{Unsendable, for_http1, for_http2};
+use super::sort::{DialError, sort};
 use crate::body::Body;
 use crate::verdict::grpc::is_grpc;
 use crate::verdict::{Sent, TransportError, TransportFailure};
 
 /// A handle on the connections to one endpoint; its clones share them.
 ///
-/// Always ready, and nothing is held before the call's future is polled, inside a tokio runtime. Dropping that future
+/// Nothing is held before the call's future is polled, inside a tokio runtime. It is ready at once, but for one case:
+/// while another request finds out by a dial whether an endpoint is there whose last dial failed, or whose one HTTP/2
+/// connection is gone. It is ready then when that dial is over, and fails with it: so that few requests go to an endpoint
+/// that has left, where a balancer has another. Dropping the future
 /// takes the request out of the line for a connection, resets its HTTP/2 stream, or closes the HTTP/1.1 connection that
 /// it is on; the same goes for the response body. A dial goes on without the request that started it, for the next one.
 ///
 /// When the last clone and the last response body are dropped, the connections are closed.
-#[derive(Clone)]
 pub struct HttpLeaf {
     pool: Arc<Pool>,
-    fallback: Fallback,
+    // Another request's dial, which is waited for.
+    trial: Option<oneshot::Receiver<DialError>>,
 }
 
 /// The future of an [`HttpLeaf`].
@@ -73,10 +77,7 @@ struct HandedBack {
 
 impl HttpLeaf {
     pub(super) fn new(pool: Arc<Pool>) -> Self {
-        Self {
-            fallback: Fallback::new(&pool.endpoint),
-            pool,
-        }
+        Self { pool, trial: None }
     }
 
     /// How many connections there are now.
@@ -88,9 +89,11 @@ impl HttpLeaf {
         let mut request = request.map(Outgoing::new);
         let uri = request.uri().clone();
         let link = request.body().link();
-        let duplex = is_grpc(request.headers());
         // Dropped before there is a response, too.
-        let mut until = link.clone().map(|link| link.until(duplex));
+        let mut until = link.clone().map(|link| {
+            let duplex = is_grpc(request.headers());
+            link.until(duplex)
+        });
         let mut newer_than = None;
         let mut handed_back = 0;
         loop {
@@ -127,7 +130,7 @@ impl HttpLeaf {
         request.uri_mut().clone_from(uri);
         match lease {
             Lease::Http1(mut lease) => {
-                if let Err(unsendable) = for_http1(&mut request, &self.fallback) {
+                if let Err(unsendable) = for_http1(&mut request, &self.pool.fallback) {
                     return Sending::unsendable(unsendable);
                 }
                 let number = lease.number();
@@ -144,7 +147,9 @@ impl HttpLeaf {
             }
             Lease::Http2(mut lease) => {
                 let card = lease.http2.card;
-                if let Err(unsendable) = for_http2(&mut request, &self.fallback, card.encrypted) {
+                if let Err(unsendable) =
+                    for_http2(&mut request, &self.pool.fallback, card.encrypted)
+                {
                     return Sending::unsendable(unsendable);
                 }
                 match lease.http2.sender.try_send_request(request).await {
@@ -159,13 +164,31 @@ impl HttpLeaf {
     }
 }
 
+impl Clone for HttpLeaf {
+    fn clone(&self) -> Self {
+        Self {
+            pool: Arc::clone(&self.pool),
+            trial: None,
+        }
+    }
+}
+
 impl Service<Request<Body>> for HttpLeaf {
     type Response = Response<HttpBody>;
     type Error = TransportError;
     type Future = HttpCall;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        if self.trial.is_none() {
+            self.trial = self.pool.look_on();
+        }
+        let Some(trial) = &mut self.trial else {
+            return Poll::Ready(Ok(()));
+        };
+        let told = ready!(Pin::new(trial).poll(cx));
+        self.trial = None;
+        // Dropped, it has landed.
+        Poll::Ready(told.map_or(Ok(()), |error| Err(error.into())))
     }
 
     fn call(&mut self, request: Request<Body>) -> HttpCall {

@@ -14,6 +14,9 @@
 //! speaks something else, or accepts and says nothing, is a failure to connect, and nothing was sent to it. It costs one
 //! round trip for each connection.
 //!
+//! While a dial shows whether an endpoint is there that was lost (its last dial failed, or its one HTTP/2 connection is gone),
+//! the leaf is not ready for another request: who has the choice goes elsewhere. When it fails, so do those who waited.
+//!
 //! Connections are closed after their idle timeout by a timer of their own, retire at their maximum age, and end with
 //! the last handle on them. There is no sweeper. HTTP/2 streams of a retired connection finish.
 //!

@@ -11,18 +11,22 @@ use tokio::time::Instant;
 
 use super::leaf::Connections;
 use super::lease::{Card, Http1, Http1Lease, Http2, Http2Lease, Lease, Stream};
+use super::request::Fallback;
 use super::settings::Settings;
 use super::sort::{DialError, NoConnection};
-use super::state::{Dead, State, Waiter};
-use crate::core::sync::{AtomicUsize, Mutex, Ordering, lock};
+use super::state::{Dead, State};
+use crate::core::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, lock};
 use crate::endpoint::Endpoint;
 
 pub(super) struct Pool {
     pub(super) endpoint: Endpoint,
+    pub(super) fallback: Fallback,
     pub(super) settings: Settings,
     pub(super) open: Arc<AtomicUsize>,
     start: Start,
     state: Mutex<State>,
+    // Whether a dial is on its way that shows whether the endpoint is there.
+    trial: Arc<AtomicBool>,
 }
 
 /// Starts a dial, which is already counted: the guard says how it ends.
@@ -53,9 +57,12 @@ impl Pool {
         multiplexed: bool,
         start: Start,
     ) -> Arc<Self> {
+        let trial = Arc::<AtomicBool>::default();
         Arc::new(Self {
+            fallback: Fallback::new(&endpoint),
             endpoint,
-            state: Mutex::new(State::new(&settings, multiplexed)),
+            state: Mutex::new(State::new(&settings, multiplexed, Arc::clone(&trial))),
+            trial,
             settings,
             open: Arc::default(),
             start,
@@ -90,6 +97,14 @@ impl Pool {
             Ok(told) => told,
             Err(_) => Err(self.no_connection(NoConnection::Abandoned)),
         }
+    }
+
+    /// What comes of another request's dial, if nothing else can tell whether the endpoint is there.
+    pub(super) fn look_on(&self) -> Option<oneshot::Receiver<DialError>> {
+        if !self.trial.load(Ordering::Acquire) {
+            return None;
+        }
+        lock(&self.state).look_on()
     }
 
     /// An HTTP/1.1 connection that can take a request.
@@ -222,7 +237,8 @@ impl Dialing {
     pub(super) fn land_http1(mut self, http1: Http1) -> Weak<Pool> {
         self.over = true;
         if let Some(pool) = self.pool.upgrade() {
-            lock(&pool.state).landed(false);
+            let lookers = lock(&pool.state).landed(false);
+            drop(lookers);
             pool.give(http1, true);
             pool.dial_missing();
         }
@@ -233,12 +249,13 @@ impl Dialing {
         self.over = true;
         let number = http2.card.number;
         if let Some(pool) = self.pool.upgrade() {
-            {
+            let lookers = {
                 let mut state = lock(&pool.state);
-                state.landed(true);
                 state.keep_http2(http2, Instant::now());
-            }
+                state.landed(true)
+            };
             pool.serve(Some(number));
+            drop(lookers);
             pool.dial_missing();
         }
         std::mem::take(&mut self.pool)
@@ -255,10 +272,13 @@ impl Dialing {
         let Some(pool) = self.pool.upgrade() else {
             return;
         };
-        let failed: Vec<Waiter> = lock(&pool.state).dial_failed();
+        let (failed, lookers) = lock(&pool.state).dial_failed();
+        // Who left needs no answer.
         for waiter in failed {
-            // Who left needs no answer.
             let _ = waiter.send(Err(error.clone()));
+        }
+        for looker in lookers {
+            let _ = looker.send(error.clone());
         }
     }
 }

@@ -77,7 +77,12 @@ pub(super) fn for_http2(
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     let connect =
         request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none();
-    let authority = match (request.headers_mut().remove(HOST), parts.authority) {
+    let concerns = Concerns::of(request.headers());
+    let host = match concerns.host {
+        true => request.headers_mut().remove(HOST),
+        false => None,
+    };
+    let authority = match (host, parts.authority) {
         (_, None) if connect => return Err(Unsendable::NoTarget),
         (_, Some(target)) if connect => target,
         (Some(host), _) => Authority::try_from(host.as_bytes())
@@ -112,7 +117,12 @@ pub(super) fn for_http2(
         Uri::from_parts(parts)?
     };
     *request.version_mut() = Version::HTTP_2;
-    without_hop_by_hop(request.headers_mut());
+    if concerns.hop_by_hop {
+        remove_hop_by_hop(request.headers_mut());
+    }
+    if concerns.te {
+        only_trailers(request.headers_mut());
+    }
     Ok(())
 }
 
@@ -126,10 +136,50 @@ fn without_userinfo(authority: &Authority) -> &str {
     whole.rsplit_once('@').map_or(whole, |(_, host)| host)
 }
 
-fn without_hop_by_hop(headers: &mut HeaderMap) {
-    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-    const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+const HOP_BY_HOP: [HeaderName; 5] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Which headers there are that HTTP/2 has otherwise. Few have one; to look is cheaper than to remove them all.
+#[derive(Default)]
+struct Concerns {
+    host: bool,
+    hop_by_hop: bool,
+    te: bool,
+}
+
+impl Concerns {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut concerns = Self::default();
+        for name in headers.keys() {
+            concerns.host |= *name == HOST;
+            concerns.te |= *name == TE;
+            concerns.hop_by_hop |= HOP_BY_HOP.contains(name);
+        }
+        concerns
+    }
+}
+
+fn only_trailers(headers: &mut HeaderMap) {
+    let mut values = headers.get_all(TE).iter();
+    if values.next().is_some_and(|value| value == "trailers") && values.next().is_none() {
+        return;
+    }
+    let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    headers.remove(TE);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
         .filter_map(|name| name.parse().ok())
         // `TE` is always named there, and has a rule of its own.
@@ -138,21 +188,8 @@ fn without_hop_by_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ] {
+    for name in HOP_BY_HOP {
         headers.remove(name);
-    }
-    if headers.contains_key(TE) {
-        let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
-        headers.remove(TE);
-        if trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-        }
     }
 }
 

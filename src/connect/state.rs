@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -7,6 +8,7 @@ use tokio::time::Instant;
 use super::lease::{Card, Http1, Http2, Lease};
 use super::settings::Settings;
 use super::sort::DialError;
+use crate::core::sync::{AtomicBool, Ordering};
 use crate::core::time::{FAR, after};
 
 /// What a pool knows: plain data and time as an argument.
@@ -24,7 +26,17 @@ pub(super) struct State {
     streams: usize,
     max_idle: usize,
     idle_timeout: Duration,
+    /// Whether one connection more is a question, not a matter of course: the last dial failed, or all that there is went
+    /// over one connection, which is gone.
+    doubted: bool,
+    /// That such a dial is on its way: to be looked at without the lock.
+    trial: Arc<AtomicBool>,
+    /// Who waits for what comes of it.
+    lookers: Vec<Looker>,
 }
+
+/// Told why a dial failed, or dropped because it did not.
+pub(super) type Looker = oneshot::Sender<DialError>;
 
 pub(super) type Waiter = oneshot::Sender<Result<Lease, DialError>>;
 
@@ -50,7 +62,7 @@ pub(super) struct Dead {
 // === impl State ===
 
 impl State {
-    pub(super) fn new(settings: &Settings, multiplexed: bool) -> Self {
+    pub(super) fn new(settings: &Settings, multiplexed: bool, trial: Arc<AtomicBool>) -> Self {
         Self {
             idle: VecDeque::new(),
             shared: Vec::new(),
@@ -61,6 +73,9 @@ impl State {
             streams: settings.streams_per_connection,
             max_idle: settings.max_idle,
             idle_timeout: settings.idle_timeout,
+            doubted: false,
+            trial,
+            lookers: Vec::new(),
         }
     }
 
@@ -193,24 +208,54 @@ impl State {
             .div_ceil(self.per_dial())
             .saturating_sub(self.dialing);
         self.dialing += missing;
+        if missing > 0 && self.doubted {
+            self.trial.store(true, Ordering::Release);
+        }
         missing
     }
 
-    /// A dial has become a connection.
-    pub(super) fn landed(&mut self, multiplexed: bool) {
-        self.dialing = self.dialing.saturating_sub(1);
-        self.multiplexed = multiplexed;
+    /// What comes of the dial that shows whether the endpoint is there, if one is on its way and there is nothing to serve
+    /// another request with meanwhile.
+    pub(super) fn look_on(&mut self) -> Option<oneshot::Receiver<DialError>> {
+        let open = |shared: &Shared| !shared.http2.sender.is_closed();
+        let idle = |idle: &Idle| !idle.http1.sender.is_closed();
+        if self.dialing == 0 || !self.doubted {
+            return None;
+        }
+        if self.shared.iter().any(open) || self.idle.iter().any(idle) {
+            return None;
+        }
+        // Most go elsewhere at once.
+        self.lookers.retain(|looker| !looker.is_closed());
+        let (looker, told) = oneshot::channel();
+        self.lookers.push(looker);
+        Some(told)
     }
 
-    /// Those in line for whom no other dial is in progress.
-    pub(super) fn dial_failed(&mut self) -> Vec<Waiter> {
+    /// A dial has become a connection. Who waited for that is to be dropped without the lock.
+    pub(super) fn landed(&mut self, multiplexed: bool) -> Vec<Looker> {
         self.dialing = self.dialing.saturating_sub(1);
+        self.multiplexed = multiplexed;
+        // Of HTTP/1.1 there is one for each request.
+        self.doubted = multiplexed;
+        self.trial.store(false, Ordering::Release);
+        std::mem::take(&mut self.lookers)
+    }
+
+    /// Those in line for whom no other dial is in progress, and those who waited for what comes of it.
+    pub(super) fn dial_failed(&mut self) -> (Vec<Waiter>, Vec<Looker>) {
+        self.dialing = self.dialing.saturating_sub(1);
+        self.doubted = true;
         let hopeful = self.dialing.saturating_mul(self.per_dial());
         let mut failed = Vec::new();
         while self.line.len() > hopeful {
             failed.extend(self.line.pop_first().map(|(_, waiter)| waiter));
         }
-        failed
+        if self.dialing > 0 {
+            return (failed, Vec::new());
+        }
+        self.trial.store(false, Ordering::Release);
+        (failed, std::mem::take(&mut self.lookers))
     }
 
     pub(super) fn forget(&mut self, number: u64, dead: &mut Dead) {

@@ -3,7 +3,7 @@
 pub(crate) mod grpc_timeout;
 mod limits;
 
-pub(crate) use self::limits::{BodyLimit, Limits, Progress};
+pub(crate) use self::limits::{BodyLimit, Limits, Progress, Timeout};
 
 use std::future::Future;
 use std::pin::Pin;

@@ -7,6 +7,7 @@ use tower_service::Service;
 
 use super::future::RetryFuture;
 use super::keep::{Cloned, Copied, KeepRequest};
+use super::trailers::TrailersLayer;
 use super::when::{ByPolicy, RetryWhen};
 use crate::budget::RetryBudget;
 use crate::core::draw::entropy;
@@ -66,6 +67,8 @@ use crate::policy::{EarnedBy, Retry, RetryBuilder};
 ///
 /// **Requests** are [copied](Copied), or kept as [`clone_request`](Self::clone_request) says; one that cannot be kept is
 /// sent once. Copies keep all extensions.
+///
+/// **Codes in trailers** come after the response, whose body it does not touch: put [its other half](Self::trailers) inside.
 ///
 /// **State** belongs to the layer: all services that it and its clones make draw from one budget, the policy's or the
 /// default one, or one that others [share](Self::within).
@@ -198,6 +201,11 @@ impl<C: Clone, K: Clone> RetryLayer<C, K> {
 }
 
 impl<C, K> RetryLayer<C, K> {
+    /// The layer inside of this one that makes it see the gRPC codes in trailers, too.
+    pub fn trailers(&self) -> TrailersLayer {
+        TrailersLayer::new(&self.shared.retry)
+    }
+
     /// What pays for retries; none if the policy says that nothing needs to.
     pub fn budget(&self) -> Option<&RetryBudget> {
         self.shared.budget.as_ref()

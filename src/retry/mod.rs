@@ -7,6 +7,7 @@
 mod future;
 pub(crate) mod hedge;
 mod hint;
+mod hold;
 mod judge;
 mod keep;
 mod layer;
@@ -14,14 +15,17 @@ mod packed;
 mod replaying;
 #[cfg(test)]
 mod tests;
+mod trailers;
 mod tries;
 mod when;
 
 pub use self::future::RetryFuture;
 pub use self::hedge::{ByMethod, HedgeFuture, HedgeLayer, HedgeService, HedgeWhen};
+pub(crate) use self::hold::Hold;
 pub(crate) use self::judge::{Again, Attempted, Judgement, Rules, is_idempotent, judge};
 pub use self::keep::{Cloned, Copied, HttpCopy, KeepRequest};
 pub use self::layer::{RetryLayer, RetryService};
 pub use self::replaying::{Fill, ReplayingLayer, ReplayingService, Taped, Tapes};
+pub use self::trailers::{TrailersFuture, TrailersLayer, TrailersService};
 pub(crate) use self::tries::{Bounds, Tries};
 pub use self::when::{Asks, ByPolicy, RetryWhen, Ruling};

@@ -12,6 +12,7 @@ use tower_service::Service;
 use super::future::RetryFuture;
 use super::keep::{HttpCopy, KeepRequest};
 use super::layer::{RetryLayer, RetryService};
+use super::trailers::TrailersLayer;
 use super::when::{ByPolicy, RetryWhen};
 use crate::body::{Body, Replay, ReplayError};
 use crate::budget::RetryBudget;
@@ -84,6 +85,11 @@ impl<C: Clone, K: Clone> RetryLayer<C, K> {
 }
 
 impl<C> ReplayingLayer<C> {
+    /// The layer inside of this one that makes it see the gRPC codes in trailers, too.
+    pub fn trailers(&self) -> TrailersLayer {
+        self.layer.trailers()
+    }
+
     /// What pays for retries; none if the policy says that nothing needs to.
     pub fn budget(&self) -> Option<&RetryBudget> {
         self.layer.budget()

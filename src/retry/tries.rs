@@ -248,4 +248,27 @@ mod tests {
         // The limit is asked first: who may not try again asks for nothing.
         assert_eq!(budget.refusals(), 5);
     }
+
+    #[test]
+    fn the_limit_is_asked_before_the_body() {
+        // Who may not try again is told so, whatever its body is like, and a body is the reason only where it is.
+        let now = Instant::now();
+        for (limit, whole, why) in [
+            (0, false, NotRetried::Limit),
+            (0, true, NotRetried::Limit),
+            (1, false, NotRetried::Body),
+        ] {
+            let retry = Retry::on(500..=599).limit(limit).build().unwrap();
+            let budget = RetryBudget::new(Budget::default(), now);
+            let bounds = Bounds {
+                whole,
+                budget: Some(&budget),
+                ..bounds(&retry)
+            };
+            let mut tries = Tries::default();
+            tries.send();
+            assert_eq!(tries.again(PLAIN, &bounds, now).unwrap_err(), why);
+            assert_eq!((budget.withdrawals(), budget.refusals()), (0, 0));
+        }
+    }
 }

@@ -7,6 +7,7 @@ use http::{HeaderValue, Request, Response};
 use tokio::time::Instant;
 
 use super::judge::{Again, Attempted, Judgement, Rules, Wait, is_idempotent, judge};
+use super::trailers::HeldEnd;
 use crate::core::BoxError;
 use crate::core::time::after;
 use crate::deadline::earlier;
@@ -74,7 +75,8 @@ pub struct Ruling {
 ///
 /// As `Client` does, it heeds `Retry-After` and `grpc-retry-pushback-ms`, [`RequestOptions`] among a request's extensions
 /// (limit, deadline, [`safe_to_repeat`](RequestOptions::safe_to_repeat)), and sends `grpc-previous-rpc-attempts`. The
-/// response keeps its body, so codes in trailers come too late for it.
+/// response keeps its body, so codes in trailers come too late for it, unless [`TrailersLayer`](super::TrailersLayer) holds
+/// the response back for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByPolicy;
 
@@ -155,10 +157,7 @@ where
             grpc: is_grpc(request.headers()),
         };
         let judgement = match &result {
-            Ok(response) => judge(
-                &rules,
-                Attempted::Head(response.status(), response.headers()),
-            ),
+            Ok(response) => judge(&rules, attempted(response)),
             Err(error) => {
                 let (kind, sent) = sort(&**error);
                 judge(&rules, Attempted::Failed(&kind, sent))
@@ -212,7 +211,21 @@ fn repeatable<B>(request: &Request<B>) -> bool {
         || is_grpc(request.headers())
 }
 
+// By its head, or by its end, if it was held until then.
+fn attempted<R>(response: &Response<R>) -> Attempted<'_> {
+    match response.extensions().get::<HeldEnd>() {
+        None => Attempted::Head(response.status(), response.headers()),
+        Some(HeldEnd::Trailers(trailers)) => Attempted::Trailers(trailers.as_ref()),
+        Some(HeldEnd::Broke) => Attempted::Failed(&ErrorKind::Broken, Sent::Unknown),
+    }
+}
+
 fn succeeded<R>(response: &Response<R>) -> bool {
+    match response.extensions().get::<HeldEnd>() {
+        None => {}
+        Some(HeldEnd::Trailers(Some(trailers))) => return grpc_status(trailers) == Some(Some(0)),
+        Some(HeldEnd::Trailers(None) | HeldEnd::Broke) => return false,
+    }
     !response.status().is_server_error()
         && matches!(grpc_status(response.headers()), None | Some(Some(0)))
 }

@@ -130,7 +130,7 @@ impl Walk {
         }
     }
 
-    // What a success of this request pays into.
+    // What pays for its retries.
     pub(super) fn budget(&self) -> Option<&RetryBudget> {
         self.retry.as_ref()?.budget.as_ref()
     }
@@ -161,11 +161,13 @@ impl Walk {
             waited: self.waited,
             verdict,
         });
-        let budget = self.budget().or(self.hedge_budget());
-        let budget = budget.filter(|_| verdict.is_none()).cloned();
+        let budgets = {
+            let mut due = self.budgets().filter(|_| verdict.is_none()).cloned();
+            [due.next(), due.next()]
+        };
         let (limits, grpc) = self.grpc_end(plan, rule, limits, endpoint, verdict);
         let tail = Tail::new(ticket, limits, self.in_flight.take());
-        let mut tail = tail.with_budget(budget).with_grpc(grpc);
+        let mut tail = tail.with_budgets(budgets).with_grpc(grpc);
         if let Some(retry) = self.retry.as_ref().filter(|_| late) {
             let count = Arc::clone(&self.shared.counts.trailers_too_late);
             tail = tail.with_late_codes(retry.retry.codes(), count);
@@ -212,6 +214,7 @@ impl Walk {
 
 fn speaks_grpc(response: &Response<Body>) -> bool {
     let headers = response.headers();
-    let page = || headers.contains_key(CONTENT_TYPE) && !is_grpc(headers);
-    headers.contains_key(GRPC_STATUS) || (response.status() == StatusCode::OK && !page())
+    // The common case first.
+    let page = || !is_grpc(headers) && headers.contains_key(CONTENT_TYPE);
+    (response.status() == StatusCode::OK && !page()) || headers.contains_key(GRPC_STATUS)
 }

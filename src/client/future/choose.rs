@@ -131,8 +131,7 @@ impl Walk {
         if hedge::is_on(&plan) {
             self.hedge = self.hedges(rule);
         }
-        let budgets = self.budget().into_iter().chain(self.hedge_budget());
-        budgets.for_each(|budget| budget.request(now));
+        self.budgets().for_each(|budget| budget.request(now));
         self.tell(now, || Decision::Routed {
             request: number,
             route: Arc::clone(&rule.name),

@@ -276,8 +276,7 @@ impl Walk {
             && outcome.verdict == Verdict::Success
             && judged == Judgement::Final
         {
-            let budgets = self.budget().into_iter().chain(self.hedge_budget());
-            budgets.for_each(|budget| budget.success(now));
+            self.budgets().for_each(|budget| budget.success(now));
         }
         let verdict = match head {
             Classified::Ready(outcome) => Some(outcome.verdict),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{Next, Step, Walk};
 use crate::body::Body;
-use crate::budget::Token;
+use crate::budget::{RetryBudget, Token};
 use crate::client::attempt::Attempt;
 use crate::client::plan::{HedgePlan, Plan, RulePlan};
 use crate::core::observe::{Answer, Decision};
@@ -246,8 +246,13 @@ impl Walk {
         }
     }
 
-    /// What else a success of this request pays into, and a request, where requests earn.
-    pub(super) fn hedge_budget(&self) -> Option<&crate::budget::RetryBudget> {
+    /// What a success of this request pays into, and a request, where requests earn.
+    pub(super) fn budgets(&self) -> impl Iterator<Item = &RetryBudget> {
+        self.budget().into_iter().chain(self.hedge_budget())
+    }
+
+    // The hedges' own, if they have one.
+    fn hedge_budget(&self) -> Option<&RetryBudget> {
         let hedge = &self.hedge.as_ref()?.budget;
         let shared = self.budget().is_some_and(|budget| budget.is_same(hedge));
         (!shared).then_some(hedge)

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use super::{Next, Step, Walk};
 use crate::body::Arrived;
 use crate::client::attempt::Answered;
-use crate::client::hold::Hold;
 use crate::client::plan::{Plan, RulePlan};
 use crate::core::observe::Decision;
 use crate::deadline::earlier;
 use crate::error::{Error, ErrorKind};
+use crate::retry::Hold;
 use crate::retry::{Attempted, Judgement};
 use crate::verdict::{Outcome, Sent, Verdict};
 
@@ -148,11 +148,8 @@ impl Walk {
         answered.verdict = Some(outcome.verdict);
         let judged = self.judge(plan, Attempted::Trailers(trailers));
         // What the policy would try again has not succeeded, whoever is to blame for it.
-        if outcome.verdict == Verdict::Success
-            && judged == Judgement::Final
-            && let Some(budget) = self.budget()
-        {
-            budget.success(now);
+        if outcome.verdict == Verdict::Success && judged == Judgement::Final {
+            self.budgets().for_each(|budget| budget.success(now));
         }
         self.decide(plan, rule, answered, judged, now)
     }

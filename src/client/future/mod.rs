@@ -154,8 +154,8 @@ impl ResponseFuture {
         let timeout = options.timeout.map(|timeout| after(now, timeout));
         let version = request.version();
         let grpc = is_grpc(request.headers());
-        let idempotent = retry::is_idempotent(request.method(), request.headers());
-        let repeatable = options.safe_to_repeat || idempotent || grpc;
+        let idempotent = || retry::is_idempotent(request.method(), request.headers());
+        let repeatable = options.safe_to_repeat || grpc || idempotent();
         Self {
             walk: Walk {
                 shared,

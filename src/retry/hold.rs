@@ -9,7 +9,7 @@ use crate::policy::{Fidelity, MethodKind, Trailers};
 
 /// A response that is held back.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(crate) struct Hold {
     way: Way,
     // The most bytes.
     limit: u64,
@@ -43,7 +43,7 @@ struct Messages {
 
 impl Hold {
     /// None if it is handed over at once. `limit` is in bytes.
-    pub(super) fn new(
+    pub(crate) fn new(
         trailers: Trailers,
         method: MethodKind,
         fidelity: Fidelity,
@@ -67,17 +67,17 @@ impl Hold {
     }
 
     /// When it is handed over unless something comes before.
-    pub(super) fn until(&self) -> Option<Instant> {
+    pub(crate) fn until(&self) -> Option<Instant> {
         self.until
     }
 
     /// Nothing more is there at `now`: whether it is held on.
-    pub(super) fn waits(&self, now: Instant) -> bool {
+    pub(crate) fn waits(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| now < until)
     }
 
     /// Data came, with which there are so many bytes: whether it is held on.
-    pub(super) fn data(&mut self, data: &[u8], bytes: u64, now: Instant) -> bool {
+    pub(crate) fn data(&mut self, data: &[u8], bytes: u64, now: Instant) -> bool {
         if bytes > self.limit {
             return false;
         }
