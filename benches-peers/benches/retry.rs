@@ -99,6 +99,22 @@ fn six_headers() -> Request<()> {
     request
 }
 
+/// The same as a caller makes it, who has the values as text: no two requests share them.
+fn made_by_its_caller() -> Request<()> {
+    let mut request = Request::get(keep("http://web.shop/quote?id=7"));
+    for name in [
+        "accept",
+        "user-agent",
+        "x-request-id",
+        "authorization",
+        "traceparent",
+        "host",
+    ] {
+        request = request.header(name, keep("0123456789abcdef"));
+    }
+    request.body(()).unwrap()
+}
+
 /// Nanoseconds of one call on each of so many threads: the median of some runs.
 fn threads(count: usize, call: impl Fn() + Sync) -> f64 {
     const CALLS: u32 = 500_000;
@@ -148,6 +164,7 @@ fn main() {
     let ours_http = RetryLayer::new(policy()).layer(Leaf);
     let theirs = TheirLayer::new(TowersPolicy(tps(0.2))).layer(Leaf);
     let (mut leaf, mut bare, mut ours_unit, mut ours_http) = (Leaf, Leaf, ours_unit, ours_http);
+    let (mut bare_made, mut ours_made, mut theirs_made) = (Leaf, ours_http.clone(), theirs.clone());
     let (mut theirs_unit, mut theirs_http) = (theirs.clone(), theirs);
     let mut resilience_unit = resilience().layer(Leaf);
     let request = six_headers();
@@ -179,6 +196,9 @@ fn main() {
             &mut || call(&mut bare, request.clone()),
             &mut || call(&mut ours_http, request.clone()),
             &mut || call(&mut theirs_http, request.clone()),
+            &mut || call(&mut bare_made, made_by_its_caller()),
+            &mut || call(&mut ours_made, made_by_its_caller()),
+            &mut || call(&mut theirs_made, made_by_its_caller()),
             &mut || ours_at(),
             &mut || ours_alone(),
             &mut || theirs_alone(),
@@ -195,6 +215,9 @@ fn main() {
         "http: the service alone, and a clone of the request",
         "http: ours, and a clone of the request",
         "http: tower's, and a clone of the request",
+        "http, made by its caller: the service alone",
+        "http, made by its caller: ours",
+        "http, made by its caller: tower's",
         "budget: ours, deposit and withdraw",
         "budget: ours, and the clock for each",
         "budget: TpsBudget, deposit and withdraw",
@@ -216,7 +239,13 @@ fn main() {
         0.6,
     );
     ratio("http: of tower's, with it", times[5], times[6], 0.6);
-    ratio("budget: of TpsBudget", times[7], times[9], 0.3);
+    ratio(
+        "http, made by its caller: without its making",
+        times[8] - times[7],
+        times[9] - times[7],
+        0.6,
+    );
+    ratio("budget: of TpsBudget", times[10], times[12], 0.3);
     println!();
     for (name, call) in [
         ("budget: ours", &ours_at as &(dyn Fn() + Sync)),

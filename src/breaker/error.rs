@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::handle::Tenths;
-use super::shared::{Blocked, Shared};
+use super::blocked::{Blocked, Line};
+use super::shared::Shared;
+use super::snapshot::Tenths;
 use crate::core::BoxError;
 use crate::error::{Error, Fault};
 use crate::verdict::{TransportError, TransportFailure};
@@ -47,32 +48,6 @@ pub struct Refusal {
     shared: Arc<Shared>,
     blocked: Blocked,
     line: Line,
-}
-
-/// What became of waiting.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Line {
-    /// Nobody waits here, or not for so long.
-    None,
-    /// It waited so long, in vain: in milliseconds.
-    InVain(u32),
-    /// So many waited already.
-    Full(u32),
-}
-
-/// What a breaker opened for.
-#[derive(Debug)]
-pub(super) struct Evidence {
-    pub(super) why: Cow<'static, str>,
-    pub(super) opened: Instant,
-}
-
-// === impl Evidence ===
-
-impl Evidence {
-    pub(super) fn new(why: Cow<'static, str>, opened: Instant) -> Self {
-        Self { why, opened }
-    }
 }
 
 // === impl BreakerError ===

@@ -9,10 +9,10 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
-use super::error::{BreakerError, Line, Refusal};
+use super::blocked::{Blocked, Line};
+use super::error::{BreakerError, Refusal};
 use super::judging::{AtHead, Judging};
 use super::passage::Passage;
-use super::shared::Blocked;
 use crate::core::BoxError;
 
 pin_project! {
@@ -24,9 +24,7 @@ pin_project! {
         S: Service<Req>,
     {
         #[pin]
-        state: State<S::Future>,
-        // Until the service is called.
-        call: Option<(S, Req)>,
+        state: State<S, Req, S::Future>,
         passage: Passage,
         classify: C,
         judging: PhantomData<M>,
@@ -35,11 +33,13 @@ pin_project! {
 
 pin_project! {
     #[project = StateProj]
-    enum State<F> {
-        Entering,
+    #[project_replace = StateOwned]
+    enum State<S, Req, F> {
+        Entering { service: S, request: Req },
         // For the next probe, or for a change.
-        Waiting { waiting: Pin<Box<Waiting>> },
+        Waiting { service: S, request: Req, waiting: Pin<Box<Waiting>> },
         Calling { #[pin] future: F },
+        Done,
     }
 }
 
@@ -58,8 +58,7 @@ pin_project! {
 impl<S: Service<Req>, Req, C, M> BreakerFuture<S, Req, C, M> {
     pub(super) fn new(service: S, request: Req, passage: Passage, classify: C) -> Self {
         Self {
-            state: State::Entering,
-            call: Some((service, request)),
+            state: State::Entering { service, request },
             passage,
             classify,
             judging: PhantomData,
@@ -76,29 +75,22 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        loop {
-            let result = match this.state.as_mut().project() {
-                StateProj::Calling { future } => ready!(future.poll(cx)),
-                StateProj::Waiting { waiting } => {
-                    ready!(waiting.as_mut().poll(cx));
-                    this.state.set(State::Entering);
-                    continue;
-                }
-                StateProj::Entering => {
-                    // Polled again after it was ready: the same as never.
-                    let Some((service, _)) = this.call.as_mut() else {
-                        return Poll::Pending;
-                    };
+        let result = loop {
+            match this.state.as_mut().project() {
+                StateProj::Calling { future } => break ready!(future.poll(cx)),
+                StateProj::Entering { service, .. } => {
                     // It may have opened while the service was not ready.
-                    if !this.passage.is_current() {
-                        match enter(this.passage) {
+                    if !this.passage.is_current()
+                        && let Err(blocked) = this.passage.enter()
+                    {
+                        match wait(this.passage, blocked) {
                             Entry::Admitted => {}
                             Entry::Waits(waiting) => {
-                                this.state.set(State::Waiting { waiting });
+                                this.state.as_mut().wait(waiting);
                                 continue;
                             }
                             Entry::Refused(blocked, line) => {
-                                *this.call = None;
+                                this.state.set(State::Done);
                                 // None only where there is no breaker, which refuses nobody.
                                 if let Some(shared) = this.passage.refused(blocked) {
                                     let refusal = Refusal::new(shared, blocked, line);
@@ -109,23 +101,62 @@ where
                         }
                     }
                     match ready!(service.poll_ready(cx)) {
-                        Err(error) => Err(error),
-                        Ok(()) => {
-                            if let Some((mut service, request)) = this.call.take() {
-                                let future = service.call(request);
-                                this.state.set(State::Calling { future });
-                            }
-                            continue;
-                        }
+                        Ok(()) => this.state.as_mut().call(),
+                        Err(error) => break Err(error),
                     }
                 }
-            };
-            *this.call = None;
-            this.state.set(State::Entering);
-            return Poll::Ready(M::settle(result, this.passage, this.classify));
+                StateProj::Waiting { waiting, .. } => {
+                    ready!(waiting.as_mut().poll(cx));
+                    this.state.as_mut().enter();
+                }
+                // Polled again after it was ready: the same as never.
+                StateProj::Done => return Poll::Pending,
+            }
+        };
+        this.state.set(State::Done);
+        Poll::Ready(M::settle(result, this.passage, this.classify))
+    }
+}
+
+// === impl State ===
+
+impl<S: Service<Req>, Req> State<S, Req, S::Future> {
+    #[inline]
+    fn call(mut self: Pin<&mut Self>) {
+        let old = self.as_mut().project_replace(Self::Done);
+        if let StateOwned::Entering {
+            mut service,
+            request,
+        } = old
+        {
+            let future = service.call(request);
+            self.set(Self::Calling { future });
+        }
+    }
+
+    fn wait(mut self: Pin<&mut Self>, waiting: Pin<Box<Waiting>>) {
+        let old = self.as_mut().project_replace(Self::Done);
+        if let StateOwned::Entering { service, request } = old {
+            self.set(Self::Waiting {
+                service,
+                request,
+                waiting,
+            });
+        }
+    }
+
+    fn enter(mut self: Pin<&mut Self>) {
+        let old = self.as_mut().project_replace(Self::Done);
+        if let StateOwned::Waiting {
+            service, request, ..
+        } = old
+        {
+            self.set(Self::Entering { service, request });
         }
     }
 }
+
+// === impl Waiting ===
 
 enum Entry {
     Admitted,
@@ -134,16 +165,16 @@ enum Entry {
 }
 
 #[inline]
-fn enter(passage: &mut Passage) -> Entry {
-    match passage.enter() {
-        Ok(()) => Entry::Admitted,
-        Err(blocked) if !passage.waits() => Entry::Refused(blocked, Line::None),
-        Err(blocked) => wait(passage, blocked),
+fn wait(passage: &mut Passage, blocked: Blocked) -> Entry {
+    if passage.waits() {
+        wait_in_line(passage, blocked)
+    } else {
+        Entry::Refused(blocked, Line::None)
     }
 }
 
 #[inline(never)]
-fn wait(passage: &mut Passage, mut blocked: Blocked) -> Entry {
+fn wait_in_line(passage: &mut Passage, mut blocked: Blocked) -> Entry {
     let mut line = Line::None;
     if let Some(changed) = passage.listen() {
         // Asks once more, so that no change falls in between.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
-use super::Admitted;
-use super::error::Line;
-use super::shared::{Blocked, Shared};
+use super::blocked::{Blocked, Line};
+use super::gate::Admitted;
+use super::shared::Shared;
 use crate::core::time::after;
 use crate::verdict::{Outcome, Verdict};
 
@@ -161,7 +161,18 @@ impl Passage {
 
     /// How it ended.
     #[inline]
-    pub(super) fn settle(&mut self, mut outcome: Outcome) {
+    pub(super) fn settle(&mut self, outcome: Outcome) {
+        if let (Some(shared), Some(admitted)) = (&self.shared, self.admitted)
+            && shared.ignores(admitted, &outcome)
+        {
+            self.admitted = None;
+        } else {
+            self.settle_slowly(outcome);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_slowly(&mut self, mut outcome: Outcome) {
         if self.issued.is_some() && outcome.took.is_none() && outcome.verdict != Verdict::Neutral {
             outcome.took = self.elapsed();
         }
@@ -175,7 +186,6 @@ impl Passage {
         Some(Instant::now().saturating_duration_since(issued))
     }
 
-    #[inline]
     fn finish(&mut self, outcome: &Outcome) {
         if let (Some(shared), Some(admitted)) = (&self.shared, self.admitted.take()) {
             shared.record(admitted, outcome);

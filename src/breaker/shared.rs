@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::error::Evidence;
-use super::handle::{BreakerSnapshot, Forced};
+use super::blocked::{Blocked, Word};
+use super::gate::{Admitted, Calm, Gate, Transition};
+use super::machine::Breaker;
 use super::settings::{Settings, Wait};
-use super::{Admitted, Breaker, Calm, Gate, Transition};
+use super::snapshot::{BreakerSnapshot, Forced};
 use crate::core::draw::{Purpose, draw};
-use crate::core::observe::Decision;
 use crate::core::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 use crate::core::time::{Epoch, after};
 use crate::verdict::{Outcome, Verdict};
@@ -26,15 +26,17 @@ pub(super) struct Shared {
     timed: bool,
     // Whether successes count.
     counts: bool,
+    // Neither: while it is calm, a success is of no interest.
+    plain: bool,
     gate: AtomicU64,
     epoch: AtomicU64,
     // Zero: successes matter. Else they change nothing or, where they count, are only counted here until the moment
     // below, in the lower half. The upper half is another one whenever this is published.
     calm: AtomicU64,
     calm_until: AtomicU64,
-    refused: AtomicU64,
+    pub(super) refused: AtomicU64,
     waiting: AtomicUsize,
-    changed: Arc<Notify>,
+    pub(super) changed: Arc<Notify>,
     state: Mutex<State>,
 }
 
@@ -52,16 +54,11 @@ struct State {
     published: u32,
 }
 
-/// A gate as one word: closed, or when a probe is due, or when the one that is out counts as lost, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Word(u64);
-
-/// Who is not admitted, and when.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Blocked {
-    pub(super) gate: Word,
-    /// In nanoseconds.
-    pub(super) at: u64,
+/// What a breaker opened for.
+#[derive(Debug)]
+pub(super) struct Evidence {
+    pub(super) why: Cow<'static, str>,
+    pub(super) opened: Instant,
 }
 
 // === impl Shared ===
@@ -81,6 +78,7 @@ impl Shared {
         let shared = Self {
             timed: settings.rules.slow_call.is_some(),
             counts: settings.rules.rate.is_some(),
+            plain: settings.rules.slow_call.is_none() && settings.rules.rate.is_none(),
             gate: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             calm: AtomicU64::new(0),
@@ -140,7 +138,7 @@ impl Shared {
     #[inline]
     pub(super) fn admit_untimed(&self) -> Option<Admitted> {
         let epoch = self.epoch.load(Ordering::Acquire);
-        let closed = self.gate.load(Ordering::Acquire) == Word::CLOSED.0;
+        let closed = Word::load(&self.gate) == Word::CLOSED;
         (closed && !self.timed).then_some(Admitted {
             epoch,
             probe: false,
@@ -150,7 +148,7 @@ impl Shared {
     /// Lets a call through, and says when.
     pub(super) fn admit(&self) -> Result<(Admitted, Instant), Blocked> {
         let epoch = self.epoch.load(Ordering::Acquire);
-        let gate = Word(self.gate.load(Ordering::Acquire));
+        let gate = Word::load(&self.gate);
         let now = Instant::now();
         if gate == Word::CLOSED {
             let admitted = Admitted {
@@ -175,22 +173,20 @@ impl Shared {
             self.publish(&mut state);
             return Ok((admitted, now));
         }
-        let gate = self.word(&state);
+        let gate = state.word(self.origin());
         Err(Blocked { gate, at })
     }
 
+    /// Whether a result changes nothing: most of all calls. A straggler's does not, either.
     #[inline]
-    pub(super) fn record(&self, admitted: Admitted, outcome: &Outcome) {
-        // Most of all calls: a success that changes nothing. A straggler's changes nothing, either.
-        let quick = !self.timed && !self.counts && !admitted.probe;
-        if quick && outcome.verdict == Verdict::Success && self.calm.load(Ordering::Acquire) != 0 {
-            return;
-        }
-        self.record_slowly(admitted, outcome);
+    pub(super) fn ignores(&self, admitted: Admitted, outcome: &Outcome) -> bool {
+        self.plain
+            && !admitted.probe
+            && outcome.verdict == Verdict::Success
+            && self.calm.load(Ordering::Acquire) != 0
     }
 
-    #[inline(never)]
-    fn record_slowly(&self, admitted: Admitted, outcome: &Outcome) {
+    pub(super) fn record(&self, admitted: Admitted, outcome: &Outcome) {
         let mut now = None;
         if !admitted.probe {
             match self.settings.rules.verdict(outcome) {
@@ -283,7 +279,7 @@ impl Shared {
         if forced == Some(Forced::Open) {
             state.evidence = Arc::new(Evidence::new(why.clone(), now));
         }
-        let was_closed = Word(self.gate.load(Ordering::Acquire)) == Word::CLOSED;
+        let was_closed = Word::load(&self.gate) == Word::CLOSED;
         self.publish(&mut state);
         drop(state);
         self.changed.notify_waiters();
@@ -332,17 +328,7 @@ impl Shared {
         }
         let word = calm.map_or(0, |_| u64::from(state.published) << 32);
         self.calm.store(word, Ordering::Release);
-        self.gate.store(self.word(state).0, Ordering::Release);
-    }
-
-    fn word(&self, state: &State) -> Word {
-        let due = |until| self.origin().nanos(until).clamp(1, Word::OUT - 1);
-        match (state.forced, state.breaker.gate()) {
-            (Some(Forced::Open), _) => Word::HELD,
-            (Some(Forced::Closed), _) | (None, Gate::Closed) => Word::CLOSED,
-            (None, Gate::Open { until }) => Word(due(until)),
-            (None, Gate::HalfOpen { until }) => Word(due(until) | Word::OUT),
-        }
+        state.word(self.origin()).store(&self.gate);
     }
 
     /// Takes one of the places of those who wait.
@@ -355,74 +341,11 @@ impl Shared {
     pub(super) fn give_place_back(&self) {
         self.waiting.fetch_sub(1, Ordering::AcqRel);
     }
-
-    // Called without the lock: an observer may look at this breaker.
-    fn tell(&self, transition: Transition, now: Instant) {
-        // Those who wait look again: it closed, or its next probe is due at another time. First, should an observer
-        // panic.
-        self.changed.notify_waiters();
-        let breaker = || Arc::clone(self.name());
-        match transition {
-            Transition::Opened { why, until } => self.opened(why, Some(until), now),
-            Transition::Closed => {
-                tracing::info!(breaker = %self.name(), dry_run = self.settings.dry_run, "closed");
-                let breaker = breaker();
-                (self.settings).tell(now, || Decision::BreakerClosed { breaker });
-            }
-            Transition::ProbePassed => {
-                (self.settings).tell(now, || Decision::BreakerProbePassed { breaker: breaker() })
-            }
-            Transition::ProbeReturned => (self.settings).tell(now, || {
-                Decision::BreakerProbeReturned { breaker: breaker() }
-            }),
-            // There is no floor under a single service.
-            Transition::Refused { .. } => {}
-        }
-    }
-
-    fn opened(&self, why: Cow<'static, str>, until: Option<Instant>, now: Instant) {
-        tracing::warn!(breaker = %self.name(), dry_run = self.settings.dry_run, %why, "opened");
-        self.settings.tell(now, || Decision::BreakerOpened {
-            breaker: Arc::clone(self.name()),
-            why,
-            until,
-        });
-    }
-
-    pub(super) fn tell_probing(&self, now: Instant) {
-        self.settings.tell(now, || Decision::BreakerProbing {
-            breaker: Arc::clone(self.name()),
-        });
-    }
-
-    /// Counts and tells a refusal, or what would have been one.
-    #[inline]
-    pub(super) fn note_refusal(&self, blocked: Blocked) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        if self.settings.observers.is_some() || self.settings.dry_run {
-            self.tell_refusal(blocked);
-        }
-    }
-
-    // To observers alone: it is no event, as there may be thousands a second.
-    #[cold]
-    fn tell_refusal(&self, blocked: Blocked) {
-        let dry_run = self.settings.dry_run;
-        if dry_run {
-            tracing::debug!(breaker = %self.name(), "a call would have been refused");
-        }
-        let at = self.origin().instant(blocked.at);
-        (self.settings.observers).tell(at, || Decision::BreakerRefused {
-            breaker: Arc::clone(self.name()),
-            retry_at: blocked.gate.probe_due(self.origin()),
-            dry_run,
-        });
-    }
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let gate = Word(self.gate.load(Ordering::Acquire));
+        let gate = Word::load(&self.gate);
         f.debug_struct("Shared")
             .field("name", self.name())
             .field("closed", &(gate == Word::CLOSED))
@@ -430,27 +353,18 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-// === impl Word ===
+// === impl State ===
 
-impl Word {
-    const CLOSED: Self = Self(0);
-    // A probe is out.
-    const OUT: u64 = 1 << 63;
-    // By hand: there is no moment to wait for.
-    const HELD: Self = Self(u64::MAX);
-
-    // When it lets somebody through; of one that is held, never.
-    fn due(self) -> u64 {
-        self.0 & !Self::OUT
+impl State {
+    fn word(&self, origin: Epoch) -> Word {
+        Word::new(self.forced, self.breaker.gate(), origin)
     }
+}
 
-    /// When a probe is due, where that is known.
-    pub(super) fn probe_due(self, origin: Epoch) -> Option<Instant> {
-        (self.0 & Self::OUT == 0).then(|| origin.instant(self.0))
-    }
+// === impl Evidence ===
 
-    /// When who waits should look again, if nothing happens before.
-    pub(super) fn look_again_at(self, origin: Epoch) -> Option<Instant> {
-        (self != Self::HELD).then(|| origin.instant(self.due()))
+impl Evidence {
+    pub(super) fn new(why: Cow<'static, str>, opened: Instant) -> Self {
+        Self { why, opened }
     }
 }

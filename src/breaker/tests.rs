@@ -3,7 +3,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
-use crate::policy::{Ratio, Unified};
+use crate::policy::{ExponentialBackoff, FailureAccrual, Ratio, Unified};
+use crate::verdict::Outcome;
 
 fn backoff(min: u64, max: u64) -> ExponentialBackoff {
     ExponentialBackoff::try_new(
@@ -565,7 +566,7 @@ fn a_million_results_without_drift() {
         b.pass(0.01);
     }
     // The window holds nine buckets and a part of the tenth, and not one result more or less.
-    let (total, bad) = b.breaker.window.as_ref().unwrap().sums();
+    let (total, bad) = b.breaker.window_sums().unwrap();
     assert_eq!((total, bad), (1000, 200));
     // One more than every fifth is too much, at once.
     assert_eq!(b.call(Outcome::SUCCESS), None);

@@ -86,6 +86,7 @@ impl Bank {
         self.policy.earned_by == EarnedBy::Requests
     }
 
+    #[inline]
     pub(super) fn pay_in(&self, now: Instant) {
         // Time first: what is paid in now has not leaked yet.
         self.catch_up(self.epoch.nanos(now), self.tick);
@@ -94,6 +95,7 @@ impl Bank {
 
     /// The same without the time; true if it is time to look at that. What is paid in in between counts as older than it
     /// is.
+    #[inline]
     pub(super) fn pay_in_untimed(&self) -> bool {
         self.deposits.fetch_add(1, Ordering::AcqRel) % 16 == 15
     }
@@ -102,12 +104,11 @@ impl Bank {
         self.catch_up(self.epoch.nanos(now), self.tick);
     }
 
+    #[inline]
     pub(super) fn take(&self, now: Instant) -> bool {
         let now = self.epoch.nanos(now);
         self.catch_up(now, MOMENT.min(self.tick));
-        // If there is not enough, the floor may have paid in since.
-        let taken =
-            self.try_take() || (self.may_have(now) && self.catch_up(now, 1) && self.try_take());
+        let taken = self.try_take() || self.try_take_of_new(now);
         let counter = if taken {
             &self.withdrawals
         } else {
@@ -115,6 +116,12 @@ impl Bank {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         taken
+    }
+
+    // If there is not enough, the floor may have paid in since.
+    #[cold]
+    fn try_take_of_new(&self, now: u64) -> bool {
+        self.may_have(now) && self.catch_up(now, 1) && self.try_take()
     }
 
     // Whether the floor can have paid in what is missing: cheaper than to see.
@@ -126,6 +133,7 @@ impl Bank {
         u128::from(balance) + flat >= u128::from(ATTEMPT)
     }
 
+    #[inline]
     fn try_take(&self) -> bool {
         self.change(|balance| balance.checked_sub(ATTEMPT))
     }
@@ -136,6 +144,7 @@ impl Bank {
     }
 
     // A quarter of the way to all; when all is well, only read.
+    #[inline]
     pub(super) fn succeeded(&self) {
         if self.share.load(Ordering::Relaxed) < ALL {
             self.turn_share(|share| share + (ALL - share).div_ceil(4));
@@ -143,6 +152,7 @@ impl Bank {
     }
 
     // A quarter of the way to nothing.
+    #[inline]
     pub(super) fn failed(&self) {
         self.turn_share(|share| share - share.div_ceil(4));
     }
@@ -155,12 +165,14 @@ impl Bank {
 
     // O(1) after any time. Whether time was caught up with: not if less than `least` nanoseconds are new, nor if another
     // thread just did.
+    #[inline]
     fn catch_up(&self, now: u64, least: u64) -> bool {
         let looked = self.looked.load(Ordering::Acquire);
-        let elapsed = now.saturating_sub(looked);
-        if elapsed < least {
-            return false;
-        }
+        now.saturating_sub(looked) >= least && self.age(looked, now)
+    }
+
+    #[inline(never)]
+    fn age(&self, looked: u64, now: u64) -> bool {
         // Whoever moves the time forward accounts for it; nobody does twice.
         let moved = self
             .looked
@@ -168,7 +180,7 @@ impl Bank {
         if moved.is_err() {
             return false;
         }
-        let aged = self.aging(elapsed);
+        let aged = self.aging(now.saturating_sub(looked));
         self.change(|balance| Some(aged(balance)));
         true
     }
@@ -194,6 +206,7 @@ impl Bank {
     }
 
     // Changes the balance, unless `change` says none.
+    #[inline]
     fn change(&self, change: impl Fn(u64) -> Option<u64>) -> bool {
         let mut beside = self.beside.load(Ordering::Acquire);
         loop {

@@ -114,6 +114,7 @@ impl RetryBudget {
     }
 
     /// A request succeeded, at whichever attempt. It earns, unless requests do.
+    #[inline]
     pub fn success(&self, now: Instant) {
         self.0.succeeded();
         if !self.0.by_requests() {

@@ -178,24 +178,27 @@ where
 
     // The service is ready: the attempt takes place, and is paid for.
     fn send(&mut self) -> Option<S::Future> {
-        let mut request = self.next.take()?;
+        // In its place until it is sent: it is large.
+        let request = self.next.as_mut()?;
         if let Some(token) = self.token.take() {
             token.spend();
         }
         self.prior = None;
-        let max_retries = self.max_retries();
+        let retry = &self.shared.retry;
+        let max_retries = self.asks.max_retries.unwrap_or(retry.max_retries());
         if self.tries.sent() > 0 {
             let sent = self.tries.sent();
-            self.shared.when.resend(&mut request, sent);
+            self.shared.when.resend(request, sent);
         }
         if self.tries.may_follow(max_retries) {
-            self.kept = self.shared.keep.keep(&request);
+            self.kept = self.shared.keep.keep(request);
         }
         self.tries.send();
-        let timeout = self.shared.retry.timeout();
+        let timeout = retry.timeout();
         let cuts = self.kept.is_some() && self.tries.may_cut(max_retries) && !self.asks.no_repeat;
         let timeout = timeout.filter(|_| cuts);
         self.cut = timeout.map(|timeout| after(Instant::now(), timeout));
+        let request = self.next.take()?;
         Some(self.service.call(request))
     }
 
@@ -220,15 +223,22 @@ where
     ) -> Result<Instant, Result<S::Response, C::Error>> {
         let (when, keep) = (&self.shared.when, &self.shared.keep);
         let mut whole = false;
-        let (ruling, result) = match self.kept.take() {
-            Some(kept) if !when.stands(&self.shared.retry, &result) => {
+        let kept = match &self.kept {
+            Some(_) if !when.stands(&self.shared.retry, &result) => self.kept.take(),
+            _ => None,
+        };
+        let (ruling, result) = match kept {
+            Some(kept) => {
                 whole = keep.is_whole(&kept);
                 let next = keep.renew(kept);
                 let ruled = when.judge(&self.shared.retry, &next, result);
                 self.next = Some(next);
                 ruled
             }
-            _ => when.last(result),
+            None => {
+                self.kept = None;
+                when.last(result)
+            }
         };
         let Ruling { judgement, earns } = ruling;
         let again = match judgement {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::{Extensions, Method, Request, Uri, Version};
+use http::{Extensions, Method, Request, Version};
 
 use super::packed::Packed;
 
@@ -30,8 +30,8 @@ pub trait KeepRequest<Req> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cloned;
 
-/// HTTP requests with a body that is `Clone` are copied, extensions included. Cheaper than a clone: their headers are one
-/// piece of memory, and become headers only if they are needed.
+/// HTTP requests with a body that is `Clone` are copied, extensions included. Cheaper than a clone: address and headers are
+/// one piece of memory, and become what they were only if they are needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copied;
 
@@ -39,9 +39,8 @@ pub struct Copied;
 #[derive(Clone)]
 pub struct HttpCopy<B> {
     method: Method,
-    uri: Uri,
     version: Version,
-    headers: Packed,
+    head: Packed,
     extensions: Extensions,
     pub(super) body: B,
 }
@@ -85,6 +84,10 @@ impl<B: Clone> KeepRequest<Request<B>> for Copied {
     fn renew(&self, kept: HttpCopy<B>) -> Request<B> {
         kept.into_request()
     }
+
+    fn is_whole(&self, kept: &HttpCopy<B>) -> bool {
+        kept.is_whole()
+    }
 }
 
 // === impl HttpCopy ===
@@ -93,9 +96,8 @@ impl<B: Clone> HttpCopy<B> {
     pub(super) fn of(request: &Request<B>) -> Self {
         Self {
             method: request.method().clone(),
-            uri: request.uri().clone(),
             version: request.version(),
-            headers: Packed::of(request.headers()),
+            head: Packed::of(request.uri(), request.headers()),
             extensions: request.extensions().clone(),
             body: request.body().clone(),
         }
@@ -103,23 +105,28 @@ impl<B: Clone> HttpCopy<B> {
 }
 
 impl<B> HttpCopy<B> {
+    /// Whether it can become a request.
+    pub(super) fn is_whole(&self) -> bool {
+        self.head.uri().is_some()
+    }
+
     pub(super) fn into_request(self) -> Request<B> {
         let mut request = Request::new(self.body);
         *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
+        // One that is not whole is never sent.
+        *request.uri_mut() = self.head.uri().unwrap_or_default();
         *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers.unpack();
+        *request.headers_mut() = self.head.into_headers();
         *request.extensions_mut() = self.extensions;
         request
     }
 }
 
-// Without the headers: some are sensitive.
+// Without the head: some of it is sensitive.
 impl<B: fmt::Debug> fmt::Debug for HttpCopy<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpCopy")
             .field("method", &self.method)
-            .field("uri", &self.uri)
             .field("version", &self.version)
             .field("body", &self.body)
             .finish_non_exhaustive()

@@ -167,7 +167,7 @@ impl KeepRequest<Request<Taped>> for Tapes {
     }
 
     fn is_whole(&self, kept: &HttpCopy<Taped>) -> bool {
-        kept.body.is_replayable()
+        kept.body.is_replayable() && kept.is_whole()
     }
 }
 
