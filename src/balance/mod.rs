@@ -1,6 +1,7 @@
 //! Endpoints, the choice among them, and the line for requests that find none: within a client one for each backend, and
 //! on its own as [`Balance`], over services of any kind.
 
+mod due;
 mod error;
 mod future;
 mod known;
@@ -14,21 +15,20 @@ mod tests;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 pub use self::error::BalanceError;
 pub use self::future::BalanceFuture;
 use self::known::Known;
 pub(crate) use self::known::REMEMBERED;
-pub(crate) use self::line::{Line, Place};
+pub(crate) use self::line::{Line, Place, PlaceKind};
 pub(crate) use self::members::{Member, Members};
 pub(crate) use self::pick::Want;
 pub(crate) use self::service::applier;
 pub use self::service::{Balance, BalanceBuilder, Errors};
 
 use crate::core::observe::Decision;
-use crate::core::sync::{AtomicU64, Mutex, lock};
+use crate::core::sync::{AtomicU64, Mutex, Swap, lock};
 use crate::discover::{Absence, Update};
 use crate::endpoint::Pool;
 use crate::policy::{FailureAccrual, Load, Queue};
@@ -37,7 +37,7 @@ use crate::policy::{FailureAccrual, Load, Queue};
 pub(crate) struct Set<L> {
     pub(crate) pool: Arc<Pool>,
     pub(crate) line: Arc<Line>,
-    members: ArcSwap<Members<L>>,
+    members: Swap<Members<L>>,
     // Whose turn it is in round robin.
     turns: AtomicU64,
     known: Mutex<Known<L>>,
@@ -63,10 +63,10 @@ impl<L> Set<L> {
             &settings.load,
             settings.accrual.as_ref(),
         );
-        let pool = Arc::new(pool);
+        let pool = Arc::new(pool.with_waiters(Arc::clone(&line) as _));
         Self {
             line,
-            members: ArcSwap::default(),
+            members: Swap::default(),
             turns: AtomicU64::new(0),
             known: Mutex::new(Known::new(Arc::clone(&pool), settings, server_name)),
             pool,
@@ -109,6 +109,7 @@ impl<L> Set<L> {
             settings.accrual.as_ref(),
         );
         self.note_able(now);
+        self.line.wake_all(now);
         self.pool.changed.notify_waiters();
     }
 
@@ -158,6 +159,7 @@ impl<L> Set<L> {
             self.members.store(Arc::new(known.members().clone()));
         }
         self.note_able(now);
+        let absent = known.absence().is_some();
         drop(known);
         let (joined, left) = (changes.joined, changes.left);
         if joined + left > 0 {
@@ -167,6 +169,11 @@ impl<L> Set<L> {
                 left,
             });
         }
-        self.pool.changed.notify_waiters();
+        if absent {
+            self.line.wake_all(now);
+        }
+        if changes.any() || absent {
+            self.pool.notify();
+        }
     }
 }

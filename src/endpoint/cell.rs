@@ -279,7 +279,7 @@ impl Cell {
         };
         let decision = || Decision::ByHand { endpoint, what };
         self.pool.tell(now, decision);
-        self.pool.changed.notify_waiters();
+        self.pool.notify();
     }
 
     pub(crate) fn backend(&self) -> &str {
@@ -402,7 +402,7 @@ impl Cell {
         });
         if !matches!(transition, Transition::Refused { .. }) {
             // Those who wait look again: it can serve, or its next probe is due at another time.
-            self.pool.changed.notify_waiters();
+            self.pool.notify();
         }
     }
 }

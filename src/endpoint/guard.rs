@@ -78,6 +78,11 @@ impl Guard {
         self.members.load(Ordering::Relaxed) > 1
     }
 
+    /// Whether some member is not ejected.
+    pub(crate) fn serves(&self) -> bool {
+        self.in_service.load(Ordering::Acquire) > 0
+    }
+
     /// Whether every member is ejected, and there are any.
     pub(super) fn is_out(&self) -> bool {
         self.in_service.load(Ordering::Acquire) == 0

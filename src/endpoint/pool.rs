@@ -21,12 +21,20 @@ pub(crate) struct Pool {
     events: Option<Arc<Events>>,
     /// Told when an endpoint may have become able to serve: this backend's, or another's of the same client.
     pub(crate) changed: Arc<Notify>,
+    // Who waits for an endpoint of this backend.
+    waiters: Option<Arc<dyn Waiters>>,
     /// By what endpoints are compared.
     pub(crate) load: Dials,
     pub(crate) guard: Guard,
     /// What all endpoints did of late, for those that are measured by their peers.
     pub(super) totals: Mutex<Totals>,
     outage: Outage,
+}
+
+/// Those who wait for an endpoint.
+pub(crate) trait Waiters: Send + Sync {
+    /// One may have become able to serve, or is due to be probed at another time.
+    fn changed(&self);
 }
 
 /// What is known while all endpoints of a backend are ejected. That is one event, not one for each: they are probed in
@@ -57,6 +65,7 @@ impl Pool {
             observers,
             events: None,
             changed,
+            waiters: None,
             load: Dials::new(&Rules::of(&Load::default())),
             guard: Guard::default(),
             totals: Mutex::new(Totals::default()),
@@ -68,6 +77,20 @@ impl Pool {
     pub(crate) fn with_events(mut self, events: Arc<Events>) -> Self {
         self.events = Some(events);
         self
+    }
+
+    /// With those who wait.
+    pub(crate) fn with_waiters(mut self, waiters: Arc<dyn Waiters>) -> Self {
+        self.waiters = Some(waiters);
+        self
+    }
+
+    /// An endpoint may have become able to serve, or is due to be probed at another time.
+    pub(crate) fn notify(&self) {
+        if let Some(waiters) = &self.waiters {
+            waiters.changed();
+        }
+        self.changed.notify_waiters();
     }
 
     /// Tells what happened to a breaker.
