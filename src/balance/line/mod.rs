@@ -151,11 +151,9 @@ impl Place {
     /// Whether it is its turn to look for an endpoint; if not, its task is woken when it is.
     pub(crate) fn may_look(&self, cx: &Context<'_>, now: Instant) -> bool {
         let waker = cx.waker().clone();
-        let (mine, old) = self.line.with(|turns, woken| {
-            // Whoever keeps the time looks again when it has come.
-            turns.tick(now, woken);
-            turns.may_look(self.number, waker, now, woken)
-        });
+        let (mine, old) = self
+            .line
+            .with(|turns, woken| turns.may_look(self.number, waker, now, woken));
         drop(old);
         mine
     }

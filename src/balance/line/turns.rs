@@ -6,7 +6,11 @@ use tokio::time::Instant;
 use crate::core::time::after;
 
 /// Whose turn it is takes it within this time, or the next one is asked: a future that nobody polls holds up nobody.
-pub(super) const PATIENCE: Duration = Duration::from_millis(10);
+// Loom's threads have no use for real time.
+pub(super) const PATIENCE: Duration = match cfg!(tower_mesh_loom) {
+    true => Duration::MAX,
+    false => Duration::from_millis(10),
+};
 
 /// Those who wait, in the order in which they came, and whose turn it is to look for an endpoint. `W` is what wakes one.
 ///
@@ -20,8 +24,9 @@ pub(super) struct Turns<W> {
     next: u64,
     // All before it have looked since the last change, and none after it. Nobody's: all have.
     turn: Option<Turn>,
-    // When the first has to look again, whatever happens.
+    // When the first has to look again, whatever happens; and whether it has said so since the last change.
     due: Option<Instant>,
+    timed: bool,
     // What was said last about when something can be had.
     hopeless: Option<Instant>,
     counted: usize,
@@ -59,6 +64,18 @@ struct Turn {
 #[derive(Debug)]
 pub(super) struct Woken<W>(pub(super) Vec<W>);
 
+// === impl Turn ===
+
+impl Turn {
+    fn of(number: u64, since: Instant) -> Self {
+        Self {
+            number,
+            since,
+            again: false,
+        }
+    }
+}
+
 // === impl Turns ===
 
 impl<W> Turns<W> {
@@ -68,6 +85,7 @@ impl<W> Turns<W> {
             next: 0,
             turn: None,
             due: None,
+            timed: false,
             hopeless: None,
             counted: 0,
             unrestricted: 0,
@@ -105,7 +123,7 @@ impl<W> Turns<W> {
         };
         self.places.insert(number, waits);
         if self.turn.is_none() {
-            self.give(Some(number), now, &mut woken);
+            self.turn = Some(Turn::of(number, now));
         }
         (number, woken)
     }
@@ -113,13 +131,14 @@ impl<W> Turns<W> {
     /// Something may have become able to serve.
     pub(super) fn change(&mut self, now: Instant, woken: &mut Woken<W>) {
         self.due = None;
+        self.timed = false;
         self.hopeless = None;
         self.pass_by_absent(now, woken);
         match &mut self.turn {
             Some(turn) => turn.again = true,
             None => {
                 let first = self.first();
-                self.give(first, now, woken);
+                self.give(first, None, now, woken);
             }
         }
     }
@@ -139,9 +158,16 @@ impl<W> Turns<W> {
         if waits.owed {
             return (true, old);
         }
-        if let Some(turn) = self.turn.filter(|turn| turn.number == number && turn.again) {
-            let first = self.first().unwrap_or(turn.number);
-            self.give(Some(first), now, woken);
+        if self.due.is_some_and(|due| due <= now) {
+            // The time has come that the first keeps.
+            if self.turn.is_none() {
+                let first = self.first();
+                self.give(first, Some(number), now, woken);
+            }
+            self.change(now, woken);
+        }
+        if self.turn.is_some_and(|turn| turn.again) {
+            self.pass_on(number, false, now, woken);
         }
         let mine = self.turn.is_some_and(|turn| turn.number == number);
         (mine, old)
@@ -164,13 +190,17 @@ impl<W> Turns<W> {
         woken: &mut Woken<W>,
     ) -> Option<W> {
         let was_first = self.is_first(number);
-        let took_the_last = !more && self.turn.is_some_and(|turn| turn.number == number);
+        // What it took may be due again some time.
+        self.timed &= self.turn.is_none_or(|turn| turn.number != number);
         let gone = self.places.remove(&number)?;
         self.counted -= usize::from(gone.kind.counted);
         self.unrestricted -= usize::from(gone.kind.any);
         self.pass_on(number, more, now, woken);
         // The first keeps the time for all: the next one has to.
-        if was_first && (self.due.take().is_some() || took_the_last) {
+        let idle = self.timed && self.due.is_none();
+        if was_first && !idle {
+            self.due = None;
+            self.timed = false;
             let first = self.first();
             let first = first.and_then(|first| self.places.get_mut(&first));
             woken.0.extend(first.and_then(|waits| waits.waker.take()));
@@ -189,7 +219,7 @@ impl<W> Turns<W> {
         } else {
             None
         };
-        self.give(next, now, woken);
+        self.give(next, Some(number), now, woken);
     }
 
     /// The first keeps the time: it looks again at `due`. Whether it is the first. Anyone may be told at `hopeless` that
@@ -206,15 +236,9 @@ impl<W> Turns<W> {
         let first = self.is_first(number);
         if first {
             self.due = due;
+            self.timed = true;
         }
         first
-    }
-
-    /// The first's time has come.
-    pub(super) fn tick(&mut self, now: Instant, woken: &mut Woken<W>) {
-        if self.due.is_some_and(|due| due <= now) {
-            self.change(now, woken);
-        }
     }
 
     /// Nothing can be had before `until`: those for whom that is too late are told.
@@ -253,13 +277,11 @@ impl<W> Turns<W> {
             .map(|(number, _)| *number)
     }
 
-    fn give(&mut self, number: Option<u64>, now: Instant, woken: &mut Woken<W>) {
-        self.turn = number.map(|number| Turn {
-            number,
-            since: now,
-            again: false,
-        });
-        let waits = number.and_then(|number| self.places.get_mut(&number));
+    // The one that is here needs no wake-up.
+    fn give(&mut self, number: Option<u64>, here: Option<u64>, now: Instant, woken: &mut Woken<W>) {
+        self.turn = number.map(|number| Turn::of(number, now));
+        let away = number.filter(|_| number != here);
+        let waits = away.and_then(|number| self.places.get_mut(&number));
         woken.0.extend(waits.and_then(|waits| waits.waker.take()));
     }
 
