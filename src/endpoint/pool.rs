@@ -29,6 +29,8 @@ pub(crate) struct Pool {
     /// What all endpoints did of late, for those that are measured by their peers.
     pub(super) totals: Mutex<Totals>,
     outage: Outage,
+    // When the next probe of any endpoint is due, in nanoseconds, or sooner; the maximum if none is ejected.
+    probe_due: AtomicU64,
 }
 
 /// Those who wait for an endpoint.
@@ -70,6 +72,7 @@ impl Pool {
             guard: Guard::default(),
             totals: Mutex::new(Totals::default()),
             outage: Outage::default(),
+            probe_due: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -154,5 +157,24 @@ impl Pool {
 
     pub(super) fn end_outage(&self, at: u64) {
         self.outage.ended.store(at, Ordering::Release);
+        self.expect_probe(at);
+    }
+
+    /// A probe will be due then.
+    pub(crate) fn expect_probe(&self, at: u64) {
+        self.probe_due.fetch_min(at, Ordering::AcqRel);
+    }
+
+    /// When a probe is due that nobody has looked for yet, if that is now. Whoever [takes](Self::take_probe) it looks.
+    pub(crate) fn probe_due(&self, now: u64) -> Option<u64> {
+        let due = self.probe_due.load(Ordering::Relaxed);
+        (due <= now).then_some(due)
+    }
+
+    /// Whether it falls to this one to look, and to say what else is [expected](Self::expect_probe).
+    pub(crate) fn take_probe(&self, due: u64) -> bool {
+        self.probe_due
+            .compare_exchange(due, u64::MAX, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 }
