@@ -11,6 +11,7 @@ mod pick;
 mod service;
 #[cfg(test)]
 mod tests;
+mod zones;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -73,6 +74,14 @@ impl<L> Set<L> {
         }
     }
 
+    /// Where the callers are, if they know.
+    pub(crate) fn in_zone(self, zone: Option<Arc<str>>) -> Self {
+        if let Some(zone) = zone {
+            lock(&self.known).be_in(zone);
+        }
+        self
+    }
+
     /// A snapshot of the members.
     pub(crate) fn members(&self) -> Arc<Members<L>> {
         self.members.load_full()
@@ -99,9 +108,13 @@ impl<L> Set<L> {
 
     /// Another policy. What was learned stays.
     pub(crate) fn configure(&self, settings: &Settings, now: Instant) {
-        if !lock(&self.known).configure(settings, now) {
+        let mut known = lock(&self.known);
+        if !known.configure(settings, now) {
             return;
         }
+        // Whether zones count may be another matter.
+        self.members.store(Arc::new(known.members()));
+        drop(known);
         self.line.configure(settings.queue);
         self.pool.configure(
             settings.probes_in_turn,
@@ -156,7 +169,7 @@ impl<L> Set<L> {
         self.note_able(now);
         let changes = known.apply(updates, now);
         if changes.any() {
-            self.members.store(Arc::new(known.members().clone()));
+            self.members.store(Arc::new(known.members()));
         }
         self.note_able(now);
         let absent = known.absence().is_some();

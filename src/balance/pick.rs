@@ -92,12 +92,30 @@ impl<L> Set<L> {
                 return Some(with(&member.site, ticket));
             }
         }
+        // Its own zone first; whoever has been somewhere already, or stands before a closed door, goes anywhere.
+        let anywhere = want.only.is_some() || want.except.is_some() || !want.avoid.is_empty();
+        if let Some(split) = members.split().filter(|_| !anywhere) {
+            let draw = (self.pool.seed, want.request, want.round);
+            let side = Choice {
+                members: split.side(guard.changes(), now, draw),
+                ..choice
+            };
+            if let Some((member, ticket)) = self.choose(&side) {
+                return Some(with(&member.site, ticket));
+            }
+        }
+        let (member, ticket) = self.choose(&choice)?;
+        Some(with(&member.site, ticket))
+    }
+
+    fn choose<'a>(&self, choice: &Choice<'a, L>) -> Option<(&'a Member<L>, Ticket)> {
+        let (want, now) = (choice.want, choice.now);
         // A choice can be lost to another thread between the look and the ticket: a probe is given out once.
         for attempt in 0..DRAWS {
             let chosen = match want.only {
                 Some(only) => {
                     let place = lock(&self.known).place_of(only);
-                    let member = place.and_then(|place| members.get(place));
+                    let member = place.and_then(|place| choice.members.get(place));
                     // The snapshot may be older than the place.
                     member
                         .filter(|member| member.cell.address() == only && member.cell.is_able(now))
@@ -111,7 +129,7 @@ impl<L> Set<L> {
                 if !ticket.note().probe {
                     self.line.ready();
                 }
-                return Some(with(&member.site, ticket));
+                return Some((member, ticket));
             }
         }
         None

@@ -12,8 +12,14 @@ use crate::policy::{FailureAccrual, Load, Queue};
 use crate::verdict::{Outcome, Settle, Ticket};
 
 mod churn;
+mod zones;
 
 pub(super) fn set(accrual: Option<FailureAccrual>, load: Load) -> Set<()> {
+    set_in(accrual, load, None)
+}
+
+// With callers in a zone.
+fn set_in(accrual: Option<FailureAccrual>, load: Load, zone: Option<&str>) -> Set<()> {
     let pool = Pool::new(
         "test".into(),
         1,
@@ -27,7 +33,7 @@ pub(super) fn set(accrual: Option<FailureAccrual>, load: Load) -> Set<()> {
         queue: Queue::default(),
         probes_in_turn: true,
     };
-    Set::new(pool, settings, None)
+    Set::new(pool, settings, None).in_zone(zone.map(Arc::from))
 }
 
 pub(super) fn endpoint(n: u32) -> Endpoint {

@@ -304,7 +304,9 @@ impl Cell {
         };
         let watched = gate & SHUT != 0 && state.is_dry_run() && state.forced().is_none();
         let gate = gate | if watched { WATCHED } else { 0 };
-        self.gate.store(gate, Ordering::Release);
+        if self.gate.swap(gate, Ordering::AcqRel) != gate {
+            self.pool.guard.changed();
+        }
         self.expect_probe();
     }
 

@@ -258,7 +258,7 @@ impl Difference {
                 "a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next; so is one whose backend has no endpoints, as their source has confirmed"
             }
             Self::LoadExtensions => {
-                "failures and silence raise it, one that was not chosen for long is tried, and an unknown one gets one request at first"
+                "failures and silence raise it, one that was not chosen for long is tried, an unknown one gets one request at first, and requests stay in their zone if the policy says so"
             }
             Self::GatewayRetry => "it is honoured where no retry annotation is",
             Self::BackendRequest => "it bounds each attempt",
