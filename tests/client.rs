@@ -1409,17 +1409,20 @@ async fn mesh_retries_may_hit_the_same_endpoint_and_ours_do_not() {
 #[tokio::test(start_paused = true)]
 async fn who_waits_goes_first() {
     let mesh = Mesh::new(|_, _| ok());
-    let (sender, receiver) = tokio::sync::watch::channel(Vec::<Endpoint>::new());
+    let (sender, receiver) = watch::channel(Vec::<Endpoint>::new());
     let backend = |name: &str| {
-        let mut backend = backend(name, Load::default());
-        backend.backend.queue.failfast_timeout = s(5);
-        backend
+        let mut backend = (*backend(name, Load::default()).backend).clone();
+        backend.queue = Queue {
+            capacity: 100,
+            failfast_timeout: s(5),
+        };
+        RouteBackend::from(std::sync::Arc::new(backend))
     };
     // Two backends: whoever waits takes an endpoint of either.
-    let policy = policy_of(vec![rule(RouteDistribution::RandomAvailable(vec![
-        (backend("one:80"), 1),
-        (backend("two:80"), 1),
-    ]))]);
+    let both = [(backend("one"), 1), (backend("two"), 1)];
+    let policy = policy_of(vec![rule(
+        RouteDistribution::random_available(both).unwrap(),
+    )]);
     let client = Client::builder(policy)
         .seed(1)
         .endpoints_of("one:80", receiver.clone())
@@ -1434,7 +1437,7 @@ async fn who_waits_goes_first() {
         calls.spawn(client.request(request.unwrap()));
     };
     // It asks for one that never comes.
-    let elsewhere = RequestOptions::default().only(address(99));
+    let elsewhere = RequestOptions::default().pin(address(99));
     ask(1000, elsewhere);
     for n in 0..30 {
         ask(n, RequestOptions::default());
