@@ -1,24 +1,35 @@
 //! Every interleaving of our own atomics and locks: `RUSTFLAGS="--cfg tower_mesh_loom" cargo test --lib loom_tests`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use loom::thread;
 use tokio::time::Instant;
 
-use crate::balance::Line;
+use crate::balance::{Line, PlaceKind, Set, Settings, Want};
 use crate::breaker::Gate;
 use crate::budget::{RetryBudget, START};
 use crate::core::observe::Observers;
+use crate::core::sync::{AtomicBool, Mutex, Ordering, lock};
 use crate::core::time::Epoch;
-use crate::endpoint::{Cell, Endpoint, Pool, Terms};
-use crate::policy::{Budget, ExponentialBackoff, FailureAccrual, PeakEwma, Queue, Ratio};
+use crate::discover::Update;
+use crate::endpoint::{Cell, Endpoint, Pool, Terms, Waiters};
+use crate::policy::{Budget, ExponentialBackoff, FailureAccrual, Load, PeakEwma, Queue, Ratio};
 use crate::verdict::{Outcome, Settle, Ticket};
 
 fn check(test: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     // Interleavings with more switches than this find nothing that those with fewer do not.
     builder.preemption_bound = Some(3);
+    builder.check(test);
+}
+
+// The same for what takes many steps.
+fn check_few(test: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
     builder.check(test);
 }
 
@@ -158,14 +169,219 @@ fn a_line_holds_no_more_than_it_may_and_forgets_nobody() {
         let entering = [1, 2].map(|_| {
             let line = Arc::clone(&line);
             thread::spawn(move || {
-                let place = line.enter();
-                assert!(line.waiting() <= 2);
+                let place = line.enter(ANY, Instant::now());
+                assert!(line.waiting() <= 1);
                 place.is_some()
             })
         });
         let entered = entering.map(|thread| thread.join().unwrap_or(false));
         assert!(entered.contains(&true));
         assert_eq!(line.waiting(), 0);
+    });
+}
+
+const ANY: PlaceKind = PlaceKind {
+    counted: true,
+    any: true,
+};
+
+// Wakes a thread of loom's.
+struct Bell {
+    rung: Mutex<bool>,
+    ringing: loom::sync::Condvar,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        *lock(&self.rung) = true;
+        self.ringing.notify_one();
+    }
+}
+
+// Looks when it may, until there is something. A wake-up that is lost is a deadlock, which loom finds.
+fn wait_for(line: &Arc<Line>, open: &AtomicBool) {
+    let bell = Arc::new(Bell {
+        rung: Mutex::new(false),
+        ringing: loom::sync::Condvar::new(),
+    });
+    let waker = Waker::from(Arc::clone(&bell));
+    let cx = Context::from_waker(&waker);
+    let now = Instant::now();
+    let Some(place) = line.enter(ANY, now) else {
+        panic!("there is room");
+    };
+    loop {
+        while place.may_look(&cx, now) {
+            if open.load(Ordering::Acquire) {
+                return place.leave(true);
+            }
+            place.looked(false, now);
+        }
+        let mut rung = lock(&bell.rung);
+        while !*rung {
+            rung = match bell.ringing.wait(rung) {
+                Ok(rung) => rung,
+                Err(poisoned) => poisoned.into_inner(),
+            };
+        }
+        *rung = false;
+    }
+}
+
+fn line() -> Arc<Line> {
+    Arc::new(Line::new(Queue {
+        capacity: 9,
+        failfast_timeout: Duration::from_secs(1),
+    }))
+}
+
+#[test]
+fn no_wake_up_is_lost() {
+    check(|| {
+        let (line, open) = (line(), Arc::new(AtomicBool::new(false)));
+        let waiting = {
+            let (line, open) = (Arc::clone(&line), Arc::clone(&open));
+            thread::spawn(move || wait_for(&line, &open))
+        };
+        open.store(true, Ordering::Release);
+        line.changed();
+        assert!(waiting.join().is_ok());
+        assert_eq!(line.waiting(), 0);
+        assert!(!line.is_crowded());
+    });
+}
+
+#[test]
+fn who_leaves_with_the_turn_passes_it_on() {
+    check_few(|| {
+        let (line, open) = (line(), Arc::new(AtomicBool::new(false)));
+        let first = line.enter(ANY, Instant::now());
+        let waiting = {
+            let (line, open) = (Arc::clone(&line), Arc::clone(&open));
+            thread::spawn(move || wait_for(&line, &open))
+        };
+        let leaving = thread::spawn(move || drop(first));
+        open.store(true, Ordering::Release);
+        line.changed();
+        assert!(waiting.join().is_ok());
+        assert!(leaving.join().is_ok());
+        assert_eq!(line.waiting(), 0);
+    });
+}
+
+// A set of so many endpoints, of which none is compared by what real time says of it.
+fn set(count: u8, now: Instant) -> Arc<Set<()>> {
+    let settings = Settings {
+        accrual: Some(FailureAccrual::consecutive(1)),
+        load: Load::least_pending(),
+        queue: Queue::default(),
+        probes_in_turn: true,
+    };
+    let set = Set::new(pool(now), settings, None);
+    set.update(Update::Reset((1..=count).map(endpoint).collect()), now);
+    Arc::new(set)
+}
+
+fn endpoint(last: u8) -> Endpoint {
+    Endpoint::new(([10, 0, 0, last], 80).into())
+}
+
+fn pick(set: &Set<()>, request: u64, now: Instant) -> Option<(SocketAddr, Ticket)> {
+    let want = Want {
+        now,
+        request,
+        round: 0,
+        avoid: &[],
+        except: None,
+        only: None,
+        repeatable: false,
+    };
+    set.pick(&want, |site, ticket| (site.endpoint().address(), ticket))
+}
+
+// One request, which ends like this. Where it went.
+fn ask(set: &Set<()>, request: u64, outcome: &Outcome, now: Instant) -> Option<SocketAddr> {
+    let (address, mut ticket) = pick(set, request, now)?;
+    ticket.sent(now);
+    ticket.settle(outcome);
+    Some(address)
+}
+
+// What is counted is what is there.
+fn check_counts(set: &Set<()>, cells: &[Arc<Cell>]) {
+    assert!(cells.iter().all(|cell| cell.pending() == 0));
+    let members = set.members();
+    let closed = members.iter().filter(|m| m.cell.gate() == Gate::Closed);
+    assert_eq!(set.pool.guard.in_service(), closed.count());
+}
+
+fn cells(set: &Set<()>) -> Vec<Arc<Cell>> {
+    let members = set.members();
+    members.iter().map(|m| Arc::clone(&m.cell)).collect()
+}
+
+#[test]
+fn what_is_known_to_be_gone_is_not_picked() {
+    check_few(|| {
+        let now = Instant::now();
+        let set = set(2, now);
+        let cells = cells(&set);
+        let gone = endpoint(1).address();
+        let leaving = {
+            let set = Arc::clone(&set);
+            thread::spawn(move || {
+                set.update(Update::Remove(vec![gone]), now);
+                ask(&set, 1, &Outcome::SUCCESS, now)
+            })
+        };
+        let picked = ask(&set, 2, &Outcome::SUCCESS, now);
+        assert!(picked.is_some());
+        let after = leaving.join();
+        assert_eq!(after.ok().flatten(), Some(endpoint(2).address()));
+        assert_eq!(set.members().count(), 1);
+        check_counts(&set, &cells);
+    });
+}
+
+#[test]
+fn an_ejection_beside_a_leave_and_a_return_is_counted_once() {
+    check_few(|| {
+        let now = Instant::now();
+        let set = set(2, now);
+        let cells = cells(&set);
+        let moving = {
+            let set = Arc::clone(&set);
+            thread::spawn(move || {
+                set.update(Update::Remove(vec![endpoint(1).address()]), now);
+                set.update(Update::Add(vec![endpoint(1)]), now);
+            })
+        };
+        assert!(ask(&set, 1, &Outcome::FAILURE, now).is_some());
+        assert!(moving.join().is_ok());
+        assert_eq!(set.members().count(), 2);
+        assert_eq!(set.pool.guard.in_service(), 1);
+        check_counts(&set, &cells);
+    });
+}
+
+#[test]
+fn all_leave_at_once_and_nothing_is_left_over() {
+    check_few(|| {
+        let now = Instant::now();
+        let set = set(2, now);
+        let cells = cells(&set);
+        let leaving = {
+            let set = Arc::clone(&set);
+            thread::spawn(move || {
+                set.update(Update::DoesNotExist, now);
+                assert!(pick(&set, 1, now).is_none());
+            })
+        };
+        ask(&set, 2, &Outcome::FAILURE, now);
+        assert!(leaving.join().is_ok());
+        assert!(set.members().is_empty() && set.absence().is_some());
+        assert_eq!(set.pool.guard.in_service(), 0);
+        check_counts(&set, &cells);
     });
 }
 

@@ -318,14 +318,19 @@ async fn joins_are_published_together_and_the_first_at_once() {
     first.await.unwrap().unwrap();
 }
 
-/// Calls on two threads while endpoints come and go: 10 million of them in a release build.
 #[test]
 fn no_count_is_lost_under_churn() {
-    let calls: u32 = if cfg!(debug_assertions) {
-        50_000
-    } else {
-        5_000_000
-    };
+    soak(100_000);
+}
+
+#[test]
+#[ignore = "seconds in a release build: `cargo test --release --test balance -- --include-ignored soak`"]
+fn soak_of_ten_million_calls() {
+    soak(5_000_000);
+}
+
+/// So many calls on each of two threads, while endpoints come, go and are ejected: then every count is zero.
+fn soak(calls: u32) {
     let balance = Balance::builder()
         .seed(1)
         .failure_accrual(FailureAccrual::consecutive(3))
@@ -386,4 +391,136 @@ fn no_count_is_lost_under_churn() {
     assert_eq!(balance.endpoints(), 20);
     assert_eq!(balance.pending(), 0);
     assert_eq!(balance.waiting(), 0);
+}
+
+/// Those who wait are served in the order in which they came, and so is whoever comes while they are.
+#[tokio::test(start_paused = true)]
+async fn who_waits_goes_first() {
+    let served = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&served);
+    let balance = Balance::builder()
+        .seed(1)
+        .queue(Queue {
+            capacity: 100,
+            failfast_timeout: s(3),
+        })
+        .build(move |_: &Endpoint| {
+            let log = Arc::clone(&log);
+            tower::service_fn(move |n: u32| {
+                log.lock().unwrap().push(n);
+                std::future::ready(Ok::<u32, BoxError>(n))
+            })
+        })
+        .unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    let mut polls = Vec::new();
+    for n in 0..60 {
+        let (mut own, count) = (balance.clone(), Arc::new(AtomicUsize::new(0)));
+        polls.push(Arc::clone(&count));
+        calls.spawn(async move {
+            let mut call = std::pin::pin!(own.call(n));
+            std::future::poll_fn(|cx| {
+                count.fetch_add(1, Ordering::Relaxed);
+                call.as_mut().poll(cx)
+            })
+            .await
+        });
+        if n % 3 == 0 {
+            tokio::time::sleep(ms(1)).await;
+        }
+        // An empty update is none.
+        balance.update(Update::Add(vec![]));
+    }
+    tokio::time::sleep(ms(1)).await;
+    assert_eq!(balance.waiting(), 60);
+    balance.update(Update::Add(vec![addresses(1)[0].into()]));
+    // Before anybody was polled again.
+    let late = balance.clone().oneshot(1000);
+    calls.spawn(late);
+    for result in calls.join_all().await {
+        result.unwrap();
+    }
+    let served = served.lock().unwrap().clone();
+    assert_eq!(served, (0..60).chain([1000]).collect::<Vec<_>>());
+    // Once when they came and once when it was their turn; the first one keeps the time as well.
+    let polls: Vec<_> = polls.iter().map(|n| n.load(Ordering::Relaxed)).collect();
+    assert!(polls.iter().all(|polls| *polls <= 2), "{polls:?}");
+}
+
+/// Everything is out: one probe, and then the rest.
+#[tokio::test(start_paused = true)]
+async fn one_probe_and_then_the_rest() {
+    let script = Arc::new(Script::default());
+    script.failing.store(1, Ordering::Relaxed);
+    let make = Arc::clone(&script);
+    let balance = Balance::builder()
+        .seed(1)
+        .failure_accrual(FailureAccrual::consecutive(1))
+        .queue(Queue {
+            capacity: 100,
+            failfast_timeout: s(10),
+        })
+        .endpoints(addresses(1))
+        .build(move |endpoint: &Endpoint| Db {
+            address: endpoint.address(),
+            script: Arc::clone(&make),
+        })
+        .unwrap();
+    balance.clone().oneshot(String::new()).await.unwrap_err();
+    let polls = Arc::new(AtomicUsize::new(0));
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (mut balance, polls) = (balance.clone(), Arc::clone(&polls));
+        calls.spawn(async move {
+            let mut call = std::pin::pin!(balance.call(String::new()));
+            std::future::poll_fn(|cx| {
+                polls.fetch_add(1, Ordering::Relaxed);
+                call.as_mut().poll(cx)
+            })
+            .await
+        });
+    }
+    // The first probe fails, and nobody else asks.
+    let before = script.calls.load(Ordering::Relaxed);
+    while script.calls.load(Ordering::Relaxed) == before {
+        tokio::time::sleep(ms(1)).await;
+    }
+    tokio::time::sleep(ms(15)).await;
+    assert_eq!(script.calls.load(Ordering::Relaxed), before + 1);
+    assert_eq!(balance.waiting(), 49);
+    // They came, and of those that did not probe one or two were woken since.
+    let polls_so_far = polls.load(Ordering::Relaxed);
+    assert!(polls_so_far <= 50 + 6, "{polls_so_far}");
+    script.failing.store(0, Ordering::Relaxed);
+    let results = calls.join_all().await;
+    assert_eq!(results.iter().filter(|result| result.is_err()).count(), 1);
+    assert_eq!(script.calls.load(Ordering::Relaxed), 1 + 50);
+    let polls = polls.load(Ordering::Relaxed);
+    // Each has come, was woken once by its predecessor, and once by its answer.
+    assert!(polls <= 50 * 4, "{polls}");
+    assert_eq!(balance.waiting(), 0);
+}
+
+/// Cancelled in any place, the others go on.
+#[tokio::test(start_paused = true)]
+async fn whoever_leaves_the_line_passes_its_turn_on() {
+    let script = Arc::new(Script::default());
+    let balance = balance(&script, 0);
+    for left in 0..3 {
+        let mut calls: Vec<_> = (0..3)
+            .map(|_| Some(Box::pin(balance.clone().oneshot(String::new()))))
+            .collect();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        for call in calls.iter_mut().flatten() {
+            assert!(call.as_mut().poll(&mut cx).is_pending());
+        }
+        balance.update(Update::Add(vec![addresses(1)[0].into()]));
+        // Its turn may have come, and it goes before it looks.
+        calls[left] = None;
+        for call in calls.into_iter().flatten() {
+            assert_eq!(call.await.unwrap(), addresses(1)[0]);
+        }
+        assert_eq!(balance.waiting(), 0);
+        balance.update(Update::Remove(vec![addresses(1)[0]]));
+    }
 }

@@ -1404,3 +1404,59 @@ async fn mesh_retries_may_hit_the_same_endpoint_and_ours_do_not() {
         assert_eq!(repeated, same, "{fidelity:?}");
     }
 }
+
+/// Those who wait go first, in the order in which they came; one that asks for an endpoint of its own holds up nobody.
+#[tokio::test(start_paused = true)]
+async fn who_waits_goes_first() {
+    let mesh = Mesh::new(|_, _| ok());
+    let (sender, receiver) = watch::channel(Vec::<Endpoint>::new());
+    let backend = |name: &str| {
+        let mut backend = (*backend(name, Load::default()).backend).clone();
+        backend.queue = Queue {
+            capacity: 100,
+            failfast_timeout: s(5),
+        };
+        RouteBackend::from(std::sync::Arc::new(backend))
+    };
+    // Two backends: whoever waits takes an endpoint of either.
+    let both = [(backend("one"), 1), (backend("two"), 1)];
+    let policy = policy_of(vec![rule(
+        RouteDistribution::random_available(both).unwrap(),
+    )]);
+    let client = Client::builder(policy)
+        .seed(1)
+        .endpoints_of("one:80", receiver.clone())
+        .endpoints_of("two:80", receiver)
+        .build(mesh.connect())
+        .unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    let mut ask = |n: usize, options: RequestOptions| {
+        let request = Request::get(format!("http://web.shop/{n}"))
+            .extension(options)
+            .body(Body::empty());
+        calls.spawn(client.request(request.unwrap()));
+    };
+    // It asks for one that never comes.
+    let elsewhere = RequestOptions::default().pin(address(99));
+    ask(1000, elsewhere);
+    for n in 0..30 {
+        ask(n, RequestOptions::default());
+        tokio::time::sleep(ms(1)).await;
+    }
+    sender.send(vec![]).ok();
+    sender.send(vec![address(1).into()]).unwrap();
+    for n in 30..40 {
+        ask(n, RequestOptions::default());
+    }
+    let results = calls.join_all().await;
+    assert_eq!(results.iter().filter(|result| result.is_err()).count(), 1);
+    let seen = mesh.seen();
+    let order: Vec<_> = seen.iter().map(|seen| seen.uri.path().to_owned()).collect();
+    let waited: Vec<_> = order
+        .iter()
+        .filter(|path| path.len() <= 3)
+        .cloned()
+        .collect();
+    let expected: Vec<_> = (0..40).map(|n| format!("/{n}")).collect();
+    assert_eq!(waited, expected);
+}

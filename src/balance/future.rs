@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
-use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use super::error::BalanceError;
 use super::service::Local;
-use super::{Place, Want};
+use super::{Place, PlaceKind, Set, Want};
 use crate::breaker::ClassifyResult;
 use crate::core::BoxError;
 use crate::core::time::after;
@@ -60,13 +59,9 @@ pin_project! {
 // Boxed, as few calls wait.
 pin_project! {
     struct Waiting {
-        place: Place,
-        #[pin]
-        changed: OwnedNotified,
+        place: Option<Place>,
         #[pin]
         alarm: Option<Sleep>,
-        // It has looked since it began to listen.
-        looked: bool,
     }
 }
 
@@ -150,26 +145,33 @@ where
                 StateProj::Choosing => {
                     this.local.ensure();
                     let now = Instant::now();
-                    let line = &this.local.shared.set.line;
+                    let set = &this.local.shared.set;
+                    let mut choose = || choose(this.local, *this.number, this.round, now, None);
                     // Whoever waits was first.
-                    let chosen = if line.waiting() > 0 {
-                        None
-                    } else {
-                        choose(this.local, *this.number, this.round, now, None)
-                    };
+                    let mut chosen = (!set.line.is_crowded()).then(&mut choose).flatten();
+                    let mut waiting = None;
+                    if chosen.is_none() {
+                        waiting = Waiting::begin(set, now);
+                    }
+                    if chosen.is_none() && waiting.is_none() && set.pool.guard.serves() {
+                        // Better than to be refused is to overtake those who will be served all the same.
+                        chosen = choose();
+                    }
                     if let Some((service, ticket, endpoint)) = chosen {
                         *this.ticket = Held(Some(ticket));
                         *this.endpoint = Some(endpoint);
                         this.state.set(State::readying(service));
                         continue;
                     }
-                    match Waiting::begin(this.local) {
-                        Ok(waiting) => this.state.set(State::Waiting { waiting }),
-                        Err(error) => {
-                            this.state.set(State::Done);
-                            return Poll::Ready(Err(error));
-                        }
-                    }
+                    let Some(waiting) = waiting else {
+                        let full = BalanceError::QueueFull {
+                            balance: Arc::clone(&set.pool.name),
+                            capacity: set.line.capacity(),
+                        };
+                        this.state.set(State::Done);
+                        return Poll::Ready(Err(full));
+                    };
+                    this.state.set(State::Waiting { waiting });
                 }
                 StateProj::Waiting { waiting } => {
                     let (local, number, round) = (&**this.local, *this.number, &mut *this.round);
@@ -326,25 +328,19 @@ impl Drop for Held {
 // === impl Waiting ===
 
 impl Waiting {
-    fn begin<S>(local: &Local<S>) -> Result<Pin<Box<Self>>, BalanceError> {
-        let set = &local.shared.set;
-        let Some(place) = set.line.enter() else {
-            return Err(BalanceError::QueueFull {
-                balance: Arc::clone(&set.pool.name),
-                capacity: set.line.capacity(),
-            });
+    fn begin<S>(set: &Set<S>, now: Instant) -> Option<Pin<Box<Self>>> {
+        let kind = PlaceKind {
+            counted: true,
+            any: true,
         };
-        let mut waiting = Box::pin(Self {
-            place,
-            changed: Arc::clone(&set.pool.changed).notified_owned(),
+        let place = set.line.enter(kind, now)?;
+        Some(Box::pin(Self {
+            place: Some(place),
             alarm: None,
-            looked: false,
-        });
-        waiting.as_mut().project().changed.enable();
-        Ok(waiting)
+        }))
     }
 
-    // Looks, and then looks again whenever something has changed or is due.
+    // Looks when it is its turn, and a last time before it is refused.
     fn poll<S>(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -354,41 +350,55 @@ impl Waiting {
         let set = &local.shared.set;
         loop {
             let mut this = self.as_mut().project();
-            let heard = this.changed.as_mut().poll(cx).is_ready();
-            if heard {
-                let changed = Arc::clone(&set.pool.changed).notified_owned();
-                this.changed.set(changed);
-                this.changed.as_mut().enable();
-            }
-            let rang = match this.alarm.as_mut().as_pin_mut() {
-                Some(alarm) => alarm.poll(cx).is_ready(),
-                None => false,
-            };
-            if *this.looked && !heard && !rang {
+            let Some(place) = this.place.as_ref() else {
                 return Poll::Pending;
-            }
-            *this.looked = true;
+            };
             let now = Instant::now();
-            if let Some(found) = choose(now) {
-                return Poll::Ready(Ok(found));
+            let mut looks = 0;
+            loop {
+                let mine = place.may_look(cx, now);
+                let late = || now >= set.line.unready(&set.pool.epoch, now);
+                if !mine && (looks > 0 || !late()) {
+                    break;
+                }
+                if let Some(found) = choose(now) {
+                    let place = this.place.take();
+                    place
+                        .into_iter()
+                        .for_each(|place| place.leave(!mine || set.is_able(now)));
+                    return Poll::Ready(Ok(found));
+                }
+                if mine {
+                    place.looked(false, now);
+                }
+                looks += 1;
             }
             let failfast = set.line.unready(&set.pool.epoch, now);
-            let due = set.next_probe(now, None);
-            let hopeless = set
-                .hopeless_until(now)
-                .is_some_and(|until| until >= failfast);
+            let until = set.hopeless_until(now);
+            if let (1.., Some(until)) = (looks, until) {
+                place.hopeless(until);
+            }
+            let hopeless = until.is_some_and(|until| until >= failfast);
             if now >= failfast || hopeless || set.absence().is_some() {
                 return Poll::Ready(Err(BalanceError::Unavailable {
                     balance: Arc::clone(&set.pool.name),
                     why: set.why_unready(now),
-                    retry_at: due,
+                    retry_at: set.next_probe(now, None),
                 }));
             }
-            // What is due and was not found is somebody else's: they will say so.
-            let until = due
-                .filter(|due| *due > now)
-                .map_or(failfast, |due| due.min(failfast));
-            this.alarm.set(Some(sleep_until(until)));
+            let due = place.is_first().then(|| set.next_due(now)).flatten();
+            let keeps = place.keep_time(due, failfast);
+            let due = due.filter(|_| keeps);
+            let until = due.map_or(failfast, |due| due.min(failfast));
+            let alarm = this.alarm.as_mut();
+            match alarm.as_pin_mut().filter(|alarm| alarm.deadline() == until) {
+                Some(_) => {}
+                None => this.alarm.set(Some(sleep_until(until))),
+            }
+            match this.alarm.as_mut().as_pin_mut() {
+                Some(alarm) => ready!(alarm.poll(cx)),
+                None => return Poll::Pending,
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::zones::Zones;
 use super::{Member, Members, Settings};
 use crate::core::time::after;
 use crate::discover::{Absence, Update};
@@ -22,6 +23,8 @@ pub(super) struct Known<L> {
     server_name: Option<Arc<str>>,
     entries: BTreeMap<SocketAddr, Entry>,
     members: Members<L>,
+    // Where the callers' zone is known.
+    zones: Option<Zones<L>>,
     // In the order in which they left. One that has come back since is in service, or has another time.
     left: VecDeque<(Instant, SocketAddr)>,
     // Whether the source has said anything yet.
@@ -68,6 +71,7 @@ impl<L> Known<L> {
             server_name,
             entries: BTreeMap::new(),
             members: Members::default(),
+            zones: None,
             left: VecDeque::new(),
             heard: false,
             absence: None,
@@ -83,8 +87,17 @@ impl<L> Known<L> {
         self.absence
     }
 
-    pub(super) fn members(&self) -> &Members<L> {
-        &self.members
+    /// Tells where the callers are, before there are any endpoints.
+    pub(super) fn be_in(&mut self, zone: Arc<str>) {
+        self.zones = Some(Zones::new(zone));
+    }
+
+    /// The members, for picks.
+    pub(super) fn members(&self) -> Members<L> {
+        let prefer = self.settings.load.extensions().prefer_zone;
+        let zones = self.zones.as_ref().zip(prefer);
+        let split = zones.and_then(|(zones, prefer)| zones.split(prefer));
+        self.members.clone().with_split(split)
     }
 
     pub(super) fn place_of(&self, address: SocketAddr) -> Option<usize> {
@@ -168,12 +181,20 @@ impl<L> Known<L> {
                 State::Member(place) => {
                     let known = self.members.get(place);
                     if known.is_none_or(|known| *known.site.endpoint() != endpoint) {
-                        self.members.replace(place, member(endpoint));
+                        let member = member(endpoint);
+                        if let Some(zones) = &mut self.zones {
+                            zones.set(&member);
+                        }
+                        self.members.replace(place, member);
                         changes.replaced += 1;
                     }
                 }
                 State::Left(_) => {
-                    entry.state = State::Member(self.members.push(member(endpoint)));
+                    let member = member(endpoint);
+                    if let Some(zones) = &mut self.zones {
+                        zones.set(&member);
+                    }
+                    entry.state = State::Member(self.members.push(member));
                     changes.joined += 1;
                 }
             }
@@ -192,6 +213,9 @@ impl<L> Known<L> {
             entry.state = State::Left(now);
             self.left.push_back((now, address));
             changes.left += 1;
+            if let Some(zones) = &mut self.zones {
+                zones.remove(address);
+            }
             let moved = self.members.remove(place);
             let moved = moved.map(|member| member.cell.address());
             if let Some(entry) = moved.and_then(|moved| self.entries.get_mut(&moved)) {
@@ -208,6 +232,9 @@ impl<L> Known<L> {
                 entry.cell.leave();
                 entry.state = State::Left(now);
                 self.left.push_back((now, address));
+            }
+            if let Some(zones) = &mut self.zones {
+                zones.remove(address);
             }
         }
         self.members.clear();

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::zones::Split;
 use crate::endpoint::{Cell, Endpoint, Site};
 
 // Endpoints to a chunk: a change copies one of these, and the list of them.
@@ -19,6 +20,8 @@ pub(crate) struct Members<L> {
     // The highest weight there was, and whether all were the same.
     heaviest: u32,
     uneven: bool,
+    // By zone, if the callers' own is preferred.
+    split: Option<Arc<Split<L>>>,
 }
 
 // All but the last are full.
@@ -55,6 +58,16 @@ impl<L> Members<L> {
         self.chunks
             .iter()
             .flat_map(|chunk| chunk.0.iter().flatten())
+    }
+
+    /// The same by zone, if the callers' own is preferred and there is a choice.
+    pub(super) fn split(&self) -> Option<&Split<L>> {
+        self.split.as_deref()
+    }
+
+    pub(super) fn with_split(mut self, split: Option<Split<L>>) -> Self {
+        self.split = split.map(Arc::new);
+        self
     }
 
     /// Whether weights matter.
@@ -134,6 +147,7 @@ impl<L> Default for Members<L> {
             count: 0,
             heaviest: 0,
             uneven: false,
+            split: None,
         }
     }
 }
@@ -142,6 +156,7 @@ impl<L> Clone for Members<L> {
     fn clone(&self) -> Self {
         Self {
             chunks: self.chunks.clone(),
+            split: self.split.clone(),
             ..*self
         }
     }

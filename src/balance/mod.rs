@@ -1,6 +1,7 @@
 //! Endpoints, the choice among them, and the line for requests that find none: within a client one for each backend, and
 //! on its own as [`Balance`], over services of any kind.
 
+mod due;
 mod error;
 mod future;
 mod known;
@@ -10,25 +11,25 @@ mod pick;
 mod service;
 #[cfg(test)]
 mod tests;
+mod zones;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 pub use self::error::BalanceError;
 pub use self::future::BalanceFuture;
 use self::known::Known;
 pub(crate) use self::known::REMEMBERED;
-pub(crate) use self::line::{Line, Place};
+pub(crate) use self::line::{Line, Place, PlaceKind};
 pub(crate) use self::members::{Member, Members};
 pub(crate) use self::pick::Want;
 pub(crate) use self::service::applier;
 pub use self::service::{Balance, BalanceBuilder, Errors};
 
 use crate::core::observe::Decision;
-use crate::core::sync::{AtomicU64, Mutex, lock};
+use crate::core::sync::{AtomicU64, Mutex, Swap, lock};
 use crate::discover::{Absence, Update};
 use crate::endpoint::Pool;
 use crate::policy::{FailureAccrual, Load, Queue};
@@ -37,7 +38,7 @@ use crate::policy::{FailureAccrual, Load, Queue};
 pub(crate) struct Set<L> {
     pub(crate) pool: Arc<Pool>,
     pub(crate) line: Arc<Line>,
-    members: ArcSwap<Members<L>>,
+    members: Swap<Members<L>>,
     // Whose turn it is in round robin.
     turns: AtomicU64,
     known: Mutex<Known<L>>,
@@ -63,14 +64,22 @@ impl<L> Set<L> {
             &settings.load,
             settings.accrual.as_ref(),
         );
-        let pool = Arc::new(pool);
+        let pool = Arc::new(pool.with_waiters(Arc::clone(&line) as _));
         Self {
             line,
-            members: ArcSwap::default(),
+            members: Swap::default(),
             turns: AtomicU64::new(0),
             known: Mutex::new(Known::new(Arc::clone(&pool), settings, server_name)),
             pool,
         }
+    }
+
+    /// Where the callers are, if they know.
+    pub(crate) fn in_zone(self, zone: Option<Arc<str>>) -> Self {
+        if let Some(zone) = zone {
+            lock(&self.known).be_in(zone);
+        }
+        self
     }
 
     /// A snapshot of the members.
@@ -99,9 +108,13 @@ impl<L> Set<L> {
 
     /// Another policy. What was learned stays.
     pub(crate) fn configure(&self, settings: &Settings, now: Instant) {
-        if !lock(&self.known).configure(settings, now) {
+        let mut known = lock(&self.known);
+        if !known.configure(settings, now) {
             return;
         }
+        // Whether zones count may be another matter.
+        self.members.store(Arc::new(known.members()));
+        drop(known);
         self.line.configure(settings.queue);
         self.pool.configure(
             settings.probes_in_turn,
@@ -109,6 +122,7 @@ impl<L> Set<L> {
             settings.accrual.as_ref(),
         );
         self.note_able(now);
+        self.line.wake_all(now);
         self.pool.changed.notify_waiters();
     }
 
@@ -155,9 +169,10 @@ impl<L> Set<L> {
         self.note_able(now);
         let changes = known.apply(updates, now);
         if changes.any() {
-            self.members.store(Arc::new(known.members().clone()));
+            self.members.store(Arc::new(known.members()));
         }
         self.note_able(now);
+        let absent = known.absence().is_some();
         drop(known);
         let (joined, left) = (changes.joined, changes.left);
         if joined + left > 0 {
@@ -167,6 +182,11 @@ impl<L> Set<L> {
                 left,
             });
         }
-        self.pool.changed.notify_waiters();
+        if absent {
+            self.line.wake_all(now);
+        }
+        if changes.any() || absent {
+            self.pool.notify();
+        }
     }
 }

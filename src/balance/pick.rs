@@ -13,6 +13,10 @@ use crate::verdict::Ticket;
 /// Pairs drawn before all endpoints are looked at.
 const DRAWS: u64 = 4;
 
+// A look at all endpoints for one whose probe is due takes a nanosecond or so for each; so many pass for each until the
+// next.
+const LOOK_PACE: u64 = 1000;
+
 /// What a request wants of an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Want<'a> {
@@ -82,13 +86,36 @@ impl<L> Set<L> {
             if want.repeatable {
                 guard.saw_repeatable(now);
             }
+            if let Some(due) = self.pool.probe_due(now)
+                && let Some((member, ticket)) = self.probe(&choice, due)
+            {
+                return Some(with(&member.site, ticket));
+            }
         }
+        // Its own zone first; whoever has been somewhere already, or stands before a closed door, goes anywhere.
+        let anywhere = want.only.is_some() || want.except.is_some() || !want.avoid.is_empty();
+        if let Some(split) = members.split().filter(|_| !anywhere) {
+            let draw = (self.pool.seed, want.request, want.round);
+            let side = Choice {
+                members: split.side(guard.changes(), now, draw),
+                ..choice
+            };
+            if let Some((member, ticket)) = self.choose(&side) {
+                return Some(with(&member.site, ticket));
+            }
+        }
+        let (member, ticket) = self.choose(&choice)?;
+        Some(with(&member.site, ticket))
+    }
+
+    fn choose<'a>(&self, choice: &Choice<'a, L>) -> Option<(&'a Member<L>, Ticket)> {
+        let (want, now) = (choice.want, choice.now);
         // A choice can be lost to another thread between the look and the ticket: a probe is given out once.
         for attempt in 0..DRAWS {
             let chosen = match want.only {
                 Some(only) => {
                     let place = lock(&self.known).place_of(only);
-                    let member = place.and_then(|place| members.get(place));
+                    let member = place.and_then(|place| choice.members.get(place));
                     // The snapshot may be older than the place.
                     member
                         .filter(|member| member.cell.address() == only && member.cell.is_able(now))
@@ -102,7 +129,7 @@ impl<L> Set<L> {
                 if !ticket.note().probe {
                     self.line.ready();
                 }
-                return Some(with(&member.site, ticket));
+                return Some((member, ticket));
             }
         }
         None
@@ -134,6 +161,40 @@ impl<L> Set<L> {
             return None;
         }
         let ticket = member.cell.admit_early(want.now, want.request)?;
+        Some((member, ticket))
+    }
+
+    // A probe is due somewhere: it is looked for, lest in a large set it waits until chance finds it.
+    fn probe<'a>(&self, choice: &Choice<'a, L>, due: u64) -> Option<(&'a Member<L>, Ticket)> {
+        let Want { now, request, .. } = *choice.want;
+        let guard = &self.pool.guard;
+        let kept = !choice.want.repeatable && guard.keeps_probe(choice.now, due);
+        if kept || !self.pool.take_probe(due) {
+            return None;
+        }
+        let mut found = None;
+        let mut next = u64::MAX;
+        for member in choice.members.iter() {
+            match member.cell.availability(choice.now) {
+                Availability::ProbeDue if found.is_none() && choice.suits(&member.cell) => {
+                    found = Some(member);
+                }
+                Availability::ProbeDue => next = choice.now,
+                Availability::Ejected(until) | Availability::Probing(until) => {
+                    next = next.min(until);
+                }
+                Availability::Open | Availability::Held => {}
+            }
+        }
+        // Not again before it has cost next to nothing, however many there are and however many of them are due.
+        let soonest = choice
+            .now
+            .saturating_add(choice.members.count() as u64 * LOOK_PACE);
+        if next < u64::MAX {
+            self.pool.expect_probe(next.max(soonest));
+        }
+        let member = found?;
+        let ticket = member.cell.admit_at((now, choice.now), request)?;
         Some((member, ticket))
     }
 

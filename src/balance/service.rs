@@ -71,6 +71,7 @@ pub struct BalanceBuilder<C = Errors> {
     settings: Settings,
     observers: Observers,
     seed: Option<u64>,
+    zone: Option<Arc<str>>,
     classify: C,
 }
 
@@ -123,6 +124,7 @@ impl Balance<()> {
             },
             observers: Observers::default(),
             seed: None,
+            zone: None,
             classify: Errors,
         }
     }
@@ -260,6 +262,14 @@ impl<C> BalanceBuilder<C> {
         self
     }
 
+    /// The zone the calls are made from, such as `eu-1a`: where the load is told to
+    /// [prefer it](crate::policy::Load::prefer_zone), calls stay there as far as its endpoints can carry them. Default: not
+    /// known.
+    pub fn zone(mut self, zone: impl Into<Arc<str>>) -> Self {
+        self.zone = Some(zone.into());
+        self
+    }
+
     /// What chance is drawn from. Default: another one for each balance.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -275,6 +285,7 @@ impl<C> BalanceBuilder<C> {
             settings: self.settings,
             observers: self.observers,
             seed: self.seed,
+            zone: self.zone,
             classify,
         }
     }
@@ -319,7 +330,7 @@ impl<C> BalanceBuilder<C> {
             self.observers,
             Arc::default(),
         );
-        let set = Arc::new(Set::new(pool, self.settings, None));
+        let set = Arc::new(Set::new(pool, self.settings, None).in_zone(self.zone));
         if let Source::Fixed(Ok(endpoints)) = &self.endpoints.0
             && !endpoints.is_empty()
         {

@@ -12,8 +12,14 @@ use crate::policy::{FailureAccrual, Load, Queue};
 use crate::verdict::{Outcome, Settle, Ticket};
 
 mod churn;
+mod zones;
 
 pub(super) fn set(accrual: Option<FailureAccrual>, load: Load) -> Set<()> {
+    set_in(accrual, load, None)
+}
+
+// With callers in a zone.
+fn set_in(accrual: Option<FailureAccrual>, load: Load, zone: Option<&str>) -> Set<()> {
     let pool = Pool::new(
         "test".into(),
         1,
@@ -27,7 +33,7 @@ pub(super) fn set(accrual: Option<FailureAccrual>, load: Load) -> Set<()> {
         queue: Queue::default(),
         probes_in_turn: true,
     };
-    Set::new(pool, settings, None)
+    Set::new(pool, settings, None).in_zone(zone.map(Arc::from))
 }
 
 pub(super) fn endpoint(n: u32) -> Endpoint {
@@ -167,4 +173,76 @@ async fn panic_is_as_likely_as_that_all_draws_are_of_the_ejected() {
             assert!((found / expected - 1.0).abs() <= 0.01, "{name}: {found}");
         }
     }
+}
+
+// How long the probe of one of so many endpoints waits after it is due, at 1 000 requests/s.
+async fn probe_wait(count: u32, repeatable: u64) -> Duration {
+    let set = set(Some(FailureAccrual::consecutive(1)), Load::default());
+    fill(&set, count);
+    let bad = endpoint(count / 2).address();
+    let only = Want {
+        only: Some(bad),
+        ..want(0)
+    };
+    let ticket = set.pick(&only, |_, ticket| ticket).unwrap();
+    ticket.settle(&Outcome::FAILURE);
+    let due = set.next_due(Instant::now()).unwrap();
+    for request in 1.. {
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let want = Want {
+            repeatable: repeatable > 0 && request % repeatable == 0,
+            ..want(request)
+        };
+        let (chosen, ticket) = set
+            .pick(&want, |site, ticket| (site.endpoint().clone(), ticket))
+            .unwrap();
+        let probe = ticket.note().probe;
+        assert_eq!(probe, chosen.address() == bad);
+        ticket.settle(&Outcome::SUCCESS);
+        if probe {
+            let waited = Instant::now() - due;
+            // Who looks where nothing is due any more looks once.
+            tokio::time::advance(Duration::from_secs(100)).await;
+            drop(pick(&set, request + 1));
+            assert_eq!(set.pool.probe_due(u64::MAX - 1), None);
+            return waited;
+        }
+    }
+    unreachable!()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_due_is_found_however_many_endpoints_there_are() {
+    for count in [2, 10, 1000, 10_000] {
+        let waited = probe_wait(count, 0).await;
+        assert!(waited <= Duration::from_millis(1), "{count}: {waited:?}");
+        // One request in ten may be repeated elsewhere: it waits for that.
+        let waited = probe_wait(count, 10).await;
+        assert!(waited <= Duration::from_millis(10), "{count}: {waited:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_probes_that_are_due_at_once_get_their_turns() {
+    let set = set(Some(FailureAccrual::consecutive(1)), Load::default());
+    fill(&set, 1000);
+    for n in 0..300 {
+        let only = Want {
+            only: Some(endpoint(n).address()),
+            ..want(u64::from(n))
+        };
+        let ticket = set.pick(&only, |_, ticket| ticket).unwrap();
+        ticket.settle(&Outcome::FAILURE);
+    }
+    // Its wait is jittered, by half at most.
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let mut probes = 0;
+    for request in 1000..1400 {
+        let (_, ticket) = pick(&set, request).unwrap();
+        probes += u32::from(ticket.note().probe);
+        ticket.settle(&Outcome::SUCCESS);
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    assert_eq!(probes, 300);
+    assert_eq!(set.pool.guard.in_service(), 1000);
 }

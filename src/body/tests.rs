@@ -62,6 +62,7 @@ pub(super) struct Acted {
 }
 
 impl Acted {
+    #[cfg(not(tower_mesh_loom))]
     pub(super) fn hinting(acts: impl IntoIterator<Item = Act>, hint: (u64, Option<u64>)) -> Self {
         Self {
             acts: acts.into_iter().collect(),

@@ -22,6 +22,8 @@ pub(crate) struct Backends {
     /// Who has subscribed to the breakers.
     pub(crate) events: Arc<Events>,
     pub(crate) server_name: Option<Arc<str>>,
+    /// Where this client is.
+    pub(crate) zone: Option<Arc<str>>,
     pub(crate) sources: Sources,
     /// Told when an endpoint of any backend may have become able to serve: who waits may take it from any.
     pub(crate) changed: Arc<Notify>,
@@ -62,6 +64,7 @@ impl Backends {
         epoch: Epoch,
         observers: Observers,
         server_name: Option<Arc<str>>,
+        zone: Option<Arc<str>>,
         sources: Sources,
     ) -> Self {
         Self {
@@ -70,6 +73,7 @@ impl Backends {
             observers,
             events: Arc::default(),
             server_name,
+            zone,
             sources,
             changed: Arc::default(),
             known: Mutex::default(),
@@ -135,7 +139,8 @@ impl Backends {
         )
         .with_events(Arc::clone(&self.events));
         let server_name = self.server_name.clone().or_else(|| host_of(backend));
-        let balance = Arc::new(Set::new(pool, settings.clone(), server_name));
+        let balance = Set::new(pool, settings.clone(), server_name);
+        let balance = Arc::new(balance.in_zone(self.zone.clone()));
         let source = match backend.dispatcher {
             BackendDispatcher::Forward(address) => {
                 Some(Source::Fixed(Ok(vec![Endpoint::new(address)])))

@@ -34,6 +34,7 @@ pub struct ClientBuilder {
     observers: Observers,
     seed: Option<u64>,
     server_name: Option<Arc<str>>,
+    zone: Option<Arc<str>>,
     origin: Option<Uri>,
     answer_grpc_errors: bool,
 }
@@ -115,6 +116,7 @@ impl ClientBuilder {
             observers: Observers::default(),
             seed: None,
             server_name: None,
+            zone: None,
             origin: None,
             answer_grpc_errors: true,
         }
@@ -139,6 +141,14 @@ impl ClientBuilder {
     /// Asks `resolver` for the endpoints of each backend that none were given for by name.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.sources.resolver = Some(Box::new(resolver));
+        self
+    }
+
+    /// The zone the client is in, such as `eu-1a`: where a backend's load is told to
+    /// [prefer it](crate::policy::Load::prefer_zone), requests stay there as far as its endpoints can carry them. Default: not
+    /// known.
+    pub fn zone(mut self, zone: impl Into<Arc<str>>) -> Self {
+        self.zone = Some(zone.into());
         self
     }
 
@@ -200,6 +210,7 @@ impl ClientBuilder {
             Epoch::new(Instant::now()),
             self.observers,
             self.server_name,
+            self.zone,
             self.sources,
         );
         let source = self.policy;

@@ -23,6 +23,8 @@ pub enum Purpose {
     ConnectionAge = 6,
     /// Which endpoints are looked at before one that is ejected is taken.
     Panic = 7,
+    /// Whether a request stays in its caller's zone.
+    Zone = 8,
     /// What a simulated world throws: arrivals, service times, faults.
     Simulate = 100,
 }

@@ -10,6 +10,46 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsiz
 #[cfg(tower_mesh_loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 
+/// An `Arc` that is read without a lock and replaced as a whole.
+#[cfg(not(tower_mesh_loom))]
+pub(crate) use arc_swap::ArcSwap as Swap;
+
+/// The same for loom, which cannot look into the real one.
+#[cfg(tower_mesh_loom)]
+#[derive(Debug)]
+pub(crate) struct Swap<T>(Mutex<std::sync::Arc<T>>);
+
+#[cfg(tower_mesh_loom)]
+impl<T> Swap<T> {
+    pub(crate) fn new(value: std::sync::Arc<T>) -> Self {
+        Self(Mutex::new(value))
+    }
+
+    pub(crate) fn from_pointee(value: T) -> Self {
+        Self::new(std::sync::Arc::new(value))
+    }
+
+    pub(crate) fn load(&self) -> std::sync::Arc<T> {
+        self.load_full()
+    }
+
+    pub(crate) fn load_full(&self) -> std::sync::Arc<T> {
+        std::sync::Arc::clone(&lock(&self.0))
+    }
+
+    pub(crate) fn store(&self, value: std::sync::Arc<T>) {
+        let old = std::mem::replace(&mut *lock(&self.0), value);
+        drop(old);
+    }
+}
+
+#[cfg(tower_mesh_loom)]
+impl<T: Default> Default for Swap<T> {
+    fn default() -> Self {
+        Self::from_pointee(T::default())
+    }
+}
+
 /// Locks, whether or not somebody panicked while holding it: the data under our locks is valid between any two
 /// statements that change it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -20,6 +20,9 @@ pub struct Endpoint {
     weight: u32,
 }
 
+// As the mesh's destination service calls it.
+const ZONE: &str = "zone";
+
 // === impl Endpoint ===
 
 impl Endpoint {
@@ -53,6 +56,17 @@ impl Endpoint {
     pub fn with_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(key.into(), value.into());
         self
+    }
+
+    /// With the zone it is in: the label `zone`, where the mesh puts what Kubernetes says (`topology.kubernetes.io/zone`).
+    #[must_use]
+    pub fn with_zone(self, zone: impl Into<String>) -> Self {
+        self.with_label(ZONE, zone)
+    }
+
+    /// The zone it is in, if it was told: its label `zone`.
+    pub fn zone(&self) -> Option<&str> {
+        self.labels.get(ZONE).map(String::as_str)
     }
 
     /// With its share of the traffic, as a multiple of an ordinary endpoint's. Default: 1. It is kept in steps of 1/65536,

@@ -247,6 +247,7 @@ impl Cell {
         self.aside.set_weight(endpoint.weight_word());
         if lock(&self.state).join(&self.pool.guard) {
             self.aside.start(self.pool.epoch.nanos(now));
+            self.expect_probe();
         }
     }
 
@@ -279,7 +280,7 @@ impl Cell {
         };
         let decision = || Decision::ByHand { endpoint, what };
         self.pool.tell(now, decision);
-        self.pool.changed.notify_waiters();
+        self.pool.notify();
     }
 
     pub(crate) fn backend(&self) -> &str {
@@ -303,7 +304,18 @@ impl Cell {
         };
         let watched = gate & SHUT != 0 && state.is_dry_run() && state.forced().is_none();
         let gate = gate | if watched { WATCHED } else { 0 };
-        self.gate.store(gate, Ordering::Release);
+        if self.gate.swap(gate, Ordering::AcqRel) != gate {
+            self.pool.guard.changed();
+        }
+        self.expect_probe();
+    }
+
+    // So that it is found when it is due, in however large a set.
+    fn expect_probe(&self) {
+        let gate = self.gate.load(Ordering::Acquire);
+        if gate & SHUT != 0 && gate & WATCHED == 0 && gate & PAYLOAD != NEVER {
+            self.pool.expect_probe(gate & PAYLOAD);
+        }
     }
 
     fn due(&self, until: Instant) -> u64 {
@@ -402,7 +414,7 @@ impl Cell {
         });
         if !matches!(transition, Transition::Refused { .. }) {
             // Those who wait look again: it can serve, or its next probe is due at another time.
-            self.pool.changed.notify_waiters();
+            self.pool.notify();
         }
     }
 }

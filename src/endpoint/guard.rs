@@ -12,6 +12,8 @@ pub(crate) struct Guard {
     // Pairs that are looked at before one that is ejected is taken; the maximum: never.
     panic_after: AtomicU64,
     refused: AtomicU64,
+    // Of who is in service.
+    changes: AtomicU64,
     // For how long a probe waits for a request that may be repeated elsewhere, and when there was one: in nanoseconds.
     patience: AtomicU64,
     repeatable: AtomicU64,
@@ -27,6 +29,7 @@ impl Default for Guard {
             dry_run: AtomicBool::new(false),
             panic_after: AtomicU64::new(u64::MAX),
             refused: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             patience: AtomicU64::new(0),
             repeatable: AtomicU64::new(0),
         }
@@ -69,6 +72,16 @@ impl Guard {
         count(&self.in_service, before.1, now.1);
     }
 
+    /// Counts how often it has changed who is in service.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// A gate has been opened or shut, for all to see.
+    pub(super) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
     /// Whether one endpoint serves, and no other.
     pub(super) fn is_down_to_one(&self) -> bool {
         self.in_service.load(Ordering::Acquire) == 1
@@ -76,6 +89,11 @@ impl Guard {
 
     pub(super) fn has_several(&self) -> bool {
         self.members.load(Ordering::Relaxed) > 1
+    }
+
+    /// Whether some member is not ejected.
+    pub(crate) fn serves(&self) -> bool {
+        self.in_service.load(Ordering::Acquire) > 0
     }
 
     /// Whether every member is ejected, and there are any.

@@ -17,5 +17,5 @@ pub(crate) use self::gatekeeper::Terms;
 use self::guard::Guard;
 pub use self::leaf::Connect;
 pub(crate) use self::leaf::{ErasedConnect, Leaf, LeafCall};
-pub(crate) use self::pool::Pool;
+pub(crate) use self::pool::{Pool, Waiters};
 pub(crate) use self::site::Site;

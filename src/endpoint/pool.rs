@@ -21,12 +21,22 @@ pub(crate) struct Pool {
     events: Option<Arc<Events>>,
     /// Told when an endpoint may have become able to serve: this backend's, or another's of the same client.
     pub(crate) changed: Arc<Notify>,
+    // Who waits for an endpoint of this backend.
+    waiters: Option<Arc<dyn Waiters>>,
     /// By what endpoints are compared.
     pub(crate) load: Dials,
     pub(crate) guard: Guard,
     /// What all endpoints did of late, for those that are measured by their peers.
     pub(super) totals: Mutex<Totals>,
     outage: Outage,
+    // When the next probe of any endpoint is due, in nanoseconds, or sooner; the maximum if none is ejected.
+    probe_due: AtomicU64,
+}
+
+/// Those who wait for an endpoint.
+pub(crate) trait Waiters: Send + Sync {
+    /// One may have become able to serve, or is due to be probed at another time.
+    fn changed(&self);
 }
 
 /// What is known while all endpoints of a backend are ejected. That is one event, not one for each: they are probed in
@@ -57,10 +67,12 @@ impl Pool {
             observers,
             events: None,
             changed,
+            waiters: None,
             load: Dials::new(&Rules::of(&Load::default())),
             guard: Guard::default(),
             totals: Mutex::new(Totals::default()),
             outage: Outage::default(),
+            probe_due: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -68,6 +80,20 @@ impl Pool {
     pub(crate) fn with_events(mut self, events: Arc<Events>) -> Self {
         self.events = Some(events);
         self
+    }
+
+    /// With those who wait.
+    pub(crate) fn with_waiters(mut self, waiters: Arc<dyn Waiters>) -> Self {
+        self.waiters = Some(waiters);
+        self
+    }
+
+    /// An endpoint may have become able to serve, or is due to be probed at another time.
+    pub(crate) fn notify(&self) {
+        if let Some(waiters) = &self.waiters {
+            waiters.changed();
+        }
+        self.changed.notify_waiters();
     }
 
     /// Tells what happened to a breaker.
@@ -131,5 +157,24 @@ impl Pool {
 
     pub(super) fn end_outage(&self, at: u64) {
         self.outage.ended.store(at, Ordering::Release);
+        self.expect_probe(at);
+    }
+
+    /// A probe will be due then.
+    pub(crate) fn expect_probe(&self, at: u64) {
+        self.probe_due.fetch_min(at, Ordering::AcqRel);
+    }
+
+    /// When a probe is due that nobody has looked for yet, if that is now. Whoever [takes](Self::take_probe) it looks.
+    pub(crate) fn probe_due(&self, now: u64) -> Option<u64> {
+        let due = self.probe_due.load(Ordering::Relaxed);
+        (due <= now).then_some(due)
+    }
+
+    /// Whether it falls to this one to look, and to say what else is [expected](Self::expect_probe).
+    pub(crate) fn take_probe(&self, due: u64) -> bool {
+        self.probe_due
+            .compare_exchange(due, u64::MAX, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 }

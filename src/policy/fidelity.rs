@@ -26,7 +26,7 @@ use std::fmt;
 /// | `idle-head` | a request without a body that waits for its response head is never idle | the wait for a response head is idle time, too |
 /// | `outage-probes` | each waits out its own backoff, however long it has grown | they are probed in turn, one in each first wait of the backoff; when one recovers, the others are probed at once |
 /// | `early-refusal` | a request waits until fail-fast, whenever the next probe is due, and where there are no endpoints, too | a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next; so is one whose backend has no endpoints, as their source has confirmed |
-/// | `load-extensions` | load is latency and requests in flight alone | failures and silence raise it, one that was not chosen for long is tried, and an unknown one gets one request at first |
+/// | `load-extensions` | load is latency and requests in flight alone | failures and silence raise it, one that was not chosen for long is tried, an unknown one gets one request at first, and requests stay in their zone if the policy says so |
 /// | `gateway-retry` | an HTTPRoute's `retry` is not read | it is honoured where no retry annotation is |
 /// | `backend-request` | an HTTPRoute's `timeouts.backendRequest` is not read | it bounds each attempt |
 /// | `traffic-policy` | XBackendTrafficPolicy is not read | its retry budget pays for the retries to its Service |
@@ -258,7 +258,7 @@ impl Difference {
                 "a request that no probe can help before its deadline or fail-fast is refused at once, with the time of the next; so is one whose backend has no endpoints, as their source has confirmed"
             }
             Self::LoadExtensions => {
-                "failures and silence raise it, one that was not chosen for long is tried, and an unknown one gets one request at first"
+                "failures and silence raise it, one that was not chosen for long is tried, an unknown one gets one request at first, and requests stay in their zone if the policy says so"
             }
             Self::GatewayRetry => "it is honoured where no retry annotation is",
             Self::BackendRequest => "it bounds each attempt",

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::InvalidPolicy;
+use super::{InvalidPolicy, Ratio};
 
 /// What an endpoint's load is, and so which of two gets the next request.
 ///
@@ -60,6 +60,28 @@ pub struct LoadExtensions {
     /// How long an endpoint that joins, or that is re-admitted by its breaker, takes to reach its full share, in
     /// proportion to the time. Default: none, it has it at once.
     pub slow_start: Option<Duration>,
+    /// Whether requests stay in their caller's zone as far as its endpoints can carry them. Takes a client that was told
+    /// [its zone](crate::ClientBuilder::zone), and endpoints with [theirs](crate::Endpoint::with_zone). Default: no.
+    pub prefer_zone: Option<PreferZone>,
+}
+
+/// How requests stay in their caller's zone: Envoy's zone-aware routing, with its overprovisioning factor.
+///
+/// The part that stays is `available / callers * overprovision`, at most all: `available` is the part of the endpoints
+/// able to serve, by weight, that is in the zone, and `callers` the part of all callers that is. So no endpoint gets more
+/// than `overprovision` times what it would if nobody preferred a zone, however small the zone is or has become. The rest
+/// goes to all others alike. Within each part endpoints are compared by load, as ever.
+///
+/// Retries, hedges, requests beside an endpoint that is not ready, and probes that are due leave the zone. Where the zone
+/// has nobody able to serve, or everybody, there is no preference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct PreferZone {
+    /// By how much more than its share an endpoint of the zone may get, as a factor. Default: 1.4, as in Envoy.
+    pub overprovision: Ratio,
+    /// What part of all callers is in this zone. Default: none, they are taken to be spread evenly over the zones of the
+    /// endpoints.
+    pub callers: Option<Ratio>,
 }
 
 /// How long a request counts as in flight, for the load.
@@ -122,6 +144,13 @@ impl Load {
         self
     }
 
+    /// With requests that stay in their caller's zone as far as it can carry them.
+    #[must_use]
+    pub const fn prefer_zone(mut self, prefer: PreferZone) -> Self {
+        self.extensions_mut().prefer_zone = Some(prefer);
+        self
+    }
+
     /// With requests counted as in flight until then.
     #[must_use]
     pub const fn pending_until(mut self, until: PendingUntil) -> Self {
@@ -136,6 +165,36 @@ impl Load {
     }
 }
 
+// === impl PreferZone ===
+
+impl PreferZone {
+    /// As in Envoy: 1.4 times a share, callers spread evenly.
+    pub const DEFAULT: Self = Self {
+        overprovision: Ratio::percent(140),
+        callers: None,
+    };
+
+    /// With so much more than its share as an endpoint of the zone may get. Below one it gets less than without zones.
+    #[must_use]
+    pub const fn overprovision(mut self, factor: Ratio) -> Self {
+        self.overprovision = factor;
+        self
+    }
+
+    /// With this part of all callers in this zone.
+    #[must_use]
+    pub const fn callers(mut self, part: Ratio) -> Self {
+        self.callers = Some(part);
+        self
+    }
+}
+
+impl Default for PreferZone {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 // === impl LoadExtensions ===
 
 impl LoadExtensions {
@@ -147,6 +206,7 @@ impl LoadExtensions {
         one_at_first: true,
         pending_until: PendingUntil::FirstFrame,
         slow_start: None,
+        prefer_zone: None,
     };
 
     /// Nothing: as in the mesh.
@@ -157,6 +217,7 @@ impl LoadExtensions {
         one_at_first: false,
         pending_until: PendingUntil::FirstFrame,
         slow_start: None,
+        prefer_zone: None,
     };
 }
 

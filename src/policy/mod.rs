@@ -59,7 +59,7 @@ pub use self::grpc::{
 };
 pub use self::hedge::{Hedge, HedgeDelay};
 pub use self::invalid::InvalidPolicy;
-pub use self::load::{Load, LoadExtensions, PeakEwma, PenaltyPeakEwma, PendingUntil};
+pub use self::load::{Load, LoadExtensions, PeakEwma, PenaltyPeakEwma, PendingUntil, PreferZone};
 pub use self::matches::{
     MatchHeader, MatchHeaderValue, MatchHost, MatchPath, MatchQueryParam, MatchQueryValue,
     MatchRequest, Pattern,

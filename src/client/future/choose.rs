@@ -11,8 +11,9 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
+use super::wait::{Waits, absent};
 use super::{Next, Step, Walk, hedge};
-use crate::balance::{Place, Want};
+use crate::balance::{PlaceKind, Want};
 use crate::client::attempt::Attempt;
 use crate::client::overrides::Overrides;
 use crate::client::plan::{Plan, RulePlan};
@@ -21,7 +22,7 @@ use crate::core::observe::{Decision, NotRetried};
 use crate::core::time::after;
 use crate::deadline::{earlier, grpc_timeout};
 use crate::distribute::by_weight;
-use crate::error::{Error, ErrorKind};
+use crate::error::ErrorKind;
 use crate::policy::Fidelity;
 use crate::route::PathMatched;
 use crate::verdict::grpc::GRPC_TIMEOUT;
@@ -36,7 +37,7 @@ pub(super) struct Asked {
     many: Vec<usize>,
     first: Option<usize>,
     // One that has nobody behind it was the choice.
-    fails: Option<usize>,
+    pub(super) fails: Option<usize>,
 }
 
 // === impl Walk ===
@@ -150,7 +151,11 @@ impl Walk {
             return self.fail(ErrorKind::NoPolicy);
         };
         let rule = plan.rule(&matched);
-        let (found, asked) = self.ask(rule, now);
+        // Another try was in line before those who are there now.
+        let first = self.prior.is_none();
+        let behind =
+            |backend: usize| first && rule.backends[backend].state.balance.line.is_crowded();
+        let (found, asked) = self.ask(rule, now, |backend| !behind(backend));
         if let Some(backend) = asked.fails {
             return self.nobody_behind(rule, backend, matched.path);
         }
@@ -166,7 +171,7 @@ impl Walk {
         if self.prior.is_some() {
             return self.stand(now, NotRetried::NoEndpoint);
         }
-        if let Some(absent) = absent(&plan, rule, &asked) {
+        if let Some(absent) = absent(&plan, rule, asked.first(), asked.iter()) {
             return self.fail(absent);
         }
         let pinned = self.options.only.and_then(|only| {
@@ -182,21 +187,37 @@ impl Walk {
             request: number,
             backend: Arc::clone(&balance.pool.name),
         });
-        let Some(place) = balance.line.enter() else {
+        let any = self.options.only.is_none();
+        let kind = PlaceKind { counted: true, any };
+        let Some(place) = balance.line.enter(kind, now) else {
+            // Better than to be refused is to overtake those who will be served all the same.
+            if balance.pool.guard.serves()
+                && let Some(first) = self.pick(rule, backend, now, None)
+            {
+                return self.go(Step::Ready {
+                    backend,
+                    first,
+                    second: None,
+                    until: self.ready_until(rule, backend, now),
+                });
+            }
             return self.fail(ErrorKind::QueueFull {
                 backend: balance.pool.name.to_string(),
                 capacity: balance.line.capacity(),
             });
         };
-        self.go(Step::Wait {
-            place,
-            backend,
-            since: now,
-        })
+        let others = asked.iter().filter(|other| *other != backend);
+        let places = Waits::new(rule, (backend, place), others, any, now);
+        self.go(Step::Wait { places, since: now })
     }
 
-    // Asks the backends in turn, each once.
-    fn ask(&mut self, rule: &RulePlan, now: Instant) -> (Option<(usize, Attempt)>, Asked) {
+    // Asks the backends in turn, each once; of some only whether nobody is behind them.
+    pub(super) fn ask(
+        &mut self,
+        rule: &RulePlan,
+        now: Instant,
+        may_ask: impl Fn(usize) -> bool,
+    ) -> (Option<(usize, Attempt)>, Asked) {
         let mut asked = Asked::default();
         while let Some(backend) = self.next_backend(rule, &asked) {
             asked.add(backend);
@@ -205,7 +226,9 @@ impl Walk {
                 asked.fails = Some(backend);
                 return (None, asked);
             }
-            if let Some(attempt) = self.pick(rule, backend, now, None) {
+            if may_ask(backend)
+                && let Some(attempt) = self.pick(rule, backend, now, None)
+            {
                 return (Some((backend, attempt)), asked);
             }
         }
@@ -213,7 +236,12 @@ impl Walk {
     }
 
     // The answer of a backend that the policy names and that does not exist.
-    fn nobody_behind(&mut self, rule: &RulePlan, backend: usize, path: PathMatched) -> Next {
+    pub(super) fn nobody_behind(
+        &mut self,
+        rule: &RulePlan,
+        backend: usize,
+        path: PathMatched,
+    ) -> Next {
         let backend = &rule.backends[backend];
         let Some(parts) = self.template.parts_mut() else {
             return self.fail(ErrorKind::InvalidRequest);
@@ -285,91 +313,6 @@ impl Walk {
                 .is_none_or(|budget| budget.balance_milli(now) >= 1000)
     }
 
-    /// Waits in the line of `backend` for an endpoint of any.
-    pub(super) fn wait(
-        &mut self,
-        place: Place,
-        backend: usize,
-        since: Instant,
-        changed: Pin<&mut Option<OwnedNotified>>,
-    ) -> Next {
-        let Some((plan, matched)) = self.plan.clone() else {
-            return self.fail(ErrorKind::NoPolicy);
-        };
-        let rule = plan.rule(&matched);
-        let balance = &rule.backends[backend].state.balance;
-        // Listens before it looks, so that no change falls between the two.
-        let listening = listen(&self.shared.backends.changed, changed);
-        let now = Instant::now();
-        if self.is_late(now) {
-            return self.fail(ErrorKind::RequestTimeout);
-        }
-        let (found, asked) = self.ask(rule, now);
-        if let Some(backend) = asked.fails {
-            drop(place);
-            return self.nobody_behind(rule, backend, matched.path);
-        }
-        if let Some((backend, first)) = found {
-            drop(place);
-            self.waited += now.saturating_duration_since(since);
-            let until = self.ready_until(rule, backend, now);
-            return self.go(Step::Ready {
-                backend,
-                first,
-                second: None,
-                until,
-            });
-        }
-        if let Some(absent) = absent(&plan, rule, &asked) {
-            return self.fail(absent);
-        }
-        if listening {
-            return self.go(Step::Wait {
-                place,
-                backend,
-                since,
-            });
-        }
-        let due = asked.iter().filter_map(|index| {
-            let balance = &rule.backends[index].state.balance;
-            balance.next_probe(now, self.options.only)
-        });
-        let due = due.min();
-        let line = &balance.line;
-        let failfast = match self.options.only {
-            // That one endpoint cannot serve says nothing of the backend, and the other way round.
-            Some(_) => after(since, line.failfast_timeout()),
-            None => line.unready(&balance.pool.epoch, now),
-        };
-        // Difference::EarlyRefusal: nothing can help before it is too late.
-        let too_late = earlier(Some(failfast), self.deadline);
-        let hopeless = plan.fidelity != Fidelity::Mesh
-            && self.options.only.is_none()
-            && asked.iter().all(|index| {
-                let balance = &rule.backends[index].state.balance;
-                balance.hopeless_until(now) >= too_late
-            });
-        if now >= failfast || hopeless {
-            let why = rule.backends[backend]
-                .state
-                .why_unready(now, self.options.only);
-            let kind = ErrorKind::FailFast {
-                backend: balance.pool.name.to_string(),
-                why,
-            };
-            return self.done(Err(Error::new(kind).with_retry_at(due)));
-        }
-        let until = earlier(earlier(Some(failfast), self.deadline), due);
-        self.sleep(
-            Step::Wait {
-                place,
-                backend,
-                since,
-            },
-            until,
-        )
-    }
-
     pub(super) fn ready(
         &mut self,
         cx: &mut Context<'_>,
@@ -420,20 +363,6 @@ impl Walk {
             wake,
         )
     }
-}
-
-// That there is nobody to wait for, by the word of all sources. Difference::EarlyRefusal.
-fn absent(plan: &Plan, rule: &RulePlan, asked: &Asked) -> Option<ErrorKind> {
-    if plan.fidelity == Fidelity::Mesh {
-        return None;
-    }
-    let first = &rule.backends[asked.first()?].state.balance;
-    let why = first.absence()?.why();
-    let absent = |index: usize| rule.backends[index].state.balance.absence().is_some();
-    asked.iter().all(absent).then(|| ErrorKind::NoEndpoints {
-        backend: first.pool.name.to_string(),
-        why,
-    })
 }
 
 // Starts to listen, if nobody does: true if it just did, and what is waited for should be looked at once more.

@@ -16,14 +16,15 @@ mod choose;
 mod exchange;
 mod hedge;
 mod held;
+mod wait;
 
 use self::hedge::Hedging;
 use self::held::Holding;
+use self::wait::Waits;
 use super::Shared;
 use super::attempt::{Attempt, Prior, Template};
 use super::plan::{HedgePlan, Matched, Plan, RetryPlan, RulePlan};
 use super::respond::grpc_response;
-use crate::balance::Place;
 use crate::body::Body;
 use crate::budget::Token;
 use crate::core::in_flight::InFlightGuard;
@@ -95,8 +96,7 @@ enum Step {
     Choose,
     /// None can serve.
     Wait {
-        place: Place,
-        backend: usize,
+        places: Waits,
         since: Instant,
     },
     /// Its leaf is not ready yet, and neither is the other one's, if there is one.
@@ -125,7 +125,7 @@ enum Step {
 
 impl Step {
     fn listens(&self) -> bool {
-        matches!(self, Self::Policy { .. } | Self::Wait { .. })
+        matches!(self, Self::Policy { .. })
     }
 }
 
@@ -253,11 +253,7 @@ impl Walk {
             Step::Begin => self.begin(),
             Step::Policy { until } => self.policy(until, changed),
             Step::Choose => self.choose(),
-            Step::Wait {
-                place,
-                backend,
-                since,
-            } => self.wait(place, backend, since, changed),
+            Step::Wait { places, since } => self.wait(cx, places, since),
             Step::Ready {
                 backend,
                 first,

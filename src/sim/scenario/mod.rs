@@ -64,6 +64,7 @@ use crate::source::kubernetes::yaml::{self, Cause, Refused};
 /// | `policy` | a manifest: its path relative to this file, or its text (`policy: \|`) | |
 /// | `target` | `name.namespace:port` | the manifest's only one |
 /// | `clients` | independent clients, each with its own state and load | `1` |
+/// | `zones` | a list: the zones of the clients, in turn | none |
 /// | `load.rate` | requests a second for each client, or steps `[[0s, 100], [30s, 400]]` | |
 /// | `load.arrivals` | `poisson` or `uniform` | `poisson` |
 /// | `load.concurrency` | instead of `rate`: so many callers for each client, one request each at a time | |
@@ -71,6 +72,7 @@ use crate::source::kubernetes::yaml::{self, Cause, Refused};
 /// | `load.request` | `method`, `path`, `grpc`, `body_bytes`, `headers` | `GET /` |
 /// | `endpoints[].name` | for the report | |
 /// | `….count` | so many of this kind | `1` |
+/// | `….zone` | the zone it is in | none |
 /// | `….backend` | `web:80` | the policy's only one |
 /// | `….latency` | `20ms`, or `{ constant \| uniform \| exponential \| lognormal \| quantiles: … }` | |
 /// | `….fail`, `….status` | the part of requests that fails, always, and with which status | `0`, `503` |
@@ -93,6 +95,7 @@ pub struct Scenario {
     manifests: Manifests,
     target: String,
     clients: usize,
+    zones: Vec<String>,
     load: Load,
     endpoints: Vec<(String, Server)>,
 }
@@ -145,6 +148,7 @@ impl Scenario {
             "policy",
             "target",
             "clients",
+            "zones",
             "load",
             "endpoints",
         ])?;
@@ -167,6 +171,9 @@ impl Scenario {
                 .as_ref()
                 .map_or(Ok(Duration::ZERO), Field::duration)?,
             clients: usize::try_from(whole("clients", 1, 100_000, 1)?).unwrap_or(usize::MAX),
+            zones: root
+                .get("zones")
+                .map_or(Ok(Vec::new()), |at| parts::zones(&at))?,
             endpoints: parts::endpoints(&endpoints_at, load.shape.grpc)?,
             manifests,
             target,
@@ -276,6 +283,7 @@ impl Scenario {
             .policy(self.manifests.clone())
             .target(self.target.clone())
             .clients(self.clients)
+            .zones(self.zones.iter().cloned())
             .load(self.load.clone())
             .warmup(self.warmup);
         world.endpoints.clone_from(&self.endpoints);

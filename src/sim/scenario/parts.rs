@@ -206,6 +206,7 @@ pub(super) fn endpoints(
             "name",
             "count",
             "backend",
+            "zone",
             "latency",
             "fail",
             "status",
@@ -241,6 +242,9 @@ fn server(item: &Field<'_>, grpc: bool) -> Result<Server, ScenarioError> {
     let mut server = healthy(latency(&at)?);
     if let Some(backend) = item.get("backend") {
         server = server.of(backend.text("a backend, such as web:80")?);
+    }
+    if let Some(zone) = item.get("zone") {
+        server = server.in_zone(zone.text("a zone, such as eu-1a")?);
     }
     if let Some(workers) = item.get("workers") {
         let workers = workers.whole(1, u32::MAX.into())?;
@@ -384,4 +388,11 @@ fn latency(field: &Field<'_>) -> Result<Latency, ScenarioError> {
         Some(why) => Err(value.error(Kind::Value, why)),
         None => Ok(latency),
     }
+}
+
+/// The zones of the clients.
+pub(super) fn zones(at: &Field<'_>) -> Result<Vec<String>, ScenarioError> {
+    let zones = at.list("a list of zones")?;
+    let text = |zone: &Field<'_>| Ok(zone.text("a zone, such as eu-1a")?.to_owned());
+    zones.iter().map(text).collect()
 }

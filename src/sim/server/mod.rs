@@ -24,6 +24,7 @@ pub struct Server {
     pub(crate) workers: Option<u32>,
     pub(crate) drop_abandoned: bool,
     pub(crate) backend: Option<String>,
+    pub(crate) zone: Option<String>,
     // When discovery adds and removes it, in nanoseconds.
     pub(crate) join: u64,
     pub(crate) leave: u64,
@@ -40,6 +41,7 @@ pub fn healthy(latency: impl Into<Latency>) -> Server {
         workers: None,
         drop_abandoned: false,
         backend: None,
+        zone: None,
         join: 0,
         leave: u64::MAX,
     }
@@ -67,6 +69,13 @@ impl Server {
     #[must_use]
     pub fn of(mut self, backend: impl Into<String>) -> Self {
         self.backend = Some(backend.into());
+        self
+    }
+
+    /// Is in this zone, and discovery says so. Default: it says nothing of zones.
+    #[must_use]
+    pub fn in_zone(mut self, zone: impl Into<String>) -> Self {
+        self.zone = Some(zone.into());
         self
     }
 

@@ -21,7 +21,10 @@ impl Members {
     pub(super) fn of(endpoints: &[(String, Server)], clients: usize) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
         for (station, (name, server)) in endpoints.iter().enumerate() {
-            let endpoint = Endpoint::new(address_of(station)).named(name.as_str());
+            let mut endpoint = Endpoint::new(address_of(station)).named(name.as_str());
+            if let Some(zone) = &server.zone {
+                endpoint = endpoint.with_zone(zone);
+            }
             let one = (server.join, server.leave, endpoint);
             match all.iter_mut().find(|m| m.backend == server.backend) {
                 Some(members) => members.all.push(one),

@@ -56,6 +56,7 @@ pub struct World {
     pub(crate) load: Load,
     pub(crate) endpoints: Vec<(String, Server)>,
     pub(crate) warmup: Duration,
+    pub(crate) zones: Vec<String>,
     stack: Option<Box<MakeCaller>>,
     progress: Option<Box<Progress>>,
 }
@@ -96,9 +97,17 @@ impl World {
             load: per_second(100),
             endpoints: Vec::new(),
             warmup: Duration::ZERO,
+            zones: Vec::new(),
             stack: None,
             progress: None,
         }
+    }
+
+    /// The zones the clients are in: the first in the first of these, the next in the next, and so on around. Default:
+    /// none knows its zone.
+    pub fn zones(mut self, zones: impl IntoIterator<Item: Into<String>>) -> Self {
+        self.zones = zones.into_iter().map(Into::into).collect();
+        self
     }
 
     /// What the clients do: the text of a manifest, [`Manifests`], or a [`ClientPolicy`].

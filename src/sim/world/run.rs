@@ -76,6 +76,7 @@ impl Run {
             load,
             mut endpoints,
             warmup,
+            zones,
             stack,
             progress,
             ..
@@ -103,7 +104,10 @@ impl Run {
             };
             callers.push(match (&stack, &policy) {
                 (Some(make), _) => make(&site),
-                (None, Some((policy, _))) => Box::new(client_of(&site, policy, &members)?),
+                (None, Some((policy, _))) => {
+                    let zone = zones.get(client % zones.len().max(1));
+                    Box::new(client_of(&site, policy, &members, zone)?)
+                }
                 (None, None) => return Err(SimError::NoPolicy),
             });
         }
@@ -303,11 +307,19 @@ impl Run {
     }
 }
 
-fn client_of(site: &Site, policy: &ClientPolicy, members: &[Members]) -> Result<Client, SimError> {
+fn client_of(
+    site: &Site,
+    policy: &ClientPolicy,
+    members: &[Members],
+    zone: Option<&String>,
+) -> Result<Client, SimError> {
     let client = u32::try_from(site.client).unwrap_or(u32::MAX);
     let mut builder = Client::builder(policy.clone())
         .seed(site.seed)
         .observer(site.stage.observer(client));
+    if let Some(zone) = zone {
+        builder = builder.zone(zone.as_str());
+    }
     for members in members {
         let endpoints = members.source(site.client);
         builder = match &members.backend {

@@ -38,9 +38,10 @@ pub(super) const OWN_MAX_EJECTED: &str = "tower-mesh/failure-accrual-max-ejected
 pub(super) const OWN_PANIC_AFTER: &str = "tower-mesh/failure-accrual-panic-after";
 pub(super) const OWN_DRY_RUN: &str = "tower-mesh/failure-accrual-dry-run";
 pub(super) const OWN_LOAD: &str = "tower-mesh/load-extensions";
+pub(super) const OWN_ZONE: &str = "tower-mesh/prefer-zone";
 
 /// Every key under [`PREFIXES`] that is read.
-const KNOWN: [&str; 30] = [
+const KNOWN: [&str; 31] = [
     ACCRUAL,
     MAX_FAILURES,
     MIN_PENALTY,
@@ -71,6 +72,7 @@ const KNOWN: [&str; 30] = [
     OWN_PANIC_AFTER,
     OWN_DRY_RUN,
     OWN_LOAD,
+    OWN_ZONE,
 ];
 
 /// Under these nothing stands but outbound policy. (`config.linkerd.io/` has many keys that are none of ours.)

@@ -4,7 +4,9 @@ use super::annotations::{Invalid, Reader};
 use super::diagnostic::Severity;
 use super::grammar::{self, expected};
 use super::keys;
-use crate::policy::{AccrualExtensions, Budget, Difference, Ejection, FailureAccrual, Load, Ratio};
+use crate::policy::{
+    AccrualExtensions, Budget, Difference, Ejection, FailureAccrual, Load, PreferZone, Ratio,
+};
 
 /// What they say. Only [`Fidelity::Extended`](crate::policy::Fidelity) hears it.
 #[derive(Clone, Debug, Default)]
@@ -107,12 +109,17 @@ impl Reader<'_> {
         Ok(extensions)
     }
 
-    /// The load of a Service, without what goes beyond the mesh if that is said.
+    /// The load of a Service, without what goes beyond the mesh if that is said, and within zones if that is.
     pub(super) fn own_load(&mut self, load: Load) -> Result<Load, Invalid> {
         let extended = self.read(keys::OWN_LOAD, grammar::boolean)?;
-        Ok(match extended {
+        let prefer_zone = self.read(keys::OWN_ZONE, grammar::boolean)?;
+        let load = match extended {
             Some(false) => load.into_the_meshs(),
             Some(true) | None => load,
+        };
+        Ok(match prefer_zone {
+            Some(true) => load.prefer_zone(PreferZone::DEFAULT),
+            Some(false) | None => load,
         })
     }
 

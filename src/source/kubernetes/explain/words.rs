@@ -248,6 +248,9 @@ impl Words for Load {
         if *self.extensions() == LoadExtensions::MESH {
             text += "; nothing else raises it or gives a turn";
         }
+        if self.extensions().prefer_zone.is_some() {
+            text += "; requests stay in their caller's zone as far as it can carry them";
+        }
         text
     }
 }

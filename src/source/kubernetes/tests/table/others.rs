@@ -529,6 +529,15 @@ pub(super) fn rows() -> Vec<Row> {
                 "beyond the mesh (own-annotations)",
             ],
         ),
+        (
+            "10.11 what the mesh does not read",
+            web("tower-mesh/prefer-zone: 'true'"),
+            "web.shop:80 extended",
+            &[
+                "requests stay in their caller's zone",
+                "beyond the mesh (own-annotations)",
+            ],
+        ),
         // Manifests do not say who is behind a Service: an empty one has the same policy.
         (
             "10.12 Services without endpoints",
