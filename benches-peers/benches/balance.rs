@@ -1,6 +1,7 @@
 //! One balanced call over a service that answers at once: ours beside tower's `Balance`, bare and behind its `Buffer`.
 //!
-//! `cargo bench --manifest-path benches-peers/Cargo.toml --bench balance`
+//! `cargo bench --manifest-path benches-peers/Cargo.toml --bench balance`, with `one`, `two` or `changes` after `--` for a
+//! part of it. With `calls 10 20000` it only makes so many calls over so many endpoints, for a profiler.
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
@@ -81,9 +82,27 @@ fn towers(
 }
 
 fn main() {
-    one_task();
-    two_tasks();
-    changes();
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let [what, count, calls] = &wanted[..]
+        && what == "calls"
+    {
+        return calls_only(count.parse().unwrap_or(10), calls.parse().unwrap_or(0));
+    }
+    let parts: [(&str, fn()); 3] = [("one", one_task), ("two", two_tasks), ("changes", changes)];
+    let named = |name: &str| wanted.iter().any(|word| word == name);
+    let all = !parts.iter().any(|(name, _)| named(name));
+    for (name, part) in parts {
+        if all || named(name) {
+            part();
+        }
+    }
+}
+
+fn calls_only(count: u32, calls: u32) {
+    let mut balance = ours(count);
+    for n in 0..calls {
+        keep(poll(balance.call(n)).is_ok());
+    }
 }
 
 fn one_task() {

@@ -5,11 +5,11 @@ use tokio::time::Instant;
 
 use super::Guard;
 use crate::breaker::Transition;
-use crate::breaker::{self, Admitted, Breaker, BreakerSnapshot, Forced, Gate, Peers, Totals};
+use crate::breaker::{self, Admitted, Breaker, BreakerSnapshot, Calm, Forced, Gate, Peers, Totals};
 use crate::core::sync::Mutex;
 use crate::core::time::Epoch;
 use crate::policy::{Ejection, FailureAccrual, Ratio};
-use crate::verdict::Outcome;
+use crate::verdict::{Outcome, Verdict};
 
 /// What the breakers of a set have in common.
 #[derive(Clone, Debug, Default)]
@@ -25,16 +25,20 @@ pub(crate) struct Terms {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Gatekeeper {
+    // Until then, in nanoseconds, successes change nothing but how many there were, which is counted here: in the line of
+    // the lock, for the breaker and its window are some lines more that two threads would take from each other.
+    calm_until: u64,
+    successes: u32,
+    // As a member, and as one in service: in the pool's numbers.
+    counted: (bool, bool),
+    member: bool,
+    dry_run: bool,
     breaker: Breaker,
     // These are boxed because few have them, and there may be many thousand cells.
     forced: Option<Box<(Forced, Instant)>>,
     // Only where the policy measures by peers.
     peers: Option<Box<Peers>>,
     limits: Option<Box<Ejection>>,
-    // As a member, and as one in service: in the pool's numbers.
-    counted: (bool, bool),
-    member: bool,
-    dry_run: bool,
     // While it is open.
     evidence: Option<Box<Evidence>>,
     // Requests that a dry run let through.
@@ -70,6 +74,8 @@ impl Terms {
 impl Gatekeeper {
     pub(super) fn new(terms: &Terms, now: Instant) -> Self {
         let mut gatekeeper = Self {
+            calm_until: 0,
+            successes: 0,
             breaker: Breaker::with_rules(None, now),
             peers: None,
             limits: None,
@@ -85,6 +91,7 @@ impl Gatekeeper {
     }
 
     fn set_terms(&mut self, terms: &Terms, now: Instant) {
+        self.take_successes();
         self.breaker.set_rules(terms.rules.clone(), now);
         if self.breaker.gate() == Gate::Closed {
             self.evidence = None;
@@ -95,6 +102,35 @@ impl Gatekeeper {
             (Some(peers), Some(allowed)) => peers.configure(allowed),
             (peers, allowed) => *peers = allowed.map(|allowed| Box::new(Peers::new(allowed))),
         }
+        self.look_for_calm();
+    }
+
+    // What was counted since the last time, before anything else is done with the breaker.
+    fn take_successes(&mut self) {
+        let successes = std::mem::take(&mut self.successes);
+        self.breaker.credit(successes);
+    }
+
+    // After whatever may have changed it. Peers hear of each success, and so does an operator's hand, which ignores it.
+    fn look_for_calm(&mut self) {
+        let each_matters = self.forced.is_some() || self.peers.is_some();
+        self.calm_until = match self.breaker.calm_for_the_quick() {
+            _ if each_matters => 0,
+            Calm::Matter => 0,
+            Calm::Nothing => u64::MAX,
+            Calm::CountUntil(until) => until,
+        };
+    }
+
+    /// Records a success of a request of this epoch, if that is all there is to do.
+    #[inline]
+    pub(super) fn passes_calmly(&mut self, at: u64, outcome: &Outcome) -> bool {
+        let calm = outcome.verdict == Verdict::Success
+            && !outcome.rate_limited
+            && at < self.calm_until
+            && self.successes < u32::MAX;
+        self.successes += u32::from(calm);
+        calm
     }
 
     /// Other terms. What was learned stays.
@@ -142,11 +178,13 @@ impl Gatekeeper {
         if self.forced() == Some(Forced::Open) {
             return None;
         }
+        self.take_successes();
         let admitted = if early {
             self.breaker.admit_early(now)
         } else {
             self.breaker.admit(now)
         };
+        self.look_for_calm();
         if admitted.is_none() && self.dry_run {
             self.waved_through = self.waved_through.saturating_add(1);
             return Some(self.anyway());
@@ -179,6 +217,21 @@ impl Gatekeeper {
         if self.forced.is_some() {
             return None;
         }
+        self.take_successes();
+        let transition = self.record_one((now, at), admitted, outcome, word, guard, totals);
+        self.look_for_calm();
+        transition
+    }
+
+    fn record_one(
+        &mut self,
+        (now, at): (Instant, u64),
+        admitted: Admitted,
+        outcome: &Outcome,
+        word: impl Fn() -> u64,
+        guard: &Guard,
+        totals: &Mutex<Totals>,
+    ) -> Option<Transition> {
         let worse = self.peers.as_mut().and_then(|peers| {
             let bad = self.breaker.bad(admitted, outcome)?;
             peers.record(at, bad, totals)
@@ -243,6 +296,7 @@ impl Gatekeeper {
         now: Instant,
         guard: &Guard,
     ) -> Option<Forced> {
+        self.successes = 0;
         // A new epoch: what is in flight decides nothing any more.
         self.breaker.reset();
         self.evidence = None;
@@ -251,6 +305,7 @@ impl Gatekeeper {
         }
         let before = self.forced();
         self.forced = forced.map(|forced| Box::new((forced, now)));
+        self.look_for_calm();
         self.recount(guard);
         before
     }
