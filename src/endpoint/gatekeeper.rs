@@ -35,12 +35,18 @@ pub(super) struct Gatekeeper {
     dry_run: bool,
     breaker: Breaker,
     // These are boxed because few have them, and there may be many thousand cells.
-    forced: Option<Box<(Forced, Instant)>>,
+    story: Option<Box<Story>>,
     // Only where the policy measures by peers.
     peers: Option<Box<Peers>>,
     limits: Option<Box<Ejection>>,
+}
+
+// Of one that is or was something else than closed.
+#[derive(Debug, Default)]
+struct Story {
+    forced: Option<(Forced, Instant)>,
     // While it is open.
-    evidence: Option<Box<Evidence>>,
+    evidence: Option<Evidence>,
     // Requests that a dry run let through.
     waved_through: u64,
 }
@@ -79,10 +85,8 @@ impl Gatekeeper {
             breaker: Breaker::with_rules(None, now),
             peers: None,
             limits: None,
-            forced: None,
+            story: None,
             dry_run: terms.dry_run,
-            evidence: None,
-            waved_through: 0,
             member: false,
             counted: (false, false),
         };
@@ -94,7 +98,7 @@ impl Gatekeeper {
         self.take_successes();
         self.breaker.set_rules(terms.rules.clone(), now);
         if self.breaker.gate() == Gate::Closed {
-            self.evidence = None;
+            self.forget_evidence();
         }
         self.limits = (terms.limits != Ejection::NONE).then(|| Box::new(terms.limits));
         self.dry_run = terms.dry_run;
@@ -113,7 +117,7 @@ impl Gatekeeper {
 
     // After whatever may have changed it. Peers hear of each success, and so does an operator's hand, which ignores it.
     fn look_for_calm(&mut self) {
-        let each_matters = self.forced.is_some() || self.peers.is_some();
+        let each_matters = self.forced().is_some() || self.peers.is_some();
         self.calm_until = match self.breaker.calm_for_the_quick() {
             _ if each_matters => 0,
             Calm::Matter => 0,
@@ -144,7 +148,17 @@ impl Gatekeeper {
     }
 
     pub(super) fn forced(&self) -> Option<Forced> {
-        self.forced.as_deref().map(|(forced, _)| *forced)
+        self.story.as_deref()?.forced.map(|(forced, _)| forced)
+    }
+
+    fn story(&mut self) -> &mut Story {
+        self.story.get_or_insert_default()
+    }
+
+    fn forget_evidence(&mut self) {
+        if let Some(story) = &mut self.story {
+            story.evidence = None;
+        }
     }
 
     pub(super) fn is_dry_run(&self) -> bool {
@@ -186,7 +200,8 @@ impl Gatekeeper {
         };
         self.look_for_calm();
         if admitted.is_none() && self.dry_run {
-            self.waved_through = self.waved_through.saturating_add(1);
+            let waved = &mut self.story().waved_through;
+            *waved = waved.saturating_add(1);
             return Some(self.anyway());
         }
         admitted
@@ -214,7 +229,7 @@ impl Gatekeeper {
         guard: &Guard,
         totals: &Mutex<Totals>,
     ) -> Option<Transition> {
-        if self.forced.is_some() {
+        if self.forced().is_some() {
             return None;
         }
         self.take_successes();
@@ -264,23 +279,23 @@ impl Gatekeeper {
 
     fn note(&mut self, transition: &Transition, now: Instant) {
         match transition {
-            Transition::Opened { why, .. } => match &mut self.evidence {
+            Transition::Opened { why, .. } => match &mut self.story().evidence {
                 Some(evidence) => {
                     evidence.failed_probes = evidence.failed_probes.saturating_add(1);
                 }
-                None => {
-                    self.evidence = Some(Box::new(Evidence {
+                none => {
+                    *none = Some(Evidence {
                         why: why.clone(),
                         since: now,
                         failed_probes: 0,
-                    }));
+                    });
                     if let Some(peers) = &mut self.peers {
                         peers.forget();
                     }
                 }
             },
             Transition::Closed => {
-                self.evidence = None;
+                self.forget_evidence();
                 if let Some(peers) = &mut self.peers {
                     peers.parole();
                 }
@@ -299,12 +314,14 @@ impl Gatekeeper {
         self.successes = 0;
         // A new epoch: what is in flight decides nothing any more.
         self.breaker.reset();
-        self.evidence = None;
+        self.forget_evidence();
         if let Some(peers) = &mut self.peers {
             peers.forget();
         }
         let before = self.forced();
-        self.forced = forced.map(|forced| Box::new((forced, now)));
+        if forced.is_some() || self.story.is_some() {
+            self.story().forced = forced.map(|forced| (forced, now));
+        }
         self.look_for_calm();
         self.recount(guard);
         before
@@ -312,8 +329,10 @@ impl Gatekeeper {
 
     /// What it does, and why.
     pub(super) fn snapshot(&self, name: Arc<str>, now: Instant) -> BreakerSnapshot {
-        let evidence = self.evidence.as_deref();
-        let forced = self.forced.as_deref().map(|(_, since)| *since);
+        let story = self.story.as_deref();
+        let evidence = story.and_then(|story| story.evidence.as_ref());
+        let forced = story.and_then(|story| story.forced);
+        let forced = forced.map(|(_, since)| since);
         let why = match self.forced() {
             Some(Forced::Open) => Some(Cow::Borrowed("opened by hand")),
             _ => evidence.map(|evidence| evidence.why.clone()),
@@ -327,7 +346,7 @@ impl Gatekeeper {
             why,
             failures: self.breaker.failures(),
             failed_probes: evidence.map_or(0, |evidence| evidence.failed_probes),
-            refused: self.waved_through,
+            refused: story.map_or(0, |story| story.waved_through),
             waiting: 0,
             dry_run: self.dry_run,
         }
