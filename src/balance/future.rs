@@ -157,10 +157,28 @@ where
                         // Better than to be refused is to overtake those who will be served all the same.
                         chosen = choose();
                     }
-                    if let Some((service, ticket, endpoint)) = chosen {
-                        *this.ticket = Held(Some(ticket));
+                    if let Some((mut service, ticket, endpoint)) = chosen {
+                        let issued = ticket.note().issued;
+                        this.ticket.0 = Some(ticket);
                         *this.endpoint = Some(endpoint);
-                        this.state.set(State::readying(service));
+                        // Most are ready at once. One that is pending may be asked again.
+                        match service.poll_ready(cx) {
+                            Poll::Pending => this.state.set(State::readying(service)),
+                            Poll::Ready(Ok(())) => {
+                                let Some(request) = this.request.take() else {
+                                    return Poll::Pending;
+                                };
+                                let future = service.call(request);
+                                this.ticket.sent(issued);
+                                this.state.set(State::Calling { future });
+                            }
+                            Poll::Ready(Err(error)) => {
+                                let result = Err(error);
+                                settle(this.ticket, this.classify, &result);
+                                this.state.set(State::Done);
+                                return Poll::Ready(named(result, *this.endpoint));
+                            }
+                        }
                         continue;
                     }
                     let Some(waiting) = waiting else {
@@ -232,15 +250,7 @@ where
                         return Poll::Pending;
                     };
                     let future = service.call(request);
-                    if let Some(ticket) = &mut this.ticket.0 {
-                        let pended = alarm.is_some();
-                        let now = if pended {
-                            Instant::now()
-                        } else {
-                            ticket.note().issued
-                        };
-                        ticket.sent(now);
-                    }
+                    this.ticket.sent(Instant::now());
                     this.state.set(State::Calling { future });
                 }
                 StateProj::Calling { future } => {
@@ -314,6 +324,15 @@ where
 }
 
 // === impl Held ===
+
+impl Held {
+    #[inline]
+    fn sent(&mut self, now: Instant) {
+        if let Some(ticket) = &mut self.0 {
+            ticket.sent(now);
+        }
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {

@@ -270,6 +270,7 @@ impl<'a, L> Choice<'a, L> {
     }
 
     // Neither one that was tried already, nor one whose probe is better made by another request.
+    #[inline]
     fn suits(&self, cell: &Cell) -> bool {
         let able = match cell.availability(self.now) {
             Availability::Open => true,
@@ -292,7 +293,8 @@ impl<'a, L> Choice<'a, L> {
         let count = self.members.count() as u64;
         let numbers = (self.want.round * DRAWS + attempt) * DRAWS;
         let word = |number| draw(self.seed, self.want.request, Purpose::Pick, number);
-        let mut pair = Pair([None, None]);
+        // One that suits, whose fellows so far did not.
+        let mut alone: Option<&'a Member<L>> = None;
         // One alone makes no pair, however often it is drawn.
         let draws = if count < 2 { 0 } else { DRAWS };
         for n in 0..draws {
@@ -300,27 +302,46 @@ impl<'a, L> Choice<'a, L> {
             let first = below(word, count);
             let second = another(first, word, count);
             // Both are fetched before either is looked at: of many, neither is in a cache.
-            let both = [first, second].map(|index| self.members.get(index as usize));
-            for member in both.into_iter().flatten() {
-                if self.suits(&member.cell) && pair.add(member) {
-                    return match self.better(&pair, word)? {
-                        Better::Of(member) => Some(member),
-                        Better::ForWantOfAnother(member) => self.or_a_third(&pair, member, word),
-                    };
+            let a = self.members.get(first as usize)?;
+            let b = self.members.get(second as usize)?;
+            let (a, b) = (self.if_it_suits(a), self.if_it_suits(b));
+            let pair = match (alone, a, b) {
+                (None, Some(a), Some(b)) => (a, b),
+                (None, a, b) => {
+                    alone = a.or(b);
+                    continue;
                 }
-            }
+                (Some(one), a, b) => {
+                    let other = |it: &&Member<L>| !Arc::ptr_eq(&it.cell, &one.cell);
+                    match a.filter(other).or(b.filter(other)) {
+                        Some(other) => (one, other),
+                        None => continue,
+                    }
+                }
+            };
+            return Some(match self.better_of(pair, word) {
+                Better::Of(member) => member,
+                Better::ForWantOfAnother(member) => self.or_a_third(pair, member, word)?,
+            });
         }
         self.of_all(word(!numbers))
     }
 
+    #[inline]
+    fn if_it_suits(&self, member: &'a Member<L>) -> Option<&'a Member<L>> {
+        self.suits(&member.cell).then_some(member)
+    }
+
     // Beside one that fails, the other was no choice: it is compared with one more. Else the slowest would get whatever
     // is kept from those that fail.
+    #[cold]
     fn or_a_third(
         &self,
-        pair: &Pair<'a, L>,
+        (a, b): (&'a Member<L>, &'a Member<L>),
         only: &'a Member<L>,
         word: u64,
     ) -> Option<&'a Member<L>> {
+        let pair = Pair([Some(a), Some(b)]);
         let count = self.members.count() as u64;
         let start = below(word.rotate_left(16), count);
         let third = (0..DRAWS.min(count)).find_map(|n| {
@@ -331,6 +352,7 @@ impl<'a, L> Choice<'a, L> {
         self.better(&pair, word).map(Better::member)
     }
 
+    #[cold]
     // Few can serve, or one: looks at all of them. Another word than before: those are known to lead to the others.
     fn of_all(&self, word: u64) -> Option<&'a Member<L>> {
         let pair = self.two_of(word, |cell| self.suits(cell));
@@ -358,15 +380,19 @@ impl<'a, L> Choice<'a, L> {
     }
 
     fn better(&self, pair: &Pair<'a, L>, word: u64) -> Option<Better<'a, L>> {
-        let [first, second] = pair.0;
-        let (Some(a), Some(b)) = (first, second) else {
-            return first.map(Better::Of);
-        };
+        match pair.0 {
+            [Some(a), Some(b)] => Some(self.better_of((a, b), word)),
+            [first, _] => first.map(Better::Of),
+        }
+    }
+
+    #[inline]
+    fn better_of(&self, (a, b): (&'a Member<L>, &'a Member<L>), word: u64) -> Better<'a, L> {
         // A probe is not delayed by what its endpoint cost before it was ejected.
         let due = |cell: &Cell| cell.availability(self.now) == Availability::ProbeDue;
         match (due(&a.cell), due(&b.cell)) {
-            (true, false) => return Some(Better::Of(a)),
-            (false, true) => return Some(Better::Of(b)),
+            (true, false) => return Better::Of(a),
+            (false, true) => return Better::Of(b),
             _ => {}
         }
         let uneven = self.members.uneven();
@@ -380,12 +406,12 @@ impl<'a, L> Choice<'a, L> {
         };
         // One that nobody has chosen for long gets its turn, once, lest it be judged for ever by what it was.
         if reliable && worst.cell.wants_a_turn(self.now, &self.rules) {
-            return Some(Better::Of(worst));
+            return Better::Of(worst);
         }
-        Some(match reliable {
+        match reliable {
             true => Better::Of(best),
             false => Better::ForWantOfAnother(best),
-        })
+        }
     }
 
     // One after the other, each as often as it weighs: it is passed over in as many rounds as it lacks of the heaviest.

@@ -379,6 +379,14 @@ impl Breaker {
         }
     }
 
+    /// The same for whoever does not ask how long they took.
+    pub(crate) fn calm_for_the_quick(&self) -> Calm {
+        match &self.rules {
+            Some(rules) if rules.slow_call.is_some() => Calm::Matter,
+            _ => self.calm(),
+        }
+    }
+
     /// Records so many successes at once. See [`calm`](Self::calm).
     pub(crate) fn credit(&mut self, successes: u32) {
         if let Some(window) = &mut self.window {

@@ -3,6 +3,9 @@ use super::rules::Rate;
 /// A window has so many buckets.
 pub(super) const BUCKETS: u64 = 10;
 
+// What a bucket holds, so that the sums fit in as many bits.
+const MOST: u32 = u32::MAX / BUCKETS as u32;
+
 /// Results over a sliding time, in ten buckets, with their sums. Recording is O(1) whatever it holds.
 ///
 /// How wide the buckets are is the rule's. Times are nanoseconds.
@@ -10,9 +13,9 @@ pub(super) const BUCKETS: u64 = 10;
 pub(super) struct Window {
     // When the newest bucket ends.
     end: u64,
-    newest: usize,
-    total: u64,
-    bad: u64,
+    newest: u32,
+    total: u32,
+    bad: u32,
     buckets: [Bucket; BUCKETS as usize],
 }
 
@@ -43,7 +46,7 @@ impl Window {
 
     /// All results in the window, and the bad ones among them, as of the last one.
     pub(super) fn sums(&self) -> (u64, u64) {
-        (self.total, self.bad)
+        (self.total.into(), self.bad.into())
     }
 
     pub(super) fn record(&mut self, now: u64, width: u64, bad: bool) {
@@ -61,13 +64,13 @@ impl Window {
 
     // A bucket that is full counts no more, so that the sums are those of the buckets for ever.
     fn add(&mut self, total: u32, bad: u32) {
-        let bucket = &mut self.buckets[self.newest];
-        let total = total.min(u32::MAX - bucket.total);
+        let bucket = &mut self.buckets[self.newest as usize];
+        let total = total.min(MOST - bucket.total);
         let bad = bad.min(total);
         bucket.total += total;
         bucket.bad += bad;
-        self.total += u64::from(total);
-        self.bad += u64::from(bad);
+        self.total += total;
+        self.bad += bad;
     }
 
     #[cold]
@@ -80,10 +83,10 @@ impl Window {
             passed / width + 1
         };
         for _ in 0..steps.min(BUCKETS) {
-            self.newest = (self.newest + 1) % BUCKETS as usize;
-            let gone = std::mem::take(&mut self.buckets[self.newest]);
-            self.total -= u64::from(gone.total);
-            self.bad -= u64::from(gone.bad);
+            self.newest = (self.newest + 1) % BUCKETS as u32;
+            let gone = std::mem::take(&mut self.buckets[self.newest as usize]);
+            self.total -= gone.total;
+            self.bad -= gone.bad;
         }
         self.end = self.end.saturating_add(steps.saturating_mul(width));
     }
@@ -91,8 +94,8 @@ impl Window {
     /// Whether successes change nothing but the sums, until the newest bucket ends: the rate is not too low, and there
     /// are enough results, or only good ones.
     pub(super) fn is_calm(&self, rate: &Rate) -> bool {
-        let enough = self.total >= u64::from(rate.min_requests);
-        self.bad == 0 || (enough && !rate.is_low(self.total, self.bad))
+        let enough = self.total >= rate.min_requests;
+        self.bad == 0 || (enough && !rate.is_low(self.total.into(), self.bad.into()))
     }
 
     pub(super) fn clear(&mut self) {

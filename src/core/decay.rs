@@ -11,6 +11,7 @@ pub struct Fade {
 const ONE: u64 = 1 << 32;
 
 /// `value x e^(-elapsed / tau)`, to about one part in 10^8, rounded down. No decay at all if `tau` is zero.
+#[inline]
 pub fn decay(value: u64, elapsed: u64, tau: u64) -> u64 {
     Fade::over(elapsed, tau).of(value)
 }
@@ -19,6 +20,7 @@ pub fn decay(value: u64, elapsed: u64, tau: u64) -> u64 {
 
 impl Fade {
     /// None if `tau` is zero.
+    #[inline]
     pub fn over(elapsed: u64, tau: u64) -> Self {
         if tau == 0 || elapsed == 0 {
             return Self {
@@ -49,6 +51,7 @@ impl Fade {
     }
 
     /// What is left of `value`, rounded down.
+    #[inline]
     pub fn of(self, value: u64) -> u64 {
         let scaled = (u128::from(value) * u128::from(self.part)) >> 32;
         (scaled >> self.halvings) as u64
@@ -67,6 +70,7 @@ const TABLE: [u64; 64] = {
 };
 
 // 2^-x for 0 <= x < 1 in 0.32 fixed point, as 33 bits: the next lower 64th from the table, and a short series for the rest.
+#[inline]
 fn half_to_the(x: u32) -> u64 {
     let rest = series(x & ((1 << 26) - 1), 4);
     // Both can be one, whose square does not fit in a word.

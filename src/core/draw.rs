@@ -30,6 +30,7 @@ pub enum Purpose {
 }
 
 /// A random word for the `n`th draw of request `request` for `purpose`.
+#[inline]
 pub fn draw(seed: u64, request: u64, purpose: Purpose, n: u64) -> u64 {
     // Each argument is mixed in before the next is added, so that neighbours in one cannot cancel out in another.
     let mut word = mix(seed);
@@ -39,6 +40,7 @@ pub fn draw(seed: u64, request: u64, purpose: Purpose, n: u64) -> u64 {
 }
 
 /// A number below `n` from a random word, as even as 64 bits allow; zero if `n` is.
+#[inline]
 pub fn below(word: u64, n: u64) -> u64 {
     ((u128::from(word) * u128::from(n)) >> 64) as u64
 }
@@ -55,6 +57,7 @@ pub(crate) fn entropy() -> u64 {
 }
 
 // The finalizer of splitmix64 over a Weyl step: a bijection in which every input bit reaches every output bit.
+#[inline]
 pub(crate) fn mix(word: u64) -> u64 {
     let mut z = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::gatekeeper::{Gatekeeper, Terms};
-use super::loaded::{Aside, Loaded};
+use super::loaded::{Aside, Fast, Loaded};
 use super::{Endpoint, Pool};
 use crate::breaker::{Admitted, BreakerSnapshot, Forced, Gate, Transition};
 use crate::core::draw::{Purpose, draw};
 use crate::core::observe::Decision;
-use crate::core::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::core::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
 use crate::core::time::nanos;
 use crate::load::{Cost, Estimate, Rules};
 use crate::policy::PeakEwma;
@@ -25,9 +25,11 @@ pub(crate) struct Cell {
     loaded: Loaded,
     // Closed: the breaker's epoch. Else when a probe is due, with the highest bit set, and the next while one is out.
     gate: AtomicU64,
-    // What only the chosen one is asked for begins here.
-    pool: Arc<Pool>,
+    // What a result changes, and nobody compares by, begins here: the second word of its failures, the lock, and the first
+    // fields under it.
+    fast: Fast,
     state: Mutex<Gatekeeper>,
+    pool: Arc<Pool>,
     aside: Aside,
     // When it was last ejected, or a probe of it failed, in nanoseconds.
     opened: AtomicU64,
@@ -69,6 +71,7 @@ impl Cell {
         Self {
             loaded: Loaded::new(Estimate::since(ewma, at), at),
             gate: AtomicU64::new(0),
+            fast: Fast::new(),
             pool,
             state: Mutex::new(Gatekeeper::new(terms, now)),
             aside: Aside::new(at),
@@ -102,15 +105,18 @@ impl Cell {
     }
 
     /// What one more request would cost here. `uneven` if weights matter.
+    #[inline]
     pub(crate) fn cost(&self, now: u64, rules: &Rules, uneven: bool, tolerance: u32) -> Cost {
-        let reading = self.loaded.read(now, rules, &self.aside, uneven);
+        let aside = (&self.fast, &self.aside);
+        let reading = self.loaded.read(now, rules, aside, uneven);
         Cost::of(&reading, rules, tolerance)
     }
 
     #[cfg(test)]
     pub(crate) fn reading(&self) -> crate::load::Reading {
         let rules = self.pool.load.rules();
-        self.loaded.read(self.now(), &rules, &self.aside, true)
+        let aside = (&self.fast, &self.aside);
+        self.loaded.read(self.now(), &rules, aside, true)
     }
 
     /// Its share of the traffic, in 2^-16ths of an ordinary endpoint's.
@@ -119,14 +125,24 @@ impl Cell {
     }
 
     /// Whether it was not chosen for so long that it should be; true for one caller only.
+    #[inline]
     pub(crate) fn wants_a_turn(&self, now: u64, rules: &Rules) -> bool {
         self.loaded.wants_a_turn(now, rules)
     }
 
     /// Whether it can take a request at `now`, in nanoseconds.
+    #[inline]
     pub(crate) fn availability(&self, now: u64) -> Availability {
         let gate = self.gate.load(Ordering::Acquire);
-        if gate & SHUT == 0 || gate & WATCHED != 0 {
+        if gate & SHUT == 0 {
+            return Availability::Open;
+        }
+        self.availability_of_one_shut(gate, now)
+    }
+
+    #[inline(never)]
+    fn availability_of_one_shut(&self, gate: u64, now: u64) -> Availability {
+        if gate & WATCHED != 0 {
             return Availability::Open;
         }
         let due = gate & PAYLOAD;
@@ -150,6 +166,7 @@ impl Cell {
     }
 
     /// Whether it can take a request at `now`, be it as a probe.
+    #[inline]
     pub(crate) fn is_able(&self, now: u64) -> bool {
         matches!(
             self.availability(now),
@@ -173,6 +190,7 @@ impl Cell {
     }
 
     /// The same at a time that is known in the pool's nanoseconds, too.
+    #[inline]
     pub(crate) fn admit_at(self: &Arc<Self>, now: (Instant, u64), request: u64) -> Option<Ticket> {
         self.admit_as(now, request, false)
     }
@@ -221,6 +239,7 @@ impl Cell {
         Some(ticket)
     }
 
+    #[inline]
     fn ticket(
         self: &Arc<Self>,
         (now, at): (Instant, u64),
@@ -322,7 +341,8 @@ impl Cell {
         self.pool.epoch.nanos(until).min(NEVER - 1)
     }
 
-    fn record(&self, note: &Note, outcome: &Outcome, sample: Sample, (now, at): (Instant, u64)) {
+    fn record(&self, note: &Note, outcome: &Outcome, sample: Sample, now: (Instant, u64)) {
+        let at = now.1;
         let rules = self.pool.load.rules();
         let mut state = lock(&self.state);
         // Whoever left did not wait any longer than it says, however late it is told.
@@ -330,31 +350,46 @@ impl Cell {
         self.sample(at, elapsed, sample, &rules);
         if outcome.verdict != Verdict::Neutral {
             let failed = outcome.is_failure();
-            self.loaded.record(at, failed, &self.aside);
+            self.loaded.record(at, failed, &self.fast);
         }
         if rules.penalty_decay > 0 && (outcome.is_failure() || outcome.rate_limited) {
             let hint = outcome.retry_after.map_or(0, nanos);
             let weight = rules.penalty.max(hint.min(rules.max_retry_after));
             self.aside.penalize(at, weight, &rules);
         }
+        // What is published is of this moment, under the lock: closed, and of the epoch of the ticket.
+        let is_current = note.epoch == self.gate.load(Ordering::Relaxed);
+        if !(is_current && state.passes_calmly(at, outcome)) {
+            self.record_slowly(state, note, outcome, now);
+        }
+    }
+
+    #[inline(never)]
+    fn record_slowly(
+        &self,
+        mut state: MutexGuard<'_, Gatekeeper>,
+        note: &Note,
+        outcome: &Outcome,
+        now: (Instant, u64),
+    ) {
         let admitted = Admitted {
             epoch: note.epoch,
             probe: note.probe,
         };
         let word = || draw(self.pool.seed, note.request, Purpose::ProbeBackoff, 0);
         let pool = &self.pool;
-        let times = (now, at);
-        let transition = state.record(times, admitted, outcome, word, &pool.guard, &pool.totals);
+        let transition = state.record(now, admitted, outcome, word, &pool.guard, &pool.totals);
         let Some(transition) = transition else {
             return;
         };
-        self.note_outage(&state, &transition, at, note.request);
+        self.note_outage(&state, &transition, now.1, note.request);
         self.publish(&state);
         drop(state);
-        self.tell(transition, now);
+        self.tell(transition, now.0);
     }
 
     // Only under the lock.
+    #[inline]
     fn sample(&self, at: u64, elapsed: u64, sample: Sample, rules: &Rules) {
         let mut latency = self.loaded.latency();
         match sample {
@@ -388,7 +423,7 @@ impl Cell {
                 }
                 if self.opened() < pool.outage_ended() {
                     // What failed while everything did says nothing about one of them.
-                    self.loaded.forget_failures(&self.aside);
+                    self.loaded.forget_failures(&self.fast);
                 }
             }
             Transition::Refused { .. } => {}

@@ -5,11 +5,11 @@ use tokio::time::Instant;
 
 use super::Guard;
 use crate::breaker::Transition;
-use crate::breaker::{self, Admitted, Breaker, BreakerSnapshot, Forced, Gate, Peers, Totals};
+use crate::breaker::{self, Admitted, Breaker, BreakerSnapshot, Calm, Forced, Gate, Peers, Totals};
 use crate::core::sync::Mutex;
 use crate::core::time::Epoch;
 use crate::policy::{Ejection, FailureAccrual, Ratio};
-use crate::verdict::Outcome;
+use crate::verdict::{Outcome, Verdict};
 
 /// What the breakers of a set have in common.
 #[derive(Clone, Debug, Default)]
@@ -25,18 +25,28 @@ pub(crate) struct Terms {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Gatekeeper {
-    breaker: Breaker,
-    // These are boxed because few have them, and there may be many thousand cells.
-    forced: Option<Box<(Forced, Instant)>>,
-    // Only where the policy measures by peers.
-    peers: Option<Box<Peers>>,
-    limits: Option<Box<Ejection>>,
+    // Until then, in nanoseconds, successes change nothing but how many there were, which is counted here: in the line of
+    // the lock, for the breaker and its window are some lines more that two threads would take from each other.
+    calm_until: u64,
+    successes: u32,
     // As a member, and as one in service: in the pool's numbers.
     counted: (bool, bool),
     member: bool,
     dry_run: bool,
+    breaker: Breaker,
+    // These are boxed because few have them, and there may be many thousand cells.
+    story: Option<Box<Story>>,
+    // Only where the policy measures by peers.
+    peers: Option<Box<Peers>>,
+    limits: Option<Box<Ejection>>,
+}
+
+// Of one that is or was something else than closed.
+#[derive(Debug, Default)]
+struct Story {
+    forced: Option<(Forced, Instant)>,
     // While it is open.
-    evidence: Option<Box<Evidence>>,
+    evidence: Option<Evidence>,
     // Requests that a dry run let through.
     waved_through: u64,
 }
@@ -70,13 +80,13 @@ impl Terms {
 impl Gatekeeper {
     pub(super) fn new(terms: &Terms, now: Instant) -> Self {
         let mut gatekeeper = Self {
+            calm_until: 0,
+            successes: 0,
             breaker: Breaker::with_rules(None, now),
             peers: None,
             limits: None,
-            forced: None,
+            story: None,
             dry_run: terms.dry_run,
-            evidence: None,
-            waved_through: 0,
             member: false,
             counted: (false, false),
         };
@@ -85,9 +95,10 @@ impl Gatekeeper {
     }
 
     fn set_terms(&mut self, terms: &Terms, now: Instant) {
+        self.take_successes();
         self.breaker.set_rules(terms.rules.clone(), now);
         if self.breaker.gate() == Gate::Closed {
-            self.evidence = None;
+            self.forget_evidence();
         }
         self.limits = (terms.limits != Ejection::NONE).then(|| Box::new(terms.limits));
         self.dry_run = terms.dry_run;
@@ -95,6 +106,35 @@ impl Gatekeeper {
             (Some(peers), Some(allowed)) => peers.configure(allowed),
             (peers, allowed) => *peers = allowed.map(|allowed| Box::new(Peers::new(allowed))),
         }
+        self.look_for_calm();
+    }
+
+    // What was counted since the last time, before anything else is done with the breaker.
+    fn take_successes(&mut self) {
+        let successes = std::mem::take(&mut self.successes);
+        self.breaker.credit(successes);
+    }
+
+    // After whatever may have changed it. Peers hear of each success, and so does an operator's hand, which ignores it.
+    fn look_for_calm(&mut self) {
+        let each_matters = self.forced().is_some() || self.peers.is_some();
+        self.calm_until = match self.breaker.calm_for_the_quick() {
+            _ if each_matters => 0,
+            Calm::Matter => 0,
+            Calm::Nothing => u64::MAX,
+            Calm::CountUntil(until) => until,
+        };
+    }
+
+    /// Records a success of a request of this epoch, if that is all there is to do.
+    #[inline]
+    pub(super) fn passes_calmly(&mut self, at: u64, outcome: &Outcome) -> bool {
+        let calm = outcome.verdict == Verdict::Success
+            && !outcome.rate_limited
+            && at < self.calm_until
+            && self.successes < u32::MAX;
+        self.successes += u32::from(calm);
+        calm
     }
 
     /// Other terms. What was learned stays.
@@ -108,7 +148,17 @@ impl Gatekeeper {
     }
 
     pub(super) fn forced(&self) -> Option<Forced> {
-        self.forced.as_deref().map(|(forced, _)| *forced)
+        self.story.as_deref()?.forced.map(|(forced, _)| forced)
+    }
+
+    fn story(&mut self) -> &mut Story {
+        self.story.get_or_insert_default()
+    }
+
+    fn forget_evidence(&mut self) {
+        if let Some(story) = &mut self.story {
+            story.evidence = None;
+        }
     }
 
     pub(super) fn is_dry_run(&self) -> bool {
@@ -142,13 +192,16 @@ impl Gatekeeper {
         if self.forced() == Some(Forced::Open) {
             return None;
         }
+        self.take_successes();
         let admitted = if early {
             self.breaker.admit_early(now)
         } else {
             self.breaker.admit(now)
         };
+        self.look_for_calm();
         if admitted.is_none() && self.dry_run {
-            self.waved_through = self.waved_through.saturating_add(1);
+            let waved = &mut self.story().waved_through;
+            *waved = waved.saturating_add(1);
             return Some(self.anyway());
         }
         admitted
@@ -176,9 +229,24 @@ impl Gatekeeper {
         guard: &Guard,
         totals: &Mutex<Totals>,
     ) -> Option<Transition> {
-        if self.forced.is_some() {
+        if self.forced().is_some() {
             return None;
         }
+        self.take_successes();
+        let transition = self.record_one((now, at), admitted, outcome, word, guard, totals);
+        self.look_for_calm();
+        transition
+    }
+
+    fn record_one(
+        &mut self,
+        (now, at): (Instant, u64),
+        admitted: Admitted,
+        outcome: &Outcome,
+        word: impl Fn() -> u64,
+        guard: &Guard,
+        totals: &Mutex<Totals>,
+    ) -> Option<Transition> {
         let worse = self.peers.as_mut().and_then(|peers| {
             let bad = self.breaker.bad(admitted, outcome)?;
             peers.record(at, bad, totals)
@@ -211,23 +279,23 @@ impl Gatekeeper {
 
     fn note(&mut self, transition: &Transition, now: Instant) {
         match transition {
-            Transition::Opened { why, .. } => match &mut self.evidence {
+            Transition::Opened { why, .. } => match &mut self.story().evidence {
                 Some(evidence) => {
                     evidence.failed_probes = evidence.failed_probes.saturating_add(1);
                 }
-                None => {
-                    self.evidence = Some(Box::new(Evidence {
+                none => {
+                    *none = Some(Evidence {
                         why: why.clone(),
                         since: now,
                         failed_probes: 0,
-                    }));
+                    });
                     if let Some(peers) = &mut self.peers {
                         peers.forget();
                     }
                 }
             },
             Transition::Closed => {
-                self.evidence = None;
+                self.forget_evidence();
                 if let Some(peers) = &mut self.peers {
                     peers.parole();
                 }
@@ -243,22 +311,28 @@ impl Gatekeeper {
         now: Instant,
         guard: &Guard,
     ) -> Option<Forced> {
+        self.successes = 0;
         // A new epoch: what is in flight decides nothing any more.
         self.breaker.reset();
-        self.evidence = None;
+        self.forget_evidence();
         if let Some(peers) = &mut self.peers {
             peers.forget();
         }
         let before = self.forced();
-        self.forced = forced.map(|forced| Box::new((forced, now)));
+        if forced.is_some() || self.story.is_some() {
+            self.story().forced = forced.map(|forced| (forced, now));
+        }
+        self.look_for_calm();
         self.recount(guard);
         before
     }
 
     /// What it does, and why.
     pub(super) fn snapshot(&self, name: Arc<str>, now: Instant) -> BreakerSnapshot {
-        let evidence = self.evidence.as_deref();
-        let forced = self.forced.as_deref().map(|(_, since)| *since);
+        let story = self.story.as_deref();
+        let evidence = story.and_then(|story| story.evidence.as_ref());
+        let forced = story.and_then(|story| story.forced);
+        let forced = forced.map(|(_, since)| since);
         let why = match self.forced() {
             Some(Forced::Open) => Some(Cow::Borrowed("opened by hand")),
             _ => evidence.map(|evidence| evidence.why.clone()),
@@ -272,7 +346,7 @@ impl Gatekeeper {
             why,
             failures: self.breaker.failures(),
             failed_probes: evidence.map_or(0, |evidence| evidence.failed_probes),
-            refused: self.waved_through,
+            refused: story.map_or(0, |story| story.waved_through),
             waiting: 0,
             dry_run: self.dry_run,
         }

@@ -97,6 +97,7 @@ impl Guard {
     }
 
     /// Whether every member is ejected, and there are any.
+    #[inline]
     pub(super) fn is_out(&self) -> bool {
         self.in_service.load(Ordering::Acquire) == 0
             && self.members.load(Ordering::Acquire) > 0
@@ -109,6 +110,7 @@ impl Guard {
     }
 
     /// After how many pairs of ejected endpoints the next is taken anyway.
+    #[inline]
     pub(crate) fn panics_after(&self) -> Option<u64> {
         let pairs = self.panic_after.load(Ordering::Relaxed);
         (pairs < u64::MAX && self.is_reduced()).then_some(pairs)

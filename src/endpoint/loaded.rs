@@ -15,10 +15,12 @@ pub(super) struct Loaded {
     failures: AtomicU64,
 }
 
+/// The second word of `Failures`, beside what else a result changes.
+pub(super) struct Fast(AtomicU64);
+
 /// What it reads only where there is reason to.
 #[repr(C)]
 pub(super) struct Aside {
-    failures: AtomicU64,
     penalty: [AtomicU64; 2],
     // On the coarse clock: since when it has been in service.
     in_service: AtomicU32,
@@ -47,12 +49,14 @@ impl Loaded {
         }
     }
 
+    #[inline]
     pub(super) fn pending(&self) -> u32 {
         // The lower half.
         self.counts.load(Ordering::Relaxed) as u32
     }
 
     /// A request was given a ticket.
+    #[inline]
     pub(super) fn choose(&self, now: u64) {
         self.counts.fetch_add(PENDING, Ordering::Relaxed);
         self.chosen.store(coarse(now), Ordering::Relaxed);
@@ -64,6 +68,7 @@ impl Loaded {
     }
 
     /// A request is on its way: an answer is owed.
+    #[inline]
     pub(super) fn ask(&self, now: u64) {
         self.counts.fetch_add(OWED, Ordering::AcqRel);
         if self.since.load(Ordering::Acquire) == 0 {
@@ -73,6 +78,7 @@ impl Loaded {
 
     /// It answered something: whatever else it owes, it has not been silent until now. The request may be no load any
     /// more, either.
+    #[inline]
     pub(super) fn answer(&self, now: u64, done: bool) {
         let less = if done { OWED + PENDING } else { OWED };
         let more = self.counts.fetch_sub(less, Ordering::AcqRel) / OWED > 1;
@@ -97,6 +103,7 @@ impl Loaded {
     }
 
     /// The latency estimate in nanoseconds.
+    #[inline]
     pub(super) fn latency(&self) -> Estimate {
         read(&self.latency)
     }
@@ -105,6 +112,7 @@ impl Loaded {
         write(&self.latency, estimate);
     }
 
+    #[inline]
     fn silence(&self, now: u64) -> u64 {
         match self.since.load(Ordering::Relaxed) {
             0 => 0,
@@ -113,6 +121,7 @@ impl Loaded {
     }
 
     /// Whether it was not chosen for so long that it should be, and this call is the one that says so.
+    #[inline]
     pub(super) fn wants_a_turn(&self, now: u64, rules: &Rules) -> bool {
         if rules.explore == 0 {
             return false;
@@ -128,7 +137,14 @@ impl Loaded {
     }
 
     /// What is known of it, as far as this line tells.
-    pub(super) fn read(&self, now: u64, rules: &Rules, aside: &Aside, uneven: bool) -> Reading {
+    #[inline]
+    pub(super) fn read(
+        &self,
+        now: u64,
+        rules: &Rules,
+        (fast, aside): (&Fast, &Aside),
+        uneven: bool,
+    ) -> Reading {
         let latency = self.latency();
         let failures = self.failures.load(Ordering::Relaxed);
         let mut reading = Reading {
@@ -141,7 +157,7 @@ impl Loaded {
             reading.silence = self.silence(now);
         }
         if rules.failures && !Failures::is_none(failures) {
-            let fast = aside.failures.load(Ordering::Relaxed);
+            let fast = fast.0.load(Ordering::Relaxed);
             reading.failing = Failures::from_words((failures, fast)).fraction(now);
         }
         // A penalty that fades in no time is over.
@@ -155,23 +171,24 @@ impl Loaded {
     }
 
     /// A result. Only under the lock of the cell's state.
-    pub(super) fn record(&self, now: u64, failed: bool, aside: &Aside) {
-        let mut failures = self.failures(aside);
+    #[inline]
+    pub(super) fn record(&self, now: u64, failed: bool, fast: &Fast) {
+        let mut failures = self.failures(fast);
         failures.record(now, failed);
         let (first, second) = failures.words();
-        aside.failures.store(second, Ordering::Relaxed);
+        fast.0.store(second, Ordering::Relaxed);
         self.failures.store(first, Ordering::Relaxed);
     }
 
     /// Forgets all results. Only under the lock of the cell's state.
-    pub(super) fn forget_failures(&self, aside: &Aside) {
+    pub(super) fn forget_failures(&self, fast: &Fast) {
         self.failures.store(0, Ordering::Relaxed);
-        aside.failures.store(0, Ordering::Relaxed);
+        fast.0.store(0, Ordering::Relaxed);
     }
 
-    pub(super) fn failures(&self, aside: &Aside) -> Failures {
+    pub(super) fn failures(&self, fast: &Fast) -> Failures {
         let first = self.failures.load(Ordering::Relaxed);
-        Failures::from_words((first, aside.failures.load(Ordering::Relaxed)))
+        Failures::from_words((first, fast.0.load(Ordering::Relaxed)))
     }
 }
 
@@ -180,12 +197,19 @@ fn mark(now: u64) -> u32 {
     coarse(now).wrapping_add(1).max(1)
 }
 
+// === impl Fast ===
+
+impl Fast {
+    pub(super) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+}
+
 // === impl Aside ===
 
 impl Aside {
     pub(super) fn new(now: u64) -> Self {
         Self {
-            failures: AtomicU64::new(0),
             penalty: words(Estimate::from_words((0, u64::MAX))),
             in_service: AtomicU32::new(coarse(now)),
             weight: AtomicU32::new(1 << 16),
@@ -227,6 +251,7 @@ impl Aside {
 
 // Two words that are read without the lock. A reader that falls between the two writes sees a new value with an old
 // time, once, which is a slightly wrong estimate and nothing worse.
+#[inline]
 fn read(words: &[AtomicU64; 2]) -> Estimate {
     Estimate::from_words((
         words[0].load(Ordering::Relaxed),

@@ -122,6 +122,7 @@ impl Pool {
     }
 
     /// When the next probe is due, in nanoseconds, if every endpoint is ejected and they are probed in turn.
+    #[inline]
     pub(crate) fn turn(&self) -> Option<u64> {
         let in_turn = || self.outage.probes_in_turn.load(Ordering::Relaxed);
         let out = self.guard.is_out() && in_turn();

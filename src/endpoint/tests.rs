@@ -1,13 +1,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
-use crate::breaker::Gate;
+use crate::breaker::{Breaker, Gate};
+use crate::core::draw::{Purpose, draw};
 use crate::core::observe::Observers;
 use crate::core::time::Epoch;
-use crate::policy::{FailureAccrual, Load, PeakEwma, PenaltyPeakEwma};
+use crate::policy::{FailureAccrual, Load, PeakEwma, PenaltyPeakEwma, Unified};
 use crate::verdict::{Classified, Outcome, Settle, Ticket};
 
 fn ms(millis: u64) -> Duration {
@@ -150,5 +152,55 @@ async fn failures_cost_their_penalty_while_it_fades() {
 
 #[test]
 fn a_cell_is_small() {
-    assert!(size_of::<Cell>() <= 240, "{}", size_of::<Cell>());
+    // Of 64-bit words, and with a window on the heap beside it, of 104 bytes (see the breaker's test).
+    assert!(size_of::<Cell>() <= 248, "{}", size_of::<Cell>());
+}
+
+proptest! {
+    // Successes that are counted beside the breaker are as if each had been recorded.
+    #[test]
+    fn a_cells_gate_is_that_of_a_breaker_that_hears_of_everything(
+        steps in proptest::collection::vec((0u64..700, 0usize..4, 0u8..40, 0usize..3), 1..400),
+        kind in 0usize..3,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let accrual = match kind {
+                0 => FailureAccrual::consecutive(3),
+                1 => FailureAccrual::Unified(Unified::default()),
+                _ => FailureAccrual::Unified(Unified::default()).slow_call(ms(1000)),
+            };
+            let cell = cell(Some(accrual.clone()), Load::default());
+            let mut model = Breaker::new(Some(&accrual), Instant::now());
+            let word = draw(1, 0, Purpose::ProbeBackoff, 0);
+            let mut flying = std::collections::VecDeque::new();
+            for (wait, starts, end, ends) in steps {
+                tokio::time::advance(ms(wait * wait / 700)).await;
+                let now = Instant::now();
+                for _ in 0..starts {
+                    match (cell.admit(now, 0), model.admit(now)) {
+                        (Some(ticket), Some(admitted)) => flying.push_back((ticket, admitted)),
+                        (None, None) => {}
+                        (ticket, admitted) => panic!("{ticket:?} {admitted:?}"),
+                    }
+                }
+                for (ticket, admitted) in flying.drain(..ends.min(flying.len())) {
+                    let mut outcome = match end {
+                        0..4 => Outcome::FAILURE,
+                        4 => Outcome::NEUTRAL,
+                        _ => Outcome::SUCCESS,
+                    };
+                    outcome.rate_limited = end == 5;
+                    outcome.took = Some(ms(end.into()) * 30);
+                    ticket.settle(&outcome);
+                    let _ = model.record(now, admitted, &outcome, || word, || true);
+                    assert_eq!(cell.gate(), model.gate());
+                }
+            }
+        });
+    }
 }

@@ -61,6 +61,7 @@ impl Reading {
 
 impl Cost {
     /// What one more request would cost there. A fraction of failures up to `tolerance`, in 2^-16ths, counts as none.
+    #[inline]
     pub fn of(reading: &Reading, rules: &Rules, tolerance: u32) -> Self {
         let time = if rules.counts_latency() {
             reading.latency.max(reading.penalty).max(reading.silence)
@@ -91,6 +92,7 @@ impl Cost {
     }
 
     /// Whether this one's record of failures is about as good as the other's, or better.
+    #[inline]
     pub fn is_as_reliable_as(&self, other: &Self) -> bool {
         self.favour >= other.favour / 2
     }
@@ -98,6 +100,7 @@ impl Cost {
 
 // The fraction that succeeds to the eighth power, in 2^-32ths. One in a hundred is what the worst endpoint is taken for,
 // or it could never be tried again.
+#[inline]
 fn favour(failing: u32) -> u64 {
     const ONE: u64 = 1 << 16;
     if failing == 0 {
@@ -111,6 +114,7 @@ fn favour(failing: u32) -> u64 {
 
 /// How much of a failing fraction a pick overlooks, from a random word: evenly up to a sixteenth. Small differences are as
 /// often noise as not; so they move shares by a little, where a hard comparison would leave nothing to the worse one.
+#[inline]
 pub fn tolerance(word: u64) -> u32 {
     const PART: u64 = (1 << 16) / 16;
     (((word & 0xffff) * PART) >> 16) as u32
@@ -125,12 +129,14 @@ impl PartialEq for Cost {
 impl Eq for Cost {}
 
 impl PartialOrd for Cost {
+    #[inline]
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Cost {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         // At most 2^73 x 2^54.
         (self.above * u128::from(other.below)).cmp(&(other.above * u128::from(self.below)))

@@ -87,6 +87,7 @@ impl Rules {
     }
 
     /// Whether latency is compared.
+    #[inline]
     pub fn counts_latency(&self) -> bool {
         matches!(self.kind, Kind::PeakEwma | Kind::PenaltyPeakEwma)
     }
@@ -138,10 +139,12 @@ impl Dials {
             .store(rules.max_retry_after, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn pending_until(&self) -> PendingUntil {
         pending_until(self.switches.load(Ordering::Relaxed))
     }
 
+    #[inline]
     pub(crate) fn rules(&self) -> Rules {
         let switches = self.switches.load(Ordering::Relaxed);
         let flag = |place: u32| switches >> place & 1 == 1;
@@ -166,6 +169,7 @@ impl Dials {
     }
 }
 
+#[inline]
 fn pending_until(switches: u64) -> PendingUntil {
     match switches >> 2 & 3 {
         0 => PendingUntil::FirstFrame,

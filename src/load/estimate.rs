@@ -41,6 +41,7 @@ impl Estimate {
     }
 
     /// From the two words that [`words`](Self::words) gave.
+    #[inline]
     pub fn from_words((value, stamp): (u64, u64)) -> Self {
         Self {
             value,
@@ -50,11 +51,13 @@ impl Estimate {
     }
 
     /// Whether there was no sample yet.
+    #[inline]
     pub fn is_assumed(&self) -> bool {
         self.assumed
     }
 
     /// As two words.
+    #[inline]
     pub fn words(&self) -> (u64, u64) {
         let mark = if self.assumed { ASSUMED } else { 0 };
         let stamp = self.stamp.map_or(u64::MAX, |stamp| stamp | mark);
@@ -62,6 +65,7 @@ impl Estimate {
     }
 
     /// The estimate at `now`, which fades with time constant `tau`; all in nanoseconds.
+    #[inline]
     pub fn get(&self, now: u64, tau: u64) -> u64 {
         match self.stamp {
             Some(stamp) => decay(self.value, now.saturating_sub(stamp), tau),
@@ -70,11 +74,14 @@ impl Estimate {
     }
 
     /// An answer that took `sample` nanoseconds.
+    #[inline]
     pub fn observe(&mut self, now: u64, sample: u64, tau: u64) {
         self.value = match self.stamp {
             // The first sample is all there is to know.
             _ if self.assumed => sample,
             None => sample,
+            // Slower than it was, and so than it is.
+            _ if sample >= self.value => sample,
             Some(stamp) => {
                 let fade = Fade::over(now.saturating_sub(stamp), tau);
                 let faded = fade.of(self.value);
@@ -97,6 +104,7 @@ impl Estimate {
         }
     }
 
+    #[inline]
     fn stamped(&mut self, now: u64) {
         self.stamp = Some(self.stamp.unwrap_or(0).max(now).min(ASSUMED - 1));
         self.assumed = false;

@@ -28,6 +28,7 @@ const FADES_NS: u64 = 10_000_000_000;
 
 impl Failures {
     /// From the two words that [`words`](Self::words) gave.
+    #[inline]
     pub fn from_words((counts, mark): (u64, u64)) -> Self {
         let halves = |word: u64| ((word >> 32) as u32, word as u32);
         let ((failed, total), (fast, stamp)) = (halves(counts), halves(mark));
@@ -40,17 +41,20 @@ impl Failures {
     }
 
     /// As two words. The upper half of the first is zero where nothing has failed of late.
+    #[inline]
     pub fn words(&self) -> (u64, u64) {
         let word = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
         (word(self.failed, self.total), word(self.fast, self.stamp))
     }
 
     /// Whether the first of its [`words`](Self::words) says that nothing has failed of late.
+    #[inline]
     pub fn is_none(counts: u64) -> bool {
         counts >> 32 == 0
     }
 
     /// A result at `now`, in nanoseconds.
+    #[inline]
     pub fn record(&mut self, now: u64, failed: bool) {
         self.fade(now);
         self.total += ONE;
@@ -66,6 +70,7 @@ impl Failures {
         }
     }
 
+    #[inline]
     fn fade(&mut self, now: u64) {
         let now = coarse(now);
         let elapsed = coarse_between(self.stamp, now);

@@ -17,12 +17,14 @@ pub use self::failures::Failures;
 
 /// A coarse clock that fits in half a word: units of 2^20 ns, about a millisecond. It wraps after 52 days, so two of them
 /// are compared by their distance.
+#[inline]
 pub(crate) fn coarse(nanos: u64) -> u32 {
     // What is cut off is the wrap.
     (nanos >> COARSE) as u32
 }
 
 /// The time between two coarse moments in nanoseconds, if `later` is later; at most 26 days.
+#[inline]
 pub(crate) fn coarse_between(earlier: u32, later: u32) -> u64 {
     let units = later.wrapping_sub(earlier);
     if units > u32::MAX / 2 {

@@ -94,6 +94,7 @@ const NO_HINT: u32 = u32::MAX;
 
 impl Note {
     /// What was true at the issue.
+    #[inline]
     pub fn new(issued: Instant, request: u64, epoch: u64, probe: bool) -> Self {
         Self {
             issued,
@@ -111,6 +112,7 @@ impl Note {
 
 impl Ticket {
     /// A ticket that settles with `issuer`.
+    #[inline]
     pub fn new(issuer: Arc<dyn Issuer>, note: Note) -> Self {
         Self {
             issuer: Some(issuer),
@@ -122,6 +124,7 @@ impl Ticket {
     }
 
     /// What is written on it.
+    #[inline]
     pub fn note(&self) -> &Note {
         &self.note
     }
@@ -132,6 +135,7 @@ impl Ticket {
     }
 
     /// The request goes out now.
+    #[inline]
     pub fn sent(&mut self, now: Instant) {
         if let Some(issuer) = &self.issuer
             && !self.note.sent
@@ -222,6 +226,7 @@ impl Ticket {
         self.finish(outcome);
     }
 
+    #[inline]
     fn finish(&mut self, mut outcome: Outcome) {
         if !matches!(self.head, Head::NotYet) {
             outcome.took = Some(Duration::from_nanos(self.took));
@@ -262,14 +267,18 @@ impl Head {
 }
 
 impl Settle for Ticket {
+    #[inline]
     fn settle(mut self, outcome: &Outcome) {
         self.finish(*outcome);
     }
 }
 
 impl Drop for Ticket {
+    #[inline]
     fn drop(&mut self) {
-        self.let_go();
+        if self.issuer.is_some() {
+            self.let_go();
+        }
     }
 }
 
