@@ -30,7 +30,7 @@ pub(super) struct Aside {
 
 // Silence counts so many times: a busy endpoint answers something many times within its latency, so that even a part of it
 // is long for nothing at all.
-const INSISTENCE: u64 = 3;
+const INSISTENCE: u64 = 4;
 
 // One of each in the word of both.
 const PENDING: u64 = 1;
