@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
