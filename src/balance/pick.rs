@@ -405,7 +405,7 @@ impl<'a, L> Choice<'a, L> {
             (a, b, costs_b.is_as_reliable_as(&costs_a))
         };
         // One that nobody has chosen for long gets its turn, once, lest it be judged for ever by what it was.
-        if reliable && worst.cell.wants_a_turn(self.now, &self.rules) {
+        if worst.cell.wants_a_turn(self.now, &self.rules) {
             return Better::Of(worst);
         }
         match reliable {

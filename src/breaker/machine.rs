@@ -53,6 +53,9 @@ enum State {
 // Failures in a row that eject one whose ejections are not all forgotten, if not fewer do.
 const ON_RECORD: u32 = 3;
 
+// The place in the backoff at which one begins that is worse than its peers: four times the least.
+const CHRONIC: u32 = 2;
+
 // `since` of one that was never open.
 const NEVER: u64 = u64::MAX;
 
@@ -239,7 +242,7 @@ impl Breaker {
                     let (rate, total, bad) = low?;
                     rate.words(total, bad).into()
                 };
-                self.eject(now, why, outcome, word, may_eject)
+                self.eject(now, why, 0, outcome, word, may_eject)
             }
             State::HalfOpen { due, passed, .. } if admitted.probe => {
                 let origin = rules.origin;
@@ -273,11 +276,25 @@ impl Breaker {
         }
     }
 
-    /// Opens a closed breaker, for a reason of its own or one that was found elsewhere.
-    pub(crate) fn eject(
+    /// Opens a closed breaker that is worse than its peers. What takes so long to be seen is hardly over after the least
+    /// backoff, so it begins as if it had been ejected before.
+    pub(crate) fn eject_as_worse(
         &mut self,
         now: u64,
         why: Cow<'static, str>,
+        outcome: &Outcome,
+        word: impl FnOnce() -> u64,
+        may_eject: impl FnOnce() -> bool,
+    ) -> Option<Transition> {
+        self.eject(now, why, CHRONIC, outcome, word, may_eject)
+    }
+
+    // From a place in the backoff, or from where it is.
+    fn eject(
+        &mut self,
+        now: u64,
+        why: Cow<'static, str>,
+        place: u32,
         outcome: &Outcome,
         word: impl FnOnce() -> u64,
         may_eject: impl FnOnce() -> bool,
@@ -287,6 +304,7 @@ impl Breaker {
             return Some(Transition::Refused { why });
         }
         self.forgive(now);
+        self.trips = self.trips.max(place);
         let due = self.open(now, outcome, word);
         Some(opened(why, origin.instant(due)))
     }

@@ -266,7 +266,9 @@ impl Gatekeeper {
             && let Some(why) = worse
         {
             let why = why.into();
-            transition = self.breaker.eject(at, why, outcome, &word, &mut may_eject);
+            transition = self
+                .breaker
+                .eject_as_worse(at, why, outcome, &word, &mut may_eject);
         }
         let transition = transition?;
         if ejected {

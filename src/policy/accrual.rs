@@ -47,7 +47,8 @@ pub struct AccrualExtensions {
     pub ejection: Option<Ejection>,
     /// Ejects an endpoint whose failures exceed its peers' beyond chance: so many false ejections an hour and endpoint
     /// are accepted. Zero ejects none. It says nothing of an endpoint that has no peers, or of one among peers of which
-    /// half fail, and a rate of failures below some two in a hundred is never worth an ejection.
+    /// half fail, and a rate of failures below some two in a hundred is never worth an ejection. What takes so
+    /// long to be seen is hardly over at once, so its backoff begins at four times the least one.
     pub worse_than_peers: Option<Ratio>,
     /// An answer that takes longer than this is a failure, and so is a wait that its caller gave up after more than
     /// this.

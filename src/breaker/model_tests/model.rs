@@ -252,7 +252,9 @@ impl Model {
         if !may_eject {
             return Some(Change::Refused(why));
         }
-        self.trips = remembered;
+        // Four times the least backoff, at least, for what took long to be seen.
+        let place = if why == "worse than its peers" { 2 } else { 0 };
+        self.trips = remembered.max(place);
         Some(Change::Opened(why, self.trip(now, outcome, &terms)))
     }
 

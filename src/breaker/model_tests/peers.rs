@@ -372,7 +372,7 @@ fn compare_pool(events: &[PoolEvent], seen: &mut Seen) -> Result<bool, String> {
                 let mut ours = end(&mut breaker, at, admitted, &outcome, may_eject);
                 if let (None, Some(why)) = (&ours, worse.clone()) {
                     let nanos = breaker.nanos(at);
-                    ours = breaker.eject(nanos, why.into(), &outcome, || 0, || may_eject);
+                    ours = breaker.eject_as_worse(nanos, why.into(), &outcome, || 0, || may_eject);
                 }
                 let mut counts = None;
                 let issued = (admitted.probe, issued);
