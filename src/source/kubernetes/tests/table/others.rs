@@ -384,6 +384,43 @@ pub(super) fn rows() -> Vec<Row> {
                 "has addresses of the cluster's own",
             ],
         ),
+        // Ports are opaque as a Service's are: its own list, else the cluster's.
+        (
+            "5 an EgressNetwork that allows",
+            egress("shop", "out", "trafficPolicy: Allow"),
+            "203.0.113.7:5432 from shop",
+            &["opaque TCP", "default.tcp-egress-allow"],
+        ),
+        (
+            "5 an EgressNetwork that allows",
+            egress("shop", "out", "trafficPolicy: Allow").replace(
+                "name: out, namespace: shop",
+                "name: out, namespace: shop, annotations: {config.linkerd.io/opaque-ports: 400-500}",
+            ),
+            "203.0.113.7:443 from shop",
+            &["opaque TCP", "default.tcp-egress-allow"],
+        ),
+        (
+            "5 an EgressNetwork that allows",
+            egress("shop", "out", "trafficPolicy: Allow").replace(
+                "name: out, namespace: shop",
+                "name: out, namespace: shop, annotations: {config.linkerd.io/opaque-ports: '1'}",
+            ),
+            "203.0.113.7:5432 from shop",
+            &["egressnetwork.shop.out:5432, HTTP", "http-egress-allow"],
+        ),
+        (
+            "5 an EgressNetwork that allows",
+            egress("shop", "out", "trafficPolicy: Allow"),
+            "203.0.113.7:5432 from shop extended",
+            &["does not resolve", "that every cluster has by default"],
+        ),
+        (
+            "5 an EgressNetwork that denies",
+            egress("shop", "out", "trafficPolicy: Deny"),
+            "203.0.113.7:3306 from shop",
+            &["opaque TCP", "tcp-egress-deny"],
+        ),
         (
             "5 an EgressNetwork that denies",
             egress("shop", "out", "trafficPolicy: Deny"),
