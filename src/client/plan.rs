@@ -14,8 +14,8 @@ use crate::core::sync::{Mutex, lock};
 use crate::distribute::Weighted;
 use crate::policy::{
     BackendDispatcher, Budget, ClientPolicy, FailureAccrual, Failures, Fidelity, Filter,
-    GrpcFilter, Hedge, HedgeDelay, Load, Meta, MethodKind, PeakEwma, Protocol, Queue, Retry, Route,
-    RoutePolicy, Spread, Timeouts,
+    GrpcFilter, Hedge, HedgeDelay, Load, Meta, MethodKind, PeakEwma, Protocol, Queue,
+    ResponseClasses, Retry, Route, RoutePolicy, Spread, Timeouts,
 };
 use crate::retry::hedge::Pace;
 use crate::route::{Filtered, Index, PathMatched, filter_request, filter_response};
@@ -41,6 +41,8 @@ pub(crate) struct RulePlan {
     pub(crate) name: Arc<str>,
     pub(crate) filters: Filters,
     pub(crate) kind: MethodKind,
+    /// What statuses mean, where the route says so.
+    pub(crate) classes: ResponseClasses,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Option<Arc<RetryPlan>>,
     pub(crate) hedge: Option<Arc<HedgePlan>>,
@@ -328,6 +330,7 @@ impl Compiler<'_> {
             name: policy.meta.to_string().into(),
             filters: policy.filters.clone().into(),
             kind: policy.params.kind,
+            classes: policy.params.classes.clone(),
             timeouts: policy.params.timeouts,
             retry,
             hedge,

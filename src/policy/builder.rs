@@ -3,8 +3,8 @@ use std::sync::Arc;
 use super::{
     Backend, BackendDispatcher, ClientPolicy, EndpointDiscovery, FailureAccrual, Failures,
     Fidelity, GrpcPolicy, Hedge, HttpPolicy, InvalidPolicy, Load, MatchRpc, Meta, MethodKind,
-    Protocol, Queue, RetryBuilder, Route, RouteBackend, RouteDistribution, RouteParams,
-    RoutePolicy, Rule, Timeouts,
+    Protocol, Queue, ResponseClasses, RetryBuilder, Route, RouteBackend, RouteDistribution,
+    RouteParams, RoutePolicy, Rule, Timeouts,
 };
 
 /// Writes a policy with one backend: for HTTP ([`ClientPolicy::http`]) with one route for everything, for gRPC
@@ -168,6 +168,7 @@ impl<M> ClientPolicyBuilder<M> {
             hedge: self.hedge,
             allow_l5d_request_headers: false,
             kind: method.kind.unwrap_or(self.kind),
+            classes: ResponseClasses::default(),
         };
         Ok(policy)
     }

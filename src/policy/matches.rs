@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method};
 
-use super::InvalidPolicy;
+use super::{Condition, InvalidPolicy};
 
 /// Which hosts a route is for. Compared without regard to case, a trailing dot ignored unless written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +42,9 @@ pub enum MatchPath {
     Prefix(String),
     /// Paths that match from beginning to end.
     Regex(Pattern),
+    /// Requests that meet this. It counts as the whole path, whatever it asks. The mesh's routes have no word for it, only
+    /// its profiles.
+    Condition(Condition),
 }
 
 /// A header that must be there.

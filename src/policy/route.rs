@@ -2,7 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Backend, Filter, Hedge, InvalidPolicy, MatchHost, MatchRequest, Meta, MethodKind, Retry,
+    Backend, Filter, Hedge, InvalidPolicy, MatchHost, MatchRequest, Meta, MethodKind,
+    ResponseClasses, Retry,
 };
 
 /// A set of rules for some hosts: of HTTP, or with other matches `M` and filters `F` of [gRPC](super::GrpcRoute).
@@ -49,6 +50,8 @@ pub struct RouteParams {
     pub allow_l5d_request_headers: bool,
     /// What kind of gRPC methods it is for. The mesh has no word for it.
     pub kind: MethodKind,
+    /// Which statuses are failures; none is as [`Failures`](super::Failures) say. Only profiles of the mesh have a word for it.
+    pub classes: ResponseClasses,
 }
 
 /// How long things may take. Default: as long as they like.

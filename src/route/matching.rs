@@ -3,7 +3,7 @@ use http::{HeaderMap, Method, Uri};
 use super::index::{Class, Fnv, Key, Shape, Word, pattern_places, rpc_key};
 use super::query;
 use crate::policy::{
-    MatchHeader, MatchHeaderValue, MatchPath, MatchQueryValue, MatchRequest, MatchRpc,
+    Condition, MatchHeader, MatchHeaderValue, MatchPath, MatchQueryValue, MatchRequest, MatchRpc,
 };
 
 /// How the path of a request matched.
@@ -91,8 +91,8 @@ impl Match for MatchRequest {
         },
     );
 
-    fn rank(&self, _: &Method, uri: &Uri) -> Option<(PathMatched, RequestRank)> {
-        let (matched, length) = path(self.path.as_ref(), uri.path())?;
+    fn rank(&self, method: &Method, uri: &Uri) -> Option<(PathMatched, RequestRank)> {
+        let (matched, length) = path(self.path.as_ref(), method, uri.path())?;
         let rank = RequestRank {
             path: length,
             headers: self.headers.len(),
@@ -125,6 +125,15 @@ impl Match for MatchRequest {
                 path => key(Class::Prefix, path),
             },
             Some(MatchPath::Regex(pattern)) => return pattern_places(pattern),
+            Some(MatchPath::Condition(condition)) => {
+                let mut places = vec![vec![Key::of(Class::Pattern)]];
+                condition.parts(&mut |part| {
+                    if let Condition::Path(pattern) = part {
+                        places.extend(pattern_places(pattern));
+                    }
+                });
+                return places;
+            }
         };
         vec![vec![key]]
     }
@@ -141,6 +150,9 @@ impl Match for MatchRequest {
             }
         }
         words.extend(self.method.as_ref().map(Word::Method));
+        if let Some(MatchPath::Condition(condition)) = &self.path {
+            words.extend(condition.method().map(Word::Method));
+        }
         words
     }
 
@@ -216,7 +228,7 @@ impl Match for MatchRpc {
 // === paths and headers ===
 
 /// How this path matches, and the length that precedence counts.
-fn path(wanted: Option<&MatchPath>, path: &str) -> Option<(PathMatched, usize)> {
+fn path(wanted: Option<&MatchPath>, method: &Method, path: &str) -> Option<(PathMatched, usize)> {
     const ROOT: (PathMatched, usize) = (PathMatched::Prefix(1), 1);
     match wanted {
         None => Some(ROOT),
@@ -225,6 +237,9 @@ fn path(wanted: Option<&MatchPath>, path: &str) -> Option<(PathMatched, usize)> 
         }
         Some(MatchPath::Regex(wanted)) => wanted
             .matches(path)
+            .then_some((PathMatched::Regex, path.len())),
+        Some(MatchPath::Condition(wanted)) => wanted
+            .matches(method, path)
             .then_some((PathMatched::Regex, path.len())),
         Some(MatchPath::Prefix(wanted)) => {
             let wanted = wanted.trim_end_matches('/');

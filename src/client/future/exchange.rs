@@ -25,6 +25,7 @@ use crate::route::{Filtered, PathMatched};
 use crate::verdict::grpc::{GRPC_PREVIOUS_RPC_ATTEMPTS, GRPC_TIMEOUT, GrpcEos};
 use crate::verdict::{
     Classified, ClassifyResponse, Outcome, Sent, TransportError, TransportFailure, Verdict,
+    judge_head,
 };
 
 // === impl Walk ===
@@ -197,8 +198,8 @@ impl Walk {
         let polled = attempt.call.as_mut().poll_response(cx);
         let now = Instant::now();
         match polled {
-            Poll::Ready(Ok(response)) if self.has_rival() && !self.wins(&plan, &response) => {
-                self.lost(&plan, attempt, &response, now);
+            Poll::Ready(Ok(response)) if self.has_rival() && !self.wins(&plan, rule, &response) => {
+                self.lost(&plan, rule, attempt, &response, now);
                 self.promote(now)
             }
             Poll::Ready(Ok(response)) => {
@@ -262,7 +263,7 @@ impl Walk {
     ) -> Next {
         let endpoint = attempt.endpoint();
         let status = response.status();
-        let head = self.classify(plan, &response);
+        let head = self.classify(plan, rule, &response);
         self.told_answer(endpoint, Answer::Status(status.as_u16()), now);
         let Some(mut ticket) = attempt.into_ticket() else {
             return self.fail(ErrorKind::InvalidRequest);
@@ -314,10 +315,18 @@ impl Walk {
     }
 
     // What a response's head says of its endpoint.
-    pub(super) fn classify(&self, plan: &Plan, response: &Response<Body>) -> Classified<GrpcEos> {
+    pub(super) fn classify(
+        &self,
+        plan: &Plan,
+        rule: &RulePlan,
+        response: &Response<Body>,
+    ) -> Classified<GrpcEos> {
         let status = response.status();
-        match judged_inside(response) {
-            Some(outcome) => Classified::Ready(outcome),
+        if let Some(outcome) = judged_inside(response) {
+            return Classified::Ready(outcome);
+        }
+        match rule.classes.is_failure(status) {
+            Some(failed) => Classified::Ready(judge_head(failed, status, response.headers())),
             None if self.grpc => plan.grpc.classify_response(status, response.headers()),
             None => Classified::Ready(plan.http.judge(status, response.headers())),
         }

@@ -97,15 +97,19 @@ impl Walk {
     }
 
     /// Whether this answer ends the race.
-    pub(super) fn wins(&self, plan: &Plan, response: &Response<Body>) -> bool {
+    pub(super) fn wins(&self, plan: &Plan, rule: &RulePlan, response: &Response<Body>) -> bool {
         let head = Attempted::Head(response.status(), response.headers());
-        !response.status().is_server_error() && self.judge(plan, head) == Judgement::Final
+        let status = response.status();
+        let failed = rule.classes.is_failure(status);
+        !failed.unwrap_or_else(|| status.is_server_error())
+            && self.judge(plan, head) == Judgement::Final
     }
 
     /// An answer that did not win while the other attempt is still on its way.
     pub(super) fn lost(
         &mut self,
         plan: &Plan,
+        rule: &RulePlan,
         attempt: Attempt,
         response: &Response<Body>,
         now: Instant,
@@ -114,7 +118,7 @@ impl Walk {
         self.tried(endpoint);
         self.told_answer(endpoint, Answer::Status(status.as_u16()), now);
         if let Some(mut ticket) = attempt.into_ticket() {
-            ticket.head(self.classify(plan, response), now);
+            ticket.head(self.classify(plan, rule, response), now);
         }
     }
 
@@ -154,7 +158,7 @@ impl Walk {
                         Raced::Wait(until)
                     }
                     Poll::Ready(None) => Raced::Wait(None),
-                    Poll::Ready(Some(Ok(response))) if self.wins(plan, &response) => {
+                    Poll::Ready(Some(Ok(response))) if self.wins(plan, rule, &response) => {
                         // The first has waited at least that long.
                         hedging.plan.pace.answered(hedging.sent, now);
                         self.limits = rival.limits;
@@ -162,7 +166,7 @@ impl Walk {
                         return Raced::Won(Box::new(won));
                     }
                     Poll::Ready(Some(Ok(response))) => {
-                        self.lost(plan, rival.attempt, &response, now);
+                        self.lost(plan, rule, rival.attempt, &response, now);
                         Raced::Wait(None)
                     }
                     Poll::Ready(Some(Err(error))) => {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::policy::{GrpcFilter, GrpcRoute, MatchRpc};
+use crate::policy::{Condition, GrpcFilter, GrpcRoute, MatchRpc, Pattern};
 use crate::route::{Index, Match};
 
 /// The answer of every index that could be made of these routes.
@@ -97,7 +97,23 @@ fn path() -> impl Strategy<Value = Option<MatchPath>> {
         5 => select(exact).prop_map(|path| MatchPath::exact(path).ok()),
         5 => select(patterns).prop_map(|path| Some(MatchPath::regex(path).unwrap())),
         1 => select(odd).prop_map(Some),
+        2 => condition().prop_map(|condition| Some(MatchPath::Condition(condition))),
     ]
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    let pattern = select(vec!["/a.*", "/a/b", ".*/b", "/c|/a"]);
+    let leaf = prop_oneof![
+        3 => pattern.prop_map(|text| Condition::Path(Pattern::new(text).unwrap())),
+        2 => select(vec![Method::GET, Method::PUT]).prop_map(Condition::Method),
+    ];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..3).prop_map(Condition::All),
+            vec(inner.clone(), 0..3).prop_map(Condition::Any),
+            inner.prop_map(|not| Condition::Not(Box::new(not))),
+        ]
+    })
 }
 
 fn headers() -> impl Strategy<Value = Vec<MatchHeader>> {

@@ -178,6 +178,12 @@ fn rule(out: &mut Out, rule: &RuleNode) {
         Some(one) => retry(out, one),
         None => out.0.push_str("null"),
     }
+    texts(out, "failures", super::tree::ranges(&rule.classes.failures));
+    texts(
+        out,
+        "successes",
+        super::tree::ranges(&rule.classes.successes),
+    );
     out.key("choice");
     out.text(if rule.in_order { "first" } else { "weighted" });
     out.key("backends");

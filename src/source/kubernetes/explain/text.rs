@@ -95,9 +95,7 @@ fn write_tree(out: &mut String, tree: &Tree) {
 fn matches(rule: &RuleNode) -> String {
     match rule.matches.as_slice() {
         [] => "every request".to_owned(),
-        // A profile's `any method` stands for ten.
-        many if many.len() > 8 => format!("{}, or one of {} others", many[0], many.len() - 1),
-        few => few.join("; or "),
+        many => many.join("; or "),
     }
 }
 
@@ -109,6 +107,9 @@ fn write_rule(out: &mut String, rule: &RuleNode, indent: &str) {
     match &rule.retry {
         Some(retry) => line!(out, "{indent}retries   {}", retries(retry)),
         None => line!(out, "{indent}retries   none"),
+    }
+    if !rule.classes.is_empty() {
+        line!(out, "{indent}statuses  {}", rule.classes);
     }
     if rule.backends.is_empty() {
         line!(out, "{indent}backends  none: every request is refused");

@@ -5,8 +5,8 @@ use http::{HeaderMap, Method, Uri};
 use super::words::Words;
 use crate::policy::{
     Backend, BackendDispatcher, Budget, ClientPolicy, ConnectionRoute, ExponentialBackoff,
-    FailureAccrual, Fidelity, Load, MatchHost, Protocol, Retry, Route, RouteDistribution, Rule,
-    Spread, Timeouts,
+    FailureAccrual, Fidelity, Load, MatchHost, Protocol, ResponseClasses, Retry, Route,
+    RouteDistribution, Rule, Spread, StatusRanges, Timeouts,
 };
 use crate::route::{self, Match};
 
@@ -33,6 +33,8 @@ pub(super) struct RuleNode {
     pub(super) filters: Vec<String>,
     pub(super) timeouts: Timeouts,
     pub(super) retry: Option<RetryNode>,
+    /// Which statuses are failures, where the route says so.
+    pub(super) classes: ResponseClasses,
     /// Whether the first that can serve is taken, instead of one by weight.
     pub(super) in_order: bool,
     pub(super) backends: Vec<BackendNode>,
@@ -156,6 +158,7 @@ fn rule<M: Words, F: Words>(rule: &Rule<M, F>, fidelity: Fidelity) -> RuleNode {
             .retry
             .as_ref()
             .map(|retry| self::retry(retry, fidelity)),
+        classes: params.classes.clone(),
         in_order: in_order(&rule.policy.distribution),
         backends,
     }
@@ -182,8 +185,9 @@ fn backend(backend: &Backend, weight: u32, filters: impl Iterator<Item = String>
     }
 }
 
-fn retry(retry: &Retry, fidelity: Fidelity) -> RetryNode {
-    let statuses = retry.status_ranges().iter().map(|range| {
+/// Single statuses and ranges, in words.
+pub(super) fn ranges(statuses: &StatusRanges) -> Vec<String> {
+    let statuses = statuses.iter().map(|range| {
         let (start, end) = range.into_inner();
         if start == end {
             start.to_string()
@@ -191,9 +195,13 @@ fn retry(retry: &Retry, fidelity: Fidelity) -> RetryNode {
             format!("{start}-{end}")
         }
     });
+    statuses.collect()
+}
+
+fn retry(retry: &Retry, fidelity: Fidelity) -> RetryNode {
     RetryNode {
         limit: retry.max_retries(),
-        statuses: statuses.collect(),
+        statuses: ranges(retry.status_ranges()),
         codes: retry.codes().iter().collect(),
         timeout: retry.timeout(),
         backoff: retry.backoff(),
@@ -221,6 +229,7 @@ fn connections(route: &ConnectionRoute, snis: &[MatchHost]) -> RouteNode {
                 .collect(),
             timeouts: Timeouts::default(),
             retry: None,
+            classes: ResponseClasses::default(),
             in_order: in_order(&route.distribution),
             backends,
         }],

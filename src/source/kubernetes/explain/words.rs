@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::policy::{
-    Backend, BackendDispatcher, Budget, EndpointDiscovery, ExponentialBackoff, FailureAccrual,
-    Filter, GrpcFilter, Load, LoadExtensions, MatchHeader, MatchHeaderValue, MatchHost, MatchPath,
-    MatchQueryValue, MatchRequest, MatchRpc, ModifyHeader, ModifyPath, PeakEwma, Ratio,
+    Backend, BackendDispatcher, Budget, Condition, EndpointDiscovery, ExponentialBackoff,
+    FailureAccrual, Filter, GrpcFilter, Load, LoadExtensions, MatchHeader, MatchHeaderValue,
+    MatchHost, MatchPath, MatchQueryValue, MatchRequest, MatchRpc, ModifyHeader, ModifyPath,
+    PeakEwma, Ratio,
 };
 
 /// What can be said in a few words.
@@ -24,6 +25,7 @@ impl Words for MatchRequest {
             Some(MatchPath::Prefix(path)) if path == "/" => {}
             Some(MatchPath::Prefix(path)) => parts.push(format!("path {path} and below")),
             Some(MatchPath::Regex(pattern)) => parts.push(format!("path like {pattern:?}")),
+            Some(MatchPath::Condition(condition)) => parts.push(condition.words()),
             None => {}
         }
         parts.extend(self.headers.iter().map(Words::words));
@@ -37,6 +39,26 @@ impl Words for MatchRequest {
             return "every request".to_owned();
         }
         parts.join(", ")
+    }
+}
+
+impl Words for Condition {
+    fn words(&self) -> String {
+        let join = |list: &[Self], none: &str, word: &str| match list {
+            [] => none.to_owned(),
+            [one] => one.words(),
+            many => {
+                let many: Vec<_> = many.iter().map(Self::words).collect();
+                format!("({})", many.join(word))
+            }
+        };
+        match self {
+            Self::Path(pattern) => format!("path like {pattern:?}"),
+            Self::Method(method) => method.to_string(),
+            Self::All(all) => join(all, "every request", " and "),
+            Self::Any(any) => join(any, "no request", " or "),
+            Self::Not(not) => format!("not {}", not.words()),
+        }
     }
 }
 

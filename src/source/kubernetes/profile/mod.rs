@@ -1,10 +1,12 @@
 //! `ServiceProfile`: Linkerd's older form of routes, which takes the place of all others where it has routes.
 
+mod classes;
 mod condition;
 
 use std::time::Duration;
 
-use self::condition::Matches;
+pub(super) use self::classes::retried;
+use self::condition::DEPTH;
 use super::diagnostic::{Diagnostic, Severity};
 use super::duration;
 use super::error::{Error, ErrorKind};
@@ -13,7 +15,7 @@ use super::metadata::Metadata;
 use super::place::{Mark, Origin};
 use super::target::Target;
 use super::yaml::Value;
-use crate::policy::{Budget, EarnedBy, MatchRequest, Ratio};
+use crate::policy::{Budget, Condition, EarnedBy, Ratio, ResponseClasses};
 
 /// A `ServiceProfile`.
 #[derive(Clone, Debug)]
@@ -35,9 +37,10 @@ pub(super) struct Profile {
 #[derive(Clone, Debug)]
 pub(super) struct ProfileRoute {
     pub(super) name: String,
-    pub(super) matches: Vec<MatchRequest>,
+    pub(super) condition: Condition,
     pub(super) retryable: bool,
     pub(super) timeout: Option<Duration>,
+    pub(super) classes: ResponseClasses,
 }
 
 /// One of its `dstOverrides`: part of the traffic goes there instead.
@@ -126,7 +129,7 @@ impl Profile {
         }
         if let Some(list) = spec.get("routes")? {
             for (number, field) in list.list()?.into_iter().enumerate() {
-                self.routes.extend(route(&field, number, diagnostics)?);
+                self.routes.push(route(&field, number, diagnostics)?);
             }
         }
         if let Some(field) = spec.get("opaquePorts")? {
@@ -146,7 +149,7 @@ fn route(
     field: &Field<'_>,
     number: usize,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Result<Option<ProfileRoute>, Error> {
+) -> Result<ProfileRoute, Error> {
     field.known(
         &[
             "name",
@@ -161,13 +164,7 @@ fn route(
     let condition = field.require("condition", "pathRegex, method, all, any or not")?;
     let retryable = match field.get("isRetryable")? {
         None => false,
-        Some(field) => match &field.node.value {
-            Value::Bool(text) => matches!(
-                text.to_ascii_lowercase().as_str(),
-                "true" | "yes" | "y" | "on"
-            ),
-            _ => return Err(field.expected("true or false")),
-        },
+        Some(field) => boolean(&field)?,
     };
     let mut timeout = None;
     if let Some(field) = field.get("timeout")? {
@@ -181,34 +178,30 @@ fn route(
             }
         }
     }
-    if let Some(classes) = field.get("responseClasses")? {
-        diagnostics.push(
-            Diagnostic::new(
-                Severity::Warning,
-                classes.origin,
-                "is not honoured here: statuses from 500 are failures",
-            )
-            .key(&classes.path)
-            .at(classes.at())
-            .mesh("takes the statuses that it names for failures")
-            .remedy("set ClientPolicy::failures"),
-        );
-    }
-    match condition::read(&condition, diagnostics)? {
-        Matches::These(matches) => Ok(Some(ProfileRoute {
-            name: if name.is_empty() {
-                number.to_string()
-            } else {
-                name.to_owned()
-            },
-            matches,
-            retryable,
-            timeout,
-        })),
-        Matches::Beyond(error) => {
-            diagnostics.push(error.diagnostic().clone());
-            Ok(None)
-        }
+    let classes = match field.get("responseClasses")? {
+        Some(field) => classes::read(&field, diagnostics)?,
+        None => ResponseClasses::default(),
+    };
+    Ok(ProfileRoute {
+        name: if name.is_empty() {
+            number.to_string()
+        } else {
+            name.to_owned()
+        },
+        condition: condition::read(&condition, DEPTH, diagnostics)?,
+        retryable,
+        timeout,
+        classes,
+    })
+}
+
+fn boolean(field: &Field<'_>) -> Result<bool, Error> {
+    match &field.node.value {
+        Value::Bool(text) => Ok(matches!(
+            text.to_ascii_lowercase().as_str(),
+            "true" | "yes" | "y" | "on"
+        )),
+        _ => Err(field.expected("true or false")),
     }
 }
 
@@ -242,8 +235,8 @@ fn budget(budget: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Optio
         Some(off(&ttl, "a duration from 1s to 1m"))
     } else if number > 1000.0 {
         Some(off(&ratio, "a number from 0 to 1000"))
-    } else if floor >= i64::from(i32::MAX) {
-        Some(off(budget, "fewer than 2147483647 retries a second"))
+    } else if floor > i64::from(i32::MAX) {
+        Some(off(budget, "at most 2147483647 retries a second"))
     } else {
         None
     };

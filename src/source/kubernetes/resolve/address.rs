@@ -2,7 +2,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use super::{Options, Parent, Says, backend, connections, finish, requests, routes, served};
+use super::{
+    Options, Parent, Says, backend, connections, finish, listed, requests, routes, served,
+};
 use crate::policy::{
     ClientPolicy, Fidelity, HttpPolicy, InvalidPolicy, Meta, Protocol, RouteBackend,
     RouteDistribution, RoutePolicy,
@@ -113,7 +115,14 @@ fn egress_policy(
         egress_allows: Some(egress.allow),
     };
     let routes = routes(objects, ParentKind::EgressNetwork, &parent, options)?;
-    let protocol = served(objects, &parent, &Says::Nothing, &routes, options)?;
+    let remedy =
+        "if it speaks HTTP, leave it out of config.linkerd.io/opaque-ports of the EgressNetwork";
+    let place = (&egress.origin, egress.at, remedy);
+    let says = listed(&egress.settings, port, None, place, options.fidelity);
+    if let (Fidelity::Extended, Says::Opaque(error)) = (options.fidelity, &says) {
+        return Err((**error).clone());
+    }
+    let protocol = served(objects, &parent, &says, &routes, options)?;
     finish(&parent, protocol, options).map_err(|invalid| {
         let message = invalid.to_string();
         Error::found(ErrorKind::Field, &egress.origin, "spec", egress.at, message)

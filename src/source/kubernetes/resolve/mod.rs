@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub(super) use self::address::policy as address;
 pub(super) use self::backend::invalid as invalid_backend;
-pub(super) use self::protocol::{Says, says};
+pub(super) use self::protocol::{Says, listed, says};
 use super::annotations::Settings;
 use super::diagnostic::{Diagnostic, Severity};
 use super::error::{Error, ErrorKind};

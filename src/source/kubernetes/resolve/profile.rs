@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
-use super::{Options, Parent, backend, requests};
+use super::{Options, Parent, backend};
 use crate::policy::{
-    Budget, Fidelity, HttpPolicy, InvalidPolicy, Meta, MethodKind, Resource, Retry, Route,
-    RouteBackend, RouteDistribution, RouteParams, RoutePolicy, Rule, Timeouts,
+    Budget, Condition, Fidelity, HttpPolicy, InvalidPolicy, MatchPath, MatchRequest, Meta,
+    MethodKind, Resource, Retry, RetryBuilder, Route, RouteBackend, RouteDistribution, RouteParams,
+    RoutePolicy, Rule, Timeouts,
 };
-use crate::source::kubernetes::profile::{Profile, ProfileRoute};
+use crate::source::kubernetes::profile::{Profile, ProfileRoute, retried};
 
 /// What a profile makes of a Service: its own routes and nothing else, no breaker and no annotation.
 pub(super) fn policy(
@@ -13,12 +14,18 @@ pub(super) fn policy(
     profile: &Profile,
     fidelity: Fidelity,
 ) -> Result<HttpPolicy, InvalidPolicy> {
+    // In a profile the first route that matches counts, elsewhere the most specific: conditions are all equally specific.
+    let rule_of = |condition: &Condition, policy| Rule {
+        matches: vec![MatchRequest {
+            path: Some(MatchPath::Condition(condition.clone())),
+            ..MatchRequest::default()
+        }],
+        policy,
+    };
     let mut rules = Vec::new();
     for route in &profile.routes {
-        rules.push(Rule {
-            matches: route.matches.clone(),
-            policy: rule(parent, profile, Some(route), fidelity)?,
-        });
+        let policy = rule(parent, profile, Some(route), fidelity)?;
+        rules.push(rule_of(&route.condition, policy));
     }
     let mut routes = Vec::new();
     if !rules.is_empty() {
@@ -27,7 +34,11 @@ pub(super) fn policy(
             rules,
         });
     }
-    routes.push(requests::everything(rule(parent, profile, None, fidelity)?));
+    let everything = Condition::All(Vec::new());
+    routes.push(Route {
+        hosts: Vec::new(),
+        rules: vec![rule_of(&everything, rule(parent, profile, None, fidelity)?)],
+    });
     Ok(HttpPolicy {
         routes,
         failure_accrual: None,
@@ -72,7 +83,9 @@ fn rule(
             }) {
                 // As often as the budget pays for, and at once.
                 Some(budget) if route.retryable => Some(
-                    Retry::on(500..=599)
+                    retried(&route.classes)
+                        .into_iter()
+                        .fold(Retry::never_on_status(), RetryBuilder::and_on)
                         .limit(u16::MAX)
                         .no_backoff()
                         .budget(budget)
@@ -83,6 +96,7 @@ fn rule(
             allow_l5d_request_headers: false,
             kind: MethodKind::Auto,
             hedge: None,
+            classes: route.classes.clone(),
         };
     }
     Ok(policy)

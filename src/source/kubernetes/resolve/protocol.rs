@@ -1,10 +1,13 @@
 //! Which protocol a port speaks, and so which kind of route is served.
 
+use std::num::NonZeroU16;
+
 use crate::policy::Fidelity;
+use crate::source::kubernetes::annotations::Settings;
 use crate::source::kubernetes::error::{Error, ErrorKind};
 use crate::source::kubernetes::grammar::OpaquePort;
 use crate::source::kubernetes::keys;
-use crate::source::kubernetes::place::quoted;
+use crate::source::kubernetes::place::{Mark, Origin, quoted};
 use crate::source::kubernetes::route::Kind;
 use crate::source::kubernetes::service::{Port, Service, Transport};
 
@@ -85,7 +88,27 @@ pub(in crate::source::kubernetes) fn says(
             }
         };
     }
-    let settings = &service.settings;
+    let remedy = format!("if it speaks HTTP, add appProtocol: http to {}", port.path);
+    let place = (&service.origin, port.at, remedy.as_str());
+    listed(
+        &service.settings,
+        port.number,
+        port.name.as_deref(),
+        place,
+        fidelity,
+    )
+}
+
+/// By the opaque ports of a Service or an EgressNetwork, else by the cluster's. `place` is where the port stands, and what
+/// to do about it.
+pub(in crate::source::kubernetes) fn listed(
+    settings: &Settings,
+    number: NonZeroU16,
+    name: Option<&str>,
+    (origin, at, remedy): (&Origin, Mark, &str),
+    fidelity: Fidelity,
+) -> Says {
+    let opaque = |error: Error| Says::Opaque(Box::new(error));
     if let Some(error) = &settings.opaque_error {
         // The mesh takes a list it cannot read for an empty one.
         return match fidelity {
@@ -93,14 +116,14 @@ pub(in crate::source::kubernetes) fn says(
             Fidelity::Mesh => Says::Nothing,
         };
     }
-    let number = port.number.get();
+    let number = number.get();
     let (listed, by) = match &settings.opaque_ports {
         Some(ports) => (
             ports.iter().any(|opaque| match opaque {
                 OpaquePort::Range(range) => range.contains(&number),
-                OpaquePort::Named(name) => port.name.as_ref() == Some(name),
+                OpaquePort::Named(named) => name == Some(named.as_str()),
             }),
-            "of this Service",
+            "that the annotation lists",
         ),
         None => (
             DEFAULT_OPAQUE_PORTS.contains(&number),
@@ -111,10 +134,8 @@ pub(in crate::source::kubernetes) fn says(
         let message = format!(
             "port {number} is one of the opaque ports {by}: the mesh forwards it as TCP, without any HTTP policy"
         );
-        return opaque(found(keys::OPAQUE_PORTS, port.at, message).remedy(format!(
-            "if it speaks HTTP, add appProtocol: http to {}",
-            port.path
-        )));
+        let error = Error::found(ErrorKind::Protocol, origin, keys::OPAQUE_PORTS, at, message);
+        return opaque(error.remedy(remedy));
     }
     Says::Nothing
 }

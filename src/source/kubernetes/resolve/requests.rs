@@ -9,8 +9,8 @@ use super::{Options, Parent, backend};
 use crate::policy::{
     Budget, Codes, FailureAccrual, Fidelity, Filter, GrpcFilter, GrpcPolicy, HttpPolicy,
     InjectFailure, InjectGrpcFailure, InvalidPolicy, MatchPath, MatchRequest, MatchRpc, Meta,
-    MethodKind, Ratio, Resource, Retry, RetryBuilder, Route, RouteBackend, RouteDistribution,
-    RouteParams, RoutePolicy, Rule, Timeouts,
+    Ratio, Resource, Retry, RetryBuilder, Route, RouteBackend, RouteDistribution, RouteParams,
+    RoutePolicy, Rule, Timeouts,
 };
 use crate::source::kubernetes::annotations::Settings;
 use crate::source::kubernetes::objects::Objects;
@@ -214,8 +214,7 @@ fn params<S: Speech>(
         timeouts,
         retry,
         allow_l5d_request_headers: options.allow_l5d_request_headers,
-        kind: MethodKind::Auto,
-        hedge: None,
+        ..RouteParams::default()
     })
 }
 
@@ -272,8 +271,7 @@ fn default_route<S: Speech>(
         retry,
         // Never on default routes.
         allow_l5d_request_headers: false,
-        kind: MethodKind::Auto,
-        hedge: None,
+        ..RouteParams::default()
     };
     Ok(Route {
         hosts: Vec::new(),

@@ -125,7 +125,14 @@ fn for_machines() {
     assert_eq!(
         keys(rule),
         [
-            "backends", "choice", "filters", "matches", "retry", "timeouts"
+            "backends",
+            "choice",
+            "failures",
+            "filters",
+            "matches",
+            "retry",
+            "successes",
+            "timeouts"
         ]
     );
     assert_eq!(rule["retry"]["backoff_max_ms"], 250);

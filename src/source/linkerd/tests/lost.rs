@@ -163,6 +163,14 @@ fn of_matches_and_filters() {
     rule("matches[0].path.prefix", Effect::Kept, |rule| {
         rule.matches = vec![none]
     });
+    let get = Condition::Not(Box::new(Condition::Method(http::Method::GET)));
+    let not = path(MatchPath::Condition(get));
+    rule("matches[0].path.condition", Effect::Refused, |rule| {
+        rule.matches = vec![not]
+    });
+    rule("classes", Effect::LeftOut, |rule| {
+        rule.policy.params.classes.failures = StatusRanges::server_errors();
+    });
     let redirect = |path: &str, effect, change: fn(&mut RedirectRequest)| {
         let mut redirect = RedirectRequest::new();
         change(&mut redirect);

@@ -48,6 +48,9 @@ pub(in super::super) fn rpc_match(
     }
 }
 
+/// No path is an `a` and a `b`.
+const NOTHING: &str = "[a&&b]";
+
 fn path(problems: &mut Problems, at: &At<'_>, path: &MatchPath) -> http_route::PathMatch {
     use http_route::path_match::Kind;
     let mut absolute = |field: &'static str, path: &String| {
@@ -62,6 +65,11 @@ fn path(problems: &mut Problems, at: &At<'_>, path: &MatchPath) -> http_route::P
             MatchPath::Exact(path) => Kind::Exact(absolute("exact", path)),
             MatchPath::Prefix(path) => Kind::Prefix(absolute("prefix", path)),
             MatchPath::Regex(pattern) => Kind::Regex(pattern.as_str().to_owned()),
+            MatchPath::Condition(_) => {
+                let message = "the message has no field for the condition of a profile; nothing meets this match";
+                problems.add(&at.field("condition"), Effect::Refused, message);
+                Kind::Regex(NOTHING.to_owned())
+            }
         }),
     }
 }

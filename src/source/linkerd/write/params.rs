@@ -16,6 +16,10 @@ pub(super) fn timeouts(
     if params.kind != MethodKind::Auto {
         lost(problems, &at.field("kind"), "the kind of gRPC methods");
     }
+    if !params.classes.is_empty() {
+        let what = format_args!("response classes ({})", params.classes);
+        lost(problems, &at.field("classes"), what);
+    }
     if params.timeouts == Timeouts::default() {
         return None;
     }

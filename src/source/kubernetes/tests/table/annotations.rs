@@ -266,6 +266,43 @@ pub(super) fn rows() -> Vec<Row> {
             "db.shop:5432",
             &["opaque TCP"],
         ),
+        // What is no port or range takes the cluster's default away, too.
+        (
+            "1 opaque ports",
+            web("config.linkerd.io/opaque-ports: 'mysql'").replace("port: 80", "port: 3306"),
+            "web.shop:3306",
+            &["service.shop.web:3306, HTTP"],
+        ),
+        // So does any list without it.
+        (
+            "1 opaque ports",
+            web("config.linkerd.io/opaque-ports: '25'").replace("port: 80", "port: 3306"),
+            "web.shop:3306",
+            &["service.shop.web:3306, HTTP"],
+        ),
+        // What the port says goes first.
+        (
+            "1 opaque ports",
+            web("config.linkerd.io/opaque-ports: '80'")
+                .replace("port: 80", "port: 80, appProtocol: http"),
+            ASK,
+            &["service.shop.web:80, HTTP/1\n"],
+        ),
+        (
+            "1 opaque ports",
+            web("config.linkerd.io/opaque-ports: '80'") + &http("", "{}"),
+            ASK,
+            &["opaque TCP", "default.opaq", "!httproute"],
+        ),
+        // What is explicitly opaque has neither a breaker nor a penalty.
+        (
+            "1 opaque ports",
+            web(&format!(
+                "config.linkerd.io/opaque-ports: '80'; {ALPHA}/penalize-failures: 'true'; balancer.linkerd.io/failure-accrual: consecutive"
+            )),
+            ASK,
+            &["opaque TCP", "!a failure weighs", "!7 failures"],
+        ),
         (
             "1 duration grammar",
             web("timeout.linkerd.io/request: 1d"),

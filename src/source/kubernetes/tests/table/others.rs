@@ -51,6 +51,10 @@ pub(super) fn rows() -> Vec<Row> {
                 ),
             )
     };
+    let classes = |classes: &str| {
+        let route = format!("{quote}, isRetryable: true, responseClasses: [{classes}]");
+        web("") + &profile("shop", &format!("routes: [{{{route}}}]"))
+    };
     let parent =
         "parentRefs: [{name: out, kind: EgressNetwork, group: policy.linkerd.io, port: 443}]";
     vec![
@@ -117,8 +121,107 @@ pub(super) fn rows() -> Vec<Row> {
         (
             "3 conditions",
             both("{not: {method: GET}}", "{method: GET}"),
+            "web.shop:80 as GET /a",
+            &["meets rule 2 of route 1", "rule 1: not GET", "0 errors"],
+        ),
+        (
+            "3 conditions",
+            both("{not: {method: GET}}", "{method: GET}"),
+            "web.shop:80 as POST /a",
+            &["meets rule 1 of route 1"],
+        ),
+        // Several parts are all of them, nested as one likes; two patterns at once.
+        (
+            "3 conditions",
+            both(
+                "{pathRegex: '/a/.*', not: {any: [{pathRegex: '.*/b'}, {all: [{method: PUT}, {pathRegex: '.*/c'}]}]}}",
+                "{all: []}",
+            ),
+            "web.shop:80 as PUT /a/d",
+            &["meets rule 1 of route 1"],
+        ),
+        (
+            "3 conditions",
+            both(
+                "{pathRegex: '/a/.*', not: {any: [{pathRegex: '.*/b'}, {all: [{method: PUT}, {pathRegex: '.*/c'}]}]}}",
+                "{all: []}",
+            ),
+            "web.shop:80 as PUT /a/c",
+            &["meets rule 2 of route 1"],
+        ),
+        (
+            "3 conditions",
+            both(
+                "{pathRegex: '/a/.*', not: {any: [{pathRegex: '.*/b'}, {all: [{method: PUT}, {pathRegex: '.*/c'}]}]}}",
+                "{all: []}",
+            ),
+            "web.shop:80 as GET /a/b",
+            &["meets rule 2 of route 1"],
+        ),
+        // The first that matches, with a method that nobody has heard of, too; any of nothing is nothing.
+        (
+            "3 conditions",
+            both("{pathRegex: '/a'}", "{method: brew}"),
+            "web.shop:80 as BREW /a",
+            &["meets rule 1 of route 1"],
+        ),
+        (
+            "3 conditions",
+            both("{any: []}", "{pathRegex: '/a'}"),
+            "web.shop:80 as GET /a",
+            &["meets rule 2 of route 1"],
+        ),
+        // ^ and $ are written around the text.
+        (
+            "3 conditions",
+            both("{pathRegex: '/a|/b'}", "{all: []}"),
+            "web.shop:80 as GET /ab",
+            &[
+                "meets rule 1 of route 1",
+                "reads it as ^/a|/b$",
+                "in parentheses: (/a|/b)",
+            ],
+        ),
+        (
+            "3 conditions",
+            both("{pathRegex: '(/a|/b)'}", "{all: []}"),
+            "web.shop:80 as GET /ab",
+            &["meets rule 2 of route 1", "!parentheses"],
+        ),
+        // The first class that matches; what none matches is as ever; no isFailure is no failure.
+        (
+            "3 response classes",
+            classes(
+                "{condition: {status: {min: 503, max: 503}}}, {condition: {status: {min: 429, max: 503}}, isFailure: true}",
+            ),
             ASK,
-            &["\"not\" cannot be said here", "1 errors"],
+            &["statuses  429-502 fail; 503 do not", "of 429-502, 504-599"],
+        ),
+        (
+            "3 response classes",
+            classes(
+                "{condition: {all: [{status: {min: 400, max: 599}}, {not: {any: [{status: {min: 404, max: 404}}, {status: {min: 500, max: 599}}]}}]}, isFailure: true}",
+            ),
+            ASK,
+            &["statuses  400-403, 405-499 fail\n", "of 400-403, 405-599"],
+        ),
+        (
+            "3 response classes",
+            classes(
+                "{condition: {status: {min: 404}}, isFailure: true}, {condition: {all: []}, isFailure: true}",
+            ),
+            ASK,
+            &[
+                "!statuses",
+                "of 500-599",
+                "write both: {min: 404, max: 404}",
+            ],
+        ),
+        (
+            "3 response classes",
+            classes("{condition: {status: {min: 600, max: 700}}, isFailure: true}"),
+            "web.shop:80 extended",
+            &["600", "1 errors"],
         ),
         (
             "3 retryable routes and the budget",
@@ -280,6 +383,43 @@ pub(super) fn rows() -> Vec<Row> {
                 "route 1: default.http-egress-allow",
                 "has addresses of the cluster's own",
             ],
+        ),
+        // Ports are opaque as a Service's are: its own list, else the cluster's.
+        (
+            "5 an EgressNetwork that allows",
+            egress("shop", "out", "trafficPolicy: Allow"),
+            "203.0.113.7:5432 from shop",
+            &["opaque TCP", "default.tcp-egress-allow"],
+        ),
+        (
+            "5 an EgressNetwork that allows",
+            egress("shop", "out", "trafficPolicy: Allow").replace(
+                "name: out, namespace: shop",
+                "name: out, namespace: shop, annotations: {config.linkerd.io/opaque-ports: 400-500}",
+            ),
+            "203.0.113.7:443 from shop",
+            &["opaque TCP", "default.tcp-egress-allow"],
+        ),
+        (
+            "5 an EgressNetwork that allows",
+            egress("shop", "out", "trafficPolicy: Allow").replace(
+                "name: out, namespace: shop",
+                "name: out, namespace: shop, annotations: {config.linkerd.io/opaque-ports: '1'}",
+            ),
+            "203.0.113.7:5432 from shop",
+            &["egressnetwork.shop.out:5432, HTTP", "http-egress-allow"],
+        ),
+        (
+            "5 an EgressNetwork that allows",
+            egress("shop", "out", "trafficPolicy: Allow"),
+            "203.0.113.7:5432 from shop extended",
+            &["does not resolve", "that every cluster has by default"],
+        ),
+        (
+            "5 an EgressNetwork that denies",
+            egress("shop", "out", "trafficPolicy: Deny"),
+            "203.0.113.7:3306 from shop",
+            &["opaque TCP", "tcp-egress-deny"],
         ),
         (
             "5 an EgressNetwork that denies",

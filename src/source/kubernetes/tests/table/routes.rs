@@ -128,6 +128,25 @@ pub(super) fn rows() -> Vec<Row> {
             &["!opaque TCP"],
         ),
         (
+            "2.1 appProtocol opaque or unknown",
+            port("appProtocol: linkerd.io/tcp") + &tls(),
+            ASK,
+            &["opaque TCP", "default.opaq", "!tlsroute"],
+        ),
+        (
+            "2.1 appProtocol opaque or unknown",
+            port("appProtocol: kubernetes.io/ws") + &tcp() + &tcp().replace("name: c,", "name: b,"),
+            ASK,
+            // By name, and the first alone.
+            &["opaque TCP", "tcproute.shop.b", "!tcproute.shop.c\n"],
+        ),
+        (
+            "2.1 no appProtocol",
+            web("") + &tls() + &tcp(),
+            ASK,
+            &["80, TLS that passes through", "!tcproute.shop.c\n"],
+        ),
+        (
             "2.1 no appProtocol",
             web(""),
             ASK,
