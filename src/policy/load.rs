@@ -61,7 +61,7 @@ pub struct LoadExtensions {
     /// proportion to the time. Default: none, it has it at once.
     pub slow_start: Option<Duration>,
     /// Whether requests stay in their caller's zone as far as its endpoints can carry them. Takes a client that was told
-    /// [its zone](crate::ClientBuilder::zone), and endpoints with [theirs](crate::Endpoint::with_zone). Default: no.
+    /// [its zone](crate::client::ClientBuilder::zone), and endpoints with [theirs](crate::Endpoint::with_zone). Default: no.
     pub prefer_zone: Option<PreferZone>,
 }
 

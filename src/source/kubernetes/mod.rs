@@ -63,7 +63,7 @@
 //! | `tower-mesh/failure-accrual-dry-run` | boolean: judges, and refuses nothing | Services |
 //! | `tower-mesh/failure-accrual-memory` | duration: so much service makes up for an ejection | Services |
 //! | `tower-mesh/load-extensions` | boolean: `false` is the mesh's load, which sees latency and requests in flight alone | Services |
-//! | `tower-mesh/prefer-zone` | boolean: requests stay in their caller's zone as far as it can carry them, for clients that [know theirs](crate::ClientBuilder::zone) | Services |
+//! | `tower-mesh/prefer-zone` | boolean: requests stay in their caller's zone as far as it can carry them, for clients that [know theirs](crate::client::ClientBuilder::zone) | Services |
 //!
 //! These are Linkerd's. Those of retries and timeouts are read from routes, too; there they take the place of *all* of the
 //! Service's retries, or timeouts.
