@@ -16,7 +16,7 @@ use crate::breaker::ClassifyResult;
 use crate::core::BoxError;
 use crate::core::time::after;
 use crate::endpoint::Endpoint;
-use crate::verdict::{Settle, Ticket};
+use crate::verdict::Ticket;
 
 pin_project! {
     /// The future of [`Balance`](super::Balance).
@@ -113,6 +113,21 @@ fn choose<S: Clone>(
     now: Instant,
     except: Option<SocketAddr>,
 ) -> Option<Chosen<S>> {
+    let mut held = Held(None);
+    let (service, endpoint) = choose_into(&mut held, local, number, round, now, except)?;
+    Some((service, held.0.take()?, endpoint))
+}
+
+// With its ticket where it is kept.
+#[inline(always)]
+fn choose_into<S: Clone>(
+    held: &mut Held,
+    local: &Local<S>,
+    number: u64,
+    round: &mut u64,
+    now: Instant,
+    except: Option<SocketAddr>,
+) -> Option<(S, SocketAddr)> {
     let want = Want {
         now,
         request: number,
@@ -125,9 +140,9 @@ fn choose<S: Clone>(
     };
     *round += 1;
     let shared = &*local.shared;
-    shared.set.pick(&want, |site, ticket| {
+    shared.set.pick_into(&mut held.0, &want, |site, _| {
         let service = site.leaf(&shared.make).clone();
-        (service, ticket, site.endpoint().address())
+        (service, site.endpoint().address())
     })
 }
 
@@ -146,20 +161,24 @@ where
                     this.local.ensure();
                     let now = Instant::now();
                     let set = &this.local.shared.set;
-                    let mut choose = || choose(this.local, *this.number, this.round, now, None);
-                    // Whoever waits was first.
-                    let mut chosen = (!set.line.is_crowded()).then(&mut choose).flatten();
+                    // Whoever waits was first; better than to be refused is to overtake those who will be served all the
+                    // same.
                     let mut waiting = None;
-                    if chosen.is_none() {
+                    let mut chosen = None;
+                    for overtakes in [false, true] {
+                        if overtakes || !set.line.is_crowded() {
+                            let (number, round) = (*this.number, &mut *this.round);
+                            chosen = choose_into(this.ticket, this.local, number, round, now, None);
+                        }
+                        if overtakes || chosen.is_some() {
+                            break;
+                        }
                         waiting = Waiting::begin(set, now);
+                        if waiting.is_some() || !set.pool.guard.serves() {
+                            break;
+                        }
                     }
-                    if chosen.is_none() && waiting.is_none() && set.pool.guard.serves() {
-                        // Better than to be refused is to overtake those who will be served all the same.
-                        chosen = choose();
-                    }
-                    if let Some((mut service, ticket, endpoint)) = chosen {
-                        let issued = ticket.note().issued;
-                        this.ticket.0 = Some(ticket);
+                    if let Some((mut service, endpoint)) = chosen {
                         *this.endpoint = Some(endpoint);
                         // Most are ready at once. One that is pending may be asked again.
                         match service.poll_ready(cx) {
@@ -169,7 +188,7 @@ where
                                     return Poll::Pending;
                                 };
                                 let future = service.call(request);
-                                this.ticket.sent(issued);
+                                this.ticket.sent(now);
                                 this.state.set(State::Calling { future });
                             }
                             Poll::Ready(Err(error)) => {
@@ -267,9 +286,8 @@ where
 }
 
 fn settle<T, E, C: ClassifyResult<T, E>>(ticket: &mut Held, classify: &C, result: &Result<T, E>) {
-    if let Some(ticket) = ticket.0.take() {
-        let outcome = classify.classify_result(result);
-        ticket.settle(&outcome);
+    if let Some(ticket) = &mut ticket.0 {
+        ticket.settle_in_place(&classify.classify_result(result));
     }
 }
 
@@ -336,9 +354,8 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(ticket) = self.0.take()
-            && !ticket.note().sent
-        {
+        // One that was settled returns nothing.
+        if let Some(ticket) = self.0.take_if(|ticket| !ticket.note().sent) {
             ticket.give_back();
         }
     }

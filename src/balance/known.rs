@@ -10,6 +10,7 @@ use super::{Member, Members, Settings};
 use crate::core::time::after;
 use crate::discover::{Absence, Update};
 use crate::endpoint::{Cell, Endpoint, Pool, Site, Terms};
+use crate::load::Rules;
 
 /// How long, and for how many endpoints at most, what was learned is kept after they left.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(600);
@@ -64,13 +65,15 @@ impl Changes {
 
 impl<L> Known<L> {
     pub(super) fn new(pool: Arc<Pool>, settings: Settings, server_name: Option<Arc<str>>) -> Self {
+        let mut members = Members::default();
+        members.set_rules(Rules::of(&settings.load));
         Self {
             terms: Terms::new(settings.accrual.as_ref(), pool.epoch),
             pool,
             settings,
             server_name,
             entries: BTreeMap::new(),
-            members: Members::default(),
+            members,
             zones: None,
             left: VecDeque::new(),
             heard: false,
@@ -117,6 +120,7 @@ impl<L> Known<L> {
             entry.cell.configure(&self.terms, now);
         }
         self.settings = settings.clone();
+        self.members.set_rules(Rules::of(&settings.load));
         true
     }
 

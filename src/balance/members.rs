@@ -2,6 +2,8 @@ use std::sync::Arc;
 
 use super::zones::Split;
 use crate::endpoint::{Cell, Endpoint, Site};
+use crate::load::Rules;
+use crate::policy::Load;
 
 // Endpoints to a chunk: a change copies one of these, and the list of them.
 const CHUNK: usize = 64;
@@ -17,6 +19,9 @@ pub(crate) struct Member<L> {
 pub(crate) struct Members<L> {
     chunks: Vec<Arc<Chunk<L>>>,
     count: usize,
+    // By what they are compared.
+    rules: Rules,
+    plain: bool,
     // The highest weight there was, and whether all were the same.
     heaviest: u32,
     uneven: bool,
@@ -68,6 +73,23 @@ impl<L> Members<L> {
     pub(super) fn with_split(mut self, split: Option<Split<L>>) -> Self {
         self.split = split.map(Arc::new);
         self
+    }
+
+    /// By what they are compared.
+    #[inline]
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub(super) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+        self.plain = rules.are_plain();
+    }
+
+    /// Whether of two that are known and have not failed of late, the plain costs can be compared.
+    #[inline]
+    pub(crate) fn are_plain(&self) -> bool {
+        self.plain && !self.uneven
     }
 
     /// Whether weights matter.
@@ -145,6 +167,9 @@ impl<L> Default for Members<L> {
         Self {
             chunks: Vec::new(),
             count: 0,
+            rules: Rules::of(&Load::default()),
+            // Until it is told.
+            plain: false,
             heaviest: 0,
             uneven: false,
             split: None,

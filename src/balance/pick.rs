@@ -4,6 +4,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Member, Members, Set};
+use crate::breaker::Admitted;
 use crate::core::draw::{Purpose, below, draw};
 use crate::core::sync::{AtomicU64, Ordering, lock};
 use crate::endpoint::{Availability, Cell, Site};
@@ -44,11 +45,19 @@ enum Better<'a, L> {
     ForWantOfAnother(&'a Member<L>),
 }
 
+// The one it is, which has let the request through.
+struct Found<'a, L> {
+    member: &'a Member<L>,
+    admitted: Admitted,
+    // Though it is ejected.
+    panicked: bool,
+}
+
 // What a choice is made from.
 struct Choice<'a, L> {
     members: &'a Members<L>,
     want: &'a Want<'a>,
-    rules: Rules,
+    rules: &'a Rules,
     now: u64,
     seed: u64,
 }
@@ -63,33 +72,69 @@ impl<L> Set<L> {
         want: &Want<'_>,
         with: impl FnOnce(&Site<L>, Ticket) -> R,
     ) -> Option<R> {
+        let mut ticket = None;
+        let with = |site: &Site<L>, ticket: &mut Option<Ticket>| Some(with(site, ticket.take()?));
+        self.pick_into(&mut ticket, want, with).flatten()
+    }
+
+    /// The same. The ticket is written where it is kept: moving some twenty words about takes longer than all of them are
+    /// worth.
+    #[inline(always)]
+    pub(crate) fn pick_into<R>(
+        &self,
+        ticket: &mut Option<Ticket>,
+        want: &Want<'_>,
+        with: impl FnOnce(&Site<L>, &mut Option<Ticket>) -> R,
+    ) -> Option<R> {
         let members = self.members.load();
         let now = self.pool.epoch.nanos(want.now);
-        let guard = &self.pool.guard;
         let choice = Choice {
             members: &members,
             want,
-            rules: self.pool.load.rules(),
+            rules: members.rules(),
             now,
             seed: self.pool.seed,
         };
+        let Found {
+            member,
+            admitted,
+            panicked,
+        } = self.find(&choice)?;
+        // What was let through has its ticket before anything else is called.
+        let cell = &member.cell;
+        // So that nothing is dropped where it is written.
+        if ticket.is_some() {
+            *ticket = None;
+        }
+        *ticket = Some(cell.ticket((want.now, now), want.request, admitted));
+        if admitted.probe {
+            cell.tell_probing(want.now, want.request);
+        }
+        if panicked {
+            cell.tell_panicked(want.now, want.request);
+        }
+        Some(with(&member.site, ticket))
+    }
+
+    fn find<'a>(&self, choice: &Choice<'a, L>) -> Option<Found<'a, L>> {
+        let (want, now, members) = (choice.want, choice.now, choice.members);
+        let guard = &self.pool.guard;
         if want.only.is_none() {
-            let panics = |pairs| self.panic(&choice, pairs);
+            let panics = |pairs| self.panic(choice, pairs);
             if let Some(turn) = self.pool.turn() {
-                let found = self.pick_in_turn(&members, want, now, turn);
-                let found = found.or_else(|| panics(guard.panics_after()?));
-                return found.map(|(member, ticket)| with(&member.site, ticket));
+                let found = self.pick_in_turn(members, want, now, turn);
+                return found.or_else(|| panics(guard.panics_after()?));
             }
-            if let Some((member, ticket)) = guard.panics_after().and_then(panics) {
-                return Some(with(&member.site, ticket));
+            if let Some(found) = guard.panics_after().and_then(panics) {
+                return Some(found);
             }
             if want.repeatable {
                 guard.saw_repeatable(now);
             }
             if let Some(due) = self.pool.probe_due(now)
-                && let Some((member, ticket)) = self.probe(&choice, due)
+                && let Some(found) = self.probe(choice, due)
             {
-                return Some(with(&member.site, ticket));
+                return Some(found);
             }
         }
         // Its own zone first; whoever has been somewhere already, or stands before a closed door, goes anywhere.
@@ -98,17 +143,16 @@ impl<L> Set<L> {
             let draw = (self.pool.seed, want.request, want.round);
             let side = Choice {
                 members: split.side(guard.changes(), now, draw),
-                ..choice
+                ..*choice
             };
-            if let Some((member, ticket)) = self.choose(&side) {
-                return Some(with(&member.site, ticket));
+            if let Some(found) = self.choose(&side) {
+                return Some(found);
             }
         }
-        let (member, ticket) = self.choose(&choice)?;
-        Some(with(&member.site, ticket))
+        self.choose(choice)
     }
 
-    fn choose<'a>(&self, choice: &Choice<'a, L>) -> Option<(&'a Member<L>, Ticket)> {
+    fn choose<'a>(&self, choice: &Choice<'a, L>) -> Option<Found<'a, L>> {
         let (want, now) = (choice.want, choice.now);
         // A choice can be lost to another thread between the look and the ticket: a probe is given out once.
         for attempt in 0..DRAWS {
@@ -124,12 +168,12 @@ impl<L> Set<L> {
                 None => choice.of_two(attempt),
             };
             let member = chosen?;
-            if let Some(ticket) = member.cell.admit_at((want.now, now), want.request) {
+            if let Some(admitted) = member.cell.admission((want.now, now), false) {
                 // A probe is a hope, no more: the clock of fail-fast runs on.
-                if !ticket.note().probe {
+                if !admitted.probe {
                     self.line.ready();
                 }
-                return Some((member, ticket));
+                return Some(Found::new(member, admitted));
             }
         }
         None
@@ -142,7 +186,7 @@ impl<L> Set<L> {
         want: &Want<'_>,
         now: u64,
         turn: u64,
-    ) -> Option<(&'a Member<L>, Ticket)> {
+    ) -> Option<Found<'a, L>> {
         if now < turn {
             return None;
         }
@@ -160,13 +204,13 @@ impl<L> Set<L> {
         if !self.pool.take_turn(turn, next) {
             return None;
         }
-        let ticket = member.cell.admit_early(want.now, want.request)?;
-        Some((member, ticket))
+        let admitted = member.cell.admission((want.now, now), true)?;
+        Some(Found::new(member, admitted))
     }
 
     // A probe is due somewhere: it is looked for, lest in a large set it waits until chance finds it.
-    fn probe<'a>(&self, choice: &Choice<'a, L>, due: u64) -> Option<(&'a Member<L>, Ticket)> {
-        let Want { now, request, .. } = *choice.want;
+    fn probe<'a>(&self, choice: &Choice<'a, L>, due: u64) -> Option<Found<'a, L>> {
+        let now = choice.want.now;
         let guard = &self.pool.guard;
         let kept = !choice.want.repeatable && guard.keeps_probe(choice.now, due);
         if kept || !self.pool.take_probe(due) {
@@ -194,13 +238,12 @@ impl<L> Set<L> {
             self.pool.expect_probe(next.max(soonest));
         }
         let member = found?;
-        let ticket = member.cell.admit_at((now, choice.now), request)?;
-        Some((member, ticket))
+        let admitted = member.cell.admission((now, choice.now), false)?;
+        Some(Found::new(member, admitted))
     }
 
     // Finagle's rule: where so many random pairs in a row cannot serve, one of the last is taken anyway.
-    fn panic<'a>(&self, choice: &Choice<'a, L>, pairs: u64) -> Option<(&'a Member<L>, Ticket)> {
-        let Want { now, request, .. } = *choice.want;
+    fn panic<'a>(&self, choice: &Choice<'a, L>, pairs: u64) -> Option<Found<'a, L>> {
         let mut last = None;
         for n in 0..2 * pairs {
             let member = choice.any(n)?;
@@ -213,8 +256,12 @@ impl<L> Set<L> {
             }
         }
         let member = last?;
-        let ticket = member.cell.admit_anyway(now, request)?;
-        Some((member, ticket))
+        let admitted = member.cell.admission_anyway()?;
+        let panicked = true;
+        Some(Found {
+            panicked,
+            ..Found::new(member, admitted)
+        })
     }
 
     /// The earliest moment at which something can be picked, as far as it is known: of all endpoints, or of `only` one.
@@ -248,6 +295,19 @@ impl<L> Set<L> {
         let members = self.members.load();
         let hopeless = !members.is_empty() && members.iter().all(ejected);
         hopeless.then(|| self.next_probe(now, None)).flatten()
+    }
+}
+
+// === impl Found ===
+
+impl<'a, L> Found<'a, L> {
+    #[inline]
+    fn new(member: &'a Member<L>, admitted: Admitted) -> Self {
+        Self {
+            member,
+            admitted,
+            panicked: false,
+        }
     }
 }
 
@@ -289,7 +349,32 @@ impl<'a, L> Choice<'a, L> {
     }
 
     // Of two random ones the less loaded.
+    #[inline]
     fn of_two(&self, attempt: u64) -> Option<&'a Member<L>> {
+        let count = self.members.count() as u64;
+        let want = self.want;
+        // Most often the first two are open, and no endpoint is excepted: the first round below, without its questions.
+        if count >= 2 && want.except.is_none() && want.avoid.is_empty() {
+            let number = (want.round * DRAWS + attempt) * DRAWS;
+            let word = draw(self.seed, want.request, Purpose::Pick, number);
+            let first = below(word, count);
+            let second = another(first, word, count);
+            // Both are fetched before either is looked at: of many, neither is in a cache.
+            let a = self.members.get(first as usize)?;
+            let b = self.members.get(second as usize)?;
+            let (open_a, open_b) = (a.cell.is_open(), b.cell.is_open());
+            if open_a && open_b {
+                return match self.lesser((a, b), word) {
+                    Better::Of(member) => Some(member),
+                    Better::ForWantOfAnother(member) => self.or_a_third((a, b), member, word),
+                };
+            }
+        }
+        self.of_pairs(attempt)
+    }
+
+    #[inline(never)]
+    fn of_pairs(&self, attempt: u64) -> Option<&'a Member<L>> {
         let count = self.members.count() as u64;
         let numbers = (self.want.round * DRAWS + attempt) * DRAWS;
         let word = |number| draw(self.seed, self.want.request, Purpose::Pick, number);
@@ -301,7 +386,6 @@ impl<'a, L> Choice<'a, L> {
             let word = word(numbers + n);
             let first = below(word, count);
             let second = another(first, word, count);
-            // Both are fetched before either is looked at: of many, neither is in a cache.
             let a = self.members.get(first as usize)?;
             let b = self.members.get(second as usize)?;
             let (a, b) = (self.if_it_suits(a), self.if_it_suits(b));
@@ -386,7 +470,6 @@ impl<'a, L> Choice<'a, L> {
         }
     }
 
-    #[inline]
     fn better_of(&self, (a, b): (&'a Member<L>, &'a Member<L>), word: u64) -> Better<'a, L> {
         // A probe is not delayed by what its endpoint cost before it was ejected.
         let due = |cell: &Cell| cell.availability(self.now) == Availability::ProbeDue;
@@ -395,21 +478,46 @@ impl<'a, L> Choice<'a, L> {
             (false, true) => return Better::Of(b),
             _ => {}
         }
+        self.lesser((a, b), word)
+    }
+
+    // By what one more request would cost.
+    #[inline]
+    fn lesser(&self, (a, b): (&'a Member<L>, &'a Member<L>), word: u64) -> Better<'a, L> {
+        // Most often there is little to compare.
+        if self.members.are_plain()
+            && let Some(cost_a) = a.cell.plain_cost(self.now, self.rules)
+            && let Some(cost_b) = b.cell.plain_cost(self.now, self.rules)
+        {
+            let (best, worst) = if cost_b < cost_a { (b, a) } else { (a, b) };
+            return Better::Of(self.or_its_turn(best, worst));
+        }
+        self.lesser_of_any((a, b), word)
+    }
+
+    // One that nobody has chosen for long gets its turn, once, lest it be judged for ever by what it was.
+    #[inline]
+    fn or_its_turn(&self, best: &'a Member<L>, worst: &'a Member<L>) -> &'a Member<L> {
+        if worst.cell.wants_a_turn(self.now, self.rules) {
+            return worst;
+        }
+        best
+    }
+
+    #[inline(never)]
+    fn lesser_of_any(&self, (a, b): (&'a Member<L>, &'a Member<L>), word: u64) -> Better<'a, L> {
         let uneven = self.members.uneven();
         let tolerance = tolerance(word);
-        let cost = |cell: &Cell| cell.cost(self.now, &self.rules, uneven, tolerance);
+        let cost = |cell: &Cell| cell.cost(self.now, self.rules, uneven, tolerance);
         let (costs_a, costs_b) = (cost(&a.cell), cost(&b.cell));
         let (best, worst, reliable) = if costs_b < costs_a {
             (b, a, costs_a.is_as_reliable_as(&costs_b))
         } else {
             (a, b, costs_b.is_as_reliable_as(&costs_a))
         };
-        // One that nobody has chosen for long gets its turn, once, lest it be judged for ever by what it was.
-        if worst.cell.wants_a_turn(self.now, &self.rules) {
-            return Better::Of(worst);
-        }
-        match reliable {
-            true => Better::Of(best),
+        let turn = self.or_its_turn(best, worst);
+        match reliable || std::ptr::eq(turn, worst) {
+            true => Better::Of(turn),
             false => Better::ForWantOfAnother(best),
         }
     }
@@ -429,7 +537,7 @@ impl<'a, L> Choice<'a, L> {
             let Some(member) = self.members.get(index as usize) else {
                 continue;
             };
-            let weight = u128::from(member.cell.weight(self.now, &self.rules));
+            let weight = u128::from(member.cell.weight(self.now, self.rules));
             // Of the rounds, as many as it weighs, spread evenly; each endpoint begins somewhere else.
             let place = (u128::from(round) + u128::from(index)) * weight;
             if self.members.uneven() || self.rules.slow_start > 0 {

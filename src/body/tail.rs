@@ -155,7 +155,7 @@ impl Tail {
     /// The body took too long, or its caller did; then the head's word stands, as if it had been dropped.
     pub(super) fn expired(&mut self) {
         if !self.late {
-            self.ticket.settle_in_place(Outcome::FAILURE);
+            self.ticket.settle_in_place(&Outcome::FAILURE);
         }
     }
 

@@ -9,6 +9,10 @@ pub struct Fade {
 }
 
 const ONE: u64 = 1 << 32;
+// log2(e) in 32.32 fixed point.
+const LOG2_E: u128 = 6_196_328_019;
+// So little of a time constant (a hundredth, nearly) that what is left is above 2^-(1/64).
+const SOON: u64 = 1 << 25;
 
 /// `value x e^(-elapsed / tau)`, to about one part in 10^8, rounded down. No decay at all if `tau` is zero.
 #[inline]
@@ -29,13 +33,23 @@ impl Fade {
             };
         }
         // The exponent to base 2 in 32.32 fixed point: elapsed / tau x log2(e).
-        const LOG2_E: u128 = 6_196_328_019;
         // Within four seconds, which is the rule, one word is enough.
-        let exponent = if elapsed < ONE {
-            u128::from((elapsed << 32) / tau)
-        } else {
-            (u128::from(elapsed) << 32) / u128::from(tau)
-        };
+        if elapsed < ONE {
+            let exponent = (elapsed << 32) / tau;
+            // 2^25 x 2^33: one word here, too. Of the table that is the first 64th, which is one.
+            if exponent < SOON {
+                return Self {
+                    part: series(((exponent * LOG2_E as u64) >> 32) as u32, 4),
+                    halvings: 0,
+                };
+            }
+            return Self::of_exponent(exponent.into());
+        }
+        Self::of_exponent((u128::from(elapsed) << 32) / u128::from(tau))
+    }
+
+    #[inline(never)]
+    fn of_exponent(exponent: u128) -> Self {
         if exponent > 64 << 32 {
             return Self {
                 part: 0,
@@ -54,7 +68,12 @@ impl Fade {
     #[inline]
     pub fn of(self, value: u64) -> u64 {
         let scaled = (u128::from(value) * u128::from(self.part)) >> 32;
-        (scaled >> self.halvings) as u64
+        // Whatever is left of a word fits in one, and most often nothing is to be halved.
+        let scaled = scaled as u64;
+        if self.halvings == 0 {
+            return scaled;
+        }
+        scaled.checked_shr(self.halvings).unwrap_or(0)
     }
 }
 
@@ -118,6 +137,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn soon_is_the_same_by_the_shorter_way(exponent in 0..SOON) {
+            let short = Fade::over(exponent, ONE);
+            let long = Fade::of_exponent(exponent.into());
+            prop_assert_eq!((short.part, short.halvings), (long.part, long.halvings));
+        }
+
         #[test]
         #[allow(clippy::disallowed_methods, reason = "the model")]
         fn agrees_with_floating_point(value in 0u64..1 << 50, elapsed in 0u64..1 << 40, tau in 1u64..1 << 40) {

@@ -100,7 +100,7 @@ impl Cell {
 
     /// The latency estimate.
     pub(crate) fn latency_now(&self, now: u64) -> Duration {
-        let decay = self.pool.load.rules().decay;
+        let decay = self.pool.load.decay();
         Duration::from_nanos(self.loaded.latency().get(now, decay))
     }
 
@@ -110,6 +110,12 @@ impl Cell {
         let aside = (&self.fast, &self.aside);
         let reading = self.loaded.read(now, rules, aside, uneven);
         Cost::of(&reading, rules, tolerance)
+    }
+
+    /// The same in one number, where [the rules](Rules::are_plain) and the endpoint are of the plainest kind.
+    #[inline(always)]
+    pub(crate) fn plain_cost(&self, now: u64, rules: &Rules) -> Option<u128> {
+        self.loaded.plain_cost(now, rules.decay)
     }
 
     #[cfg(test)]
@@ -128,6 +134,12 @@ impl Cell {
     #[inline]
     pub(crate) fn wants_a_turn(&self, now: u64, rules: &Rules) -> bool {
         self.loaded.wants_a_turn(now, rules)
+    }
+
+    /// Whether there is nothing special about its gate.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.gate.load(Ordering::Acquire) & SHUT == 0
     }
 
     /// Whether it can take a request at `now`, in nanoseconds.
@@ -186,18 +198,56 @@ impl Cell {
     /// A ticket for one request, if it can take one.
     #[cfg(test)]
     pub(crate) fn admit(self: &Arc<Self>, now: Instant, request: u64) -> Option<Ticket> {
-        self.admit_at((now, self.pool.epoch.nanos(now)), request)
+        let now = (now, self.pool.epoch.nanos(now));
+        let admitted = self.admission(now, false)?;
+        let ticket = self.ticket(now, request, admitted);
+        if admitted.probe {
+            self.tell_probing(now.0, request);
+        }
+        Some(ticket)
     }
 
-    /// The same at a time that is known in the pool's nanoseconds, too.
+    /// Lets a request through that gets its [`ticket`](Self::ticket) at once: at a moment that is known in the pool's
+    /// nanoseconds, too; `early` as a probe before one is due, unless one is out.
     #[inline]
-    pub(crate) fn admit_at(self: &Arc<Self>, now: (Instant, u64), request: u64) -> Option<Ticket> {
-        self.admit_as(now, request, false)
+    pub(crate) fn admission(&self, now: (Instant, u64), early: bool) -> Option<Admitted> {
+        let gate = self.gate.load(Ordering::Acquire);
+        if gate & SHUT == 0 {
+            return Some(Admitted {
+                epoch: gate,
+                probe: false,
+            });
+        }
+        self.admission_of_one_shut(now, early)
     }
 
-    /// The same, as a probe before one is due, unless one is out.
-    pub(crate) fn admit_early(self: &Arc<Self>, now: Instant, request: u64) -> Option<Ticket> {
-        self.admit_as((now, self.pool.epoch.nanos(now)), request, true)
+    #[inline(never)]
+    fn admission_of_one_shut(&self, (now, at): (Instant, u64), early: bool) -> Option<Admitted> {
+        let gate = self.gate.load(Ordering::Acquire);
+        if gate & SHUT == 0 {
+            return Some(Admitted {
+                epoch: gate,
+                probe: false,
+            });
+        }
+        let mut state = lock(&self.state);
+        let early = early || self.availability(at) == Availability::ProbeDue;
+        let admitted = state.admit(now, early)?;
+        self.publish(&state);
+        Some(admitted)
+    }
+
+    /// The same, though it is ejected. The result decides nothing.
+    pub(crate) fn admission_anyway(&self) -> Option<Admitted> {
+        lock(&self.state).admit_anyway()
+    }
+
+    /// Tells that it was let through so, once it has its ticket.
+    #[cold]
+    pub(crate) fn tell_panicked(&self, now: Instant, request: u64) {
+        let endpoint = self.address;
+        let decision = || Decision::Panicked { endpoint, request };
+        self.pool.observers.tell(now, decision);
     }
 
     /// How long the pool waits for its next turn, in nanoseconds.
@@ -206,59 +256,29 @@ impl Cell {
         self.pool.turn_wait(lock(&self.state).breaker(), word)
     }
 
-    fn admit_as(
-        self: &Arc<Self>,
-        (now, at): (Instant, u64),
-        request: u64,
-        early: bool,
-    ) -> Option<Ticket> {
-        let gate = self.gate.load(Ordering::Acquire);
-        let admitted = if gate & SHUT == 0 {
-            Admitted {
-                epoch: gate,
-                probe: false,
-            }
-        } else {
-            let mut state = lock(&self.state);
-            let early = early || self.availability(at) == Availability::ProbeDue;
-            let admitted = state.admit(now, early)?;
-            self.publish(&state);
-            admitted
-        };
-        Some(self.ticket((now, at), request, admitted))
-    }
-
-    /// The same, though it is ejected. The result decides nothing.
-    pub(crate) fn admit_anyway(self: &Arc<Self>, now: Instant, request: u64) -> Option<Ticket> {
-        let admitted = lock(&self.state).admit_anyway()?;
-        let endpoint = self.address;
-        let decision = || Decision::Panicked { endpoint, request };
-        let at = self.pool.epoch.nanos(now);
-        let ticket = self.ticket((now, at), request, admitted);
-        self.pool.observers.tell(now, decision);
-        Some(ticket)
-    }
-
-    #[inline]
-    fn ticket(
+    /// The ticket of a request that was let through.
+    // Where it is kept it is made.
+    #[inline(always)]
+    pub(crate) fn ticket(
         self: &Arc<Self>,
         (now, at): (Instant, u64),
         request: u64,
         admitted: Admitted,
     ) -> Ticket {
         self.loaded.choose(at);
-        // Before anybody else is called: should they panic, it returns.
         let mut note = Note::new(now, request, admitted.epoch, admitted.probe);
         note.at = at;
         note.pending_until = self.pool.load.pending_until();
-        let ticket = Ticket::new(Arc::clone(self) as _, note);
-        if admitted.probe {
-            self.pool.tell(now, || Decision::Probing {
-                endpoint: self.address,
-                request,
-            });
-        }
-        ticket
+        Ticket::new(Arc::clone(self) as _, note)
+    }
+
+    /// Tells of a probe, once it has its ticket.
+    #[cold]
+    pub(crate) fn tell_probing(&self, now: Instant, request: u64) {
+        self.pool.tell(now, || Decision::Probing {
+            endpoint: self.address,
+            request,
+        });
     }
 
     /// It joined the set, or its metadata may have changed. What was learned stays.
@@ -341,18 +361,20 @@ impl Cell {
         self.pool.epoch.nanos(until).min(NEVER - 1)
     }
 
+    #[inline(always)]
     fn record(&self, note: &Note, outcome: &Outcome, sample: Sample, now: (Instant, u64)) {
         let at = now.1;
-        let rules = self.pool.load.rules();
+        let load = &self.pool.load;
         let mut state = lock(&self.state);
         // Whoever left did not wait any longer than it says, however late it is told.
         let elapsed = outcome.waited.map_or(at.saturating_sub(note.at), nanos);
-        self.sample(at, elapsed, sample, &rules);
+        self.sample(at, elapsed, sample, load.decay());
         if outcome.verdict != Verdict::Neutral {
             let failed = outcome.is_failure();
             self.loaded.record(at, failed, &self.fast);
         }
-        if rules.penalty_decay > 0 && (outcome.is_failure() || outcome.rate_limited) {
+        if (outcome.is_failure() || outcome.rate_limited) && load.penalty_decay() > 0 {
+            let rules = load.rules();
             let hint = outcome.retry_after.map_or(0, nanos);
             let weight = rules.penalty.max(hint.min(rules.max_retry_after));
             self.aside.penalize(at, weight, &rules);
@@ -390,11 +412,11 @@ impl Cell {
 
     // Only under the lock.
     #[inline]
-    fn sample(&self, at: u64, elapsed: u64, sample: Sample, rules: &Rules) {
+    fn sample(&self, at: u64, elapsed: u64, sample: Sample, decay: u64) {
         let mut latency = self.loaded.latency();
         match sample {
-            Sample::Answer => latency.observe(at, elapsed, rules.decay),
-            Sample::AtLeast => latency.raise(at, elapsed, rules.decay),
+            Sample::Answer => latency.observe(at, elapsed, decay),
+            Sample::AtLeast => latency.raise(at, elapsed, decay),
             Sample::None => return,
         }
         self.loaded.set_latency(latency);
@@ -474,10 +496,10 @@ impl Issuer for Cell {
     fn answered(&self, note: &Note) {
         let now = Instant::now();
         self.loaded.done();
-        let rules = self.pool.load.rules();
+        let decay = self.pool.load.decay();
         let _state = lock(&self.state);
         let at = self.pool.epoch.nanos(now);
-        self.sample(at, at.saturating_sub(note.at), Sample::Answer, &rules);
+        self.sample(at, at.saturating_sub(note.at), Sample::Answer, decay);
     }
 
     fn unused(&self, note: &Note) {

@@ -1,5 +1,5 @@
 use crate::core::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::load::{Estimate, Failures, Reading, Rules, coarse, coarse_between};
+use crate::load::{Estimate, Failures, Reading, Rules, coarse, coarse_between, plain_cost};
 
 /// What a pick reads of one endpoint's load: together with the gate and the counts of the `Arc` it fills 64 bytes.
 #[repr(C)]
@@ -136,8 +136,21 @@ impl Loaded {
         coarse_between(chosen, now) >= rules.explore && is_one(chosen)
     }
 
+    /// Its [plain cost](Rules::are_plain), if it is known and has not failed of late.
+    #[inline(always)]
+    pub(super) fn plain_cost(&self, now: u64, decay: u64) -> Option<u128> {
+        let latency = self.latency();
+        let failures = self.failures.load(Ordering::Relaxed);
+        if !Failures::is_none(failures) || latency.is_assumed() {
+            return None;
+        }
+        let latency = latency.get(now, decay);
+        Some(plain_cost(latency, self.silence(now), self.pending()))
+    }
+
     /// What is known of it, as far as this line tells.
-    #[inline]
+    // Into the pick, twice: what it returns stays in registers.
+    #[inline(always)]
     pub(super) fn read(
         &self,
         now: u64,

@@ -61,7 +61,7 @@ impl Reading {
 
 impl Cost {
     /// What one more request would cost there. A fraction of failures up to `tolerance`, in 2^-16ths, counts as none.
-    #[inline]
+    #[inline(always)]
     pub fn of(reading: &Reading, rules: &Rules, tolerance: u32) -> Self {
         let time = if rules.counts_latency() {
             reading.latency.max(reading.penalty).max(reading.silence)
@@ -96,6 +96,14 @@ impl Cost {
     pub fn is_as_reliable_as(&self, other: &Self) -> bool {
         self.favour >= other.favour / 2
     }
+}
+
+/// The cost of one more request where nothing but these is to be said of the endpoint: a [`Cost`] without its fraction, for
+/// two that have the same.
+#[inline]
+pub(crate) fn plain_cost(latency: u64, silence: u64, pending: u32) -> u128 {
+    let time = latency.max(silence).clamp(1, LONGEST);
+    u128::from(time) * u128::from(pending.min(MOST_PENDING) + 1)
 }
 
 // The fraction that succeeds to the eighth power, in 2^-32ths. One in a hundred is what the worst endpoint is taken for,
@@ -138,6 +146,10 @@ impl PartialOrd for Cost {
 impl Ord for Cost {
     #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
+        // Two that are alike but for their load: the rule.
+        if self.below == other.below {
+            return self.above.cmp(&other.above);
+        }
         // At most 2^73 x 2^54.
         (self.above * u128::from(other.below)).cmp(&(other.above * u128::from(self.below)))
     }

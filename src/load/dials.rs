@@ -92,6 +92,12 @@ impl Rules {
         matches!(self.kind, Kind::PeakEwma | Kind::PenaltyPeakEwma)
     }
 
+    /// Whether of endpoints that weigh the same, are known and have not failed of late, latency, silence and the requests in
+    /// flight are all that is compared.
+    pub(crate) fn are_plain(&self) -> bool {
+        self.counts_latency() && self.silence && self.penalty_decay == 0 && self.slow_start == 0
+    }
+
     fn switches(&self) -> u64 {
         let kind = match self.kind {
             Kind::PeakEwma => 0,
@@ -144,7 +150,18 @@ impl Dials {
         pending_until(self.switches.load(Ordering::Relaxed))
     }
 
+    /// How fast a latency estimate fades, in nanoseconds.
     #[inline]
+    pub(crate) fn decay(&self) -> u64 {
+        self.decay.load(Ordering::Relaxed)
+    }
+
+    /// How fast a penalty fades, in nanoseconds; zero is at once.
+    #[inline]
+    pub(crate) fn penalty_decay(&self) -> u64 {
+        self.penalty_decay.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn rules(&self) -> Rules {
         let switches = self.switches.load(Ordering::Relaxed);
         let flag = |place: u32| switches >> place & 1 == 1;

@@ -8,8 +8,8 @@ mod dials;
 mod estimate;
 mod failures;
 
-pub(crate) use self::cost::MOST_WEIGHT;
 pub use self::cost::{Cost, Reading, tolerance};
+pub(crate) use self::cost::{MOST_WEIGHT, plain_cost};
 pub(crate) use self::dials::Dials;
 pub use self::dials::{Kind, Rules};
 pub use self::estimate::Estimate;

@@ -222,11 +222,18 @@ impl Ticket {
         }
     }
 
-    pub(crate) fn settle_in_place(&mut self, outcome: Outcome) {
-        self.finish(outcome);
+    /// The same as [`settle`](Settle::settle) for who cannot give it away without moving it. Settles nothing the second
+    /// time.
+    #[inline]
+    pub(crate) fn settle_in_place(&mut self, outcome: &Outcome) {
+        if !matches!(self.head, Head::NotYet) {
+            return self.finish(*outcome);
+        }
+        if let Some(issuer) = self.issuer.take() {
+            issuer.settled(&self.note, outcome, self.answered);
+        }
     }
 
-    #[inline]
     fn finish(&mut self, mut outcome: Outcome) {
         if !matches!(self.head, Head::NotYet) {
             outcome.took = Some(Duration::from_nanos(self.took));
@@ -269,7 +276,7 @@ impl Head {
 impl Settle for Ticket {
     #[inline]
     fn settle(mut self, outcome: &Outcome) {
-        self.finish(*outcome);
+        self.settle_in_place(outcome);
     }
 }
 

@@ -95,7 +95,7 @@ impl Walk {
                     return self.ended_with(&plan, rule, *holding, None, now);
                 }
                 Poll::Ready(Arrived::Broke) => {
-                    answered.ticket.settle_in_place(Outcome::FAILURE);
+                    answered.ticket.settle_in_place(&Outcome::FAILURE);
                     answered.verdict = Some(Verdict::Failure);
                     // Nobody has seen any of it.
                     let broken = Attempted::Failed(&ErrorKind::Broken, Sent::Unknown);
@@ -110,7 +110,7 @@ impl Walk {
                     }
                     limits.wake_when_sent(cx.waker());
                     if let Some(timeout) = limits.passed(now) {
-                        answered.ticket.settle_in_place(Outcome::FAILURE);
+                        answered.ticket.settle_in_place(&Outcome::FAILURE);
                         let error = Error::new(timeout.into()).with_endpoint(answered.endpoint);
                         return self.done(Err(error.with_attempts(self.tries.sent())));
                     }
