@@ -16,7 +16,9 @@ use crate::core::sync::{AtomicBool, Mutex, Ordering, lock};
 use crate::core::time::Epoch;
 use crate::discover::Update;
 use crate::endpoint::{Cell, Endpoint, Pool, Terms, Waiters};
-use crate::policy::{Budget, ExponentialBackoff, FailureAccrual, Load, PeakEwma, Queue, Ratio};
+use crate::policy::{
+    Budget, ExponentialBackoff, FailureAccrual, Load, PeakEwma, Queue, Ratio, Unified,
+};
 use crate::verdict::{Outcome, Settle, Ticket};
 
 fn check(test: impl Fn() + Sync + Send + 'static) {
@@ -446,6 +448,39 @@ fn one_probe_at_a_time_and_none_is_lost() {
         assert!(!matches!(cell.gate(), Gate::HalfOpen { .. }));
         assert!(cell.admit(now, 2).is_some());
     });
+}
+
+#[test]
+fn no_result_is_lost_beside_another_of_which_the_breaker_is_told_later() {
+    for outcomes in [
+        [Outcome::SUCCESS, Outcome::FAILURE],
+        [Outcome::SUCCESS, Outcome::SUCCESS],
+    ] {
+        check(move || {
+            let now = Instant::now();
+            let pool = Arc::new(pool(now));
+            let cell = cell(FailureAccrual::Unified(Unified::default()), &pool, 1, now);
+            // The breaker hears of the first one, and need not hear of the next.
+            let settle = move |cell: &Arc<Cell>, outcome: &Outcome| {
+                if let Some(mut ticket) = cell.admit(now, 0) {
+                    ticket.sent(now);
+                    ticket.settle(outcome);
+                }
+            };
+            settle(&cell, &Outcome::SUCCESS);
+            settle(&cell, &Outcome::SUCCESS);
+            let threads = outcomes.map(|outcome| {
+                let cell = Arc::clone(&cell);
+                thread::spawn(move || settle(&cell, &outcome))
+            });
+            for thread in threads {
+                assert!(thread.join().is_ok());
+            }
+            let failures = outcomes.iter().filter(|it| it.is_failure()).count() as u64;
+            assert_eq!(cell.heard(), (Some((4, failures)), failures > 0));
+            assert_eq!(cell.pending(), 0);
+        });
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Member, Members};
-use crate::core::draw::{Purpose, below, draw};
+use crate::core::draw::{Dice, Purpose, below};
 use crate::core::sync::{AtomicU64, Ordering};
 use crate::endpoint::{Availability, Cell};
 use crate::load::{Rules, tolerance};
@@ -35,7 +35,7 @@ pub(super) struct Choice<'a, L> {
     pub(super) want: &'a Want<'a>,
     pub(super) rules: &'a Rules,
     pub(super) now: u64,
-    pub(super) seed: u64,
+    pub(super) dice: Dice,
 }
 
 // Up to two candidates.
@@ -80,7 +80,7 @@ impl<'a, L> Choice<'a, L> {
     // The `n`th of a row of random ones that is not that of the choice.
     pub(super) fn any(&self, n: u64) -> Option<&'a Member<L>> {
         let number = (self.want.round << 32) | n;
-        let word = draw(self.seed, self.want.request, Purpose::Panic, number);
+        let word = self.dice.draw(self.want.request, Purpose::Panic, number);
         let index = below(word, self.members.count() as u64);
         self.members.get(index as usize)
     }
@@ -93,7 +93,7 @@ impl<'a, L> Choice<'a, L> {
         // Most often the first two are open, and no endpoint is excepted: the first round below, without its questions.
         if count >= 2 && want.except.is_none() && want.avoid.is_empty() {
             let number = (want.round * DRAWS + attempt) * DRAWS;
-            let word = draw(self.seed, want.request, Purpose::Pick, number);
+            let word = self.dice.draw(want.request, Purpose::Pick, number);
             let first = below(word, count);
             let second = another(first, word, count);
             // Both are fetched before either is looked at: of many, neither is in a cache.
@@ -114,7 +114,7 @@ impl<'a, L> Choice<'a, L> {
     fn of_pairs(&self, attempt: u64) -> Option<&'a Member<L>> {
         let count = self.members.count() as u64;
         let numbers = (self.want.round * DRAWS + attempt) * DRAWS;
-        let word = |number| draw(self.seed, self.want.request, Purpose::Pick, number);
+        let word = |number| self.dice.draw(self.want.request, Purpose::Pick, number);
         // One that suits, whose fellows so far did not.
         let mut alone: Option<&'a Member<L>> = None;
         // One alone makes no pair, however often it is drawn.
@@ -290,7 +290,7 @@ impl<'a, L> Choice<'a, L> {
                 avoided = avoided.or(Some(member));
             }
         }
-        avoided.or_else(|| self.of_all(draw(self.seed, self.want.request, Purpose::Pick, 0)))
+        avoided.or_else(|| self.of_all(self.dice.draw(self.want.request, Purpose::Pick, 0)))
     }
 }
 

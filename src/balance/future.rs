@@ -182,7 +182,10 @@ where
                         *this.endpoint = Some(endpoint);
                         // Most are ready at once. One that is pending may be asked again.
                         match service.poll_ready(cx) {
-                            Poll::Pending => this.state.set(State::readying(service)),
+                            Poll::Pending => {
+                                this.ticket.delayed();
+                                this.state.set(State::readying(service));
+                            }
                             Poll::Ready(Ok(())) => {
                                 let Some(request) = this.request.take() else {
                                     return Poll::Pending;
@@ -234,6 +237,7 @@ where
                 } => {
                     let polled = match service.poll_ready(cx) {
                         Poll::Pending => {
+                            this.ticket.delayed();
                             let (local, number) = (&**this.local, *this.number);
                             let except = *this.endpoint;
                             let choose = |now| choose(local, number, this.round, now, except);
@@ -328,10 +332,11 @@ where
             })
         });
     }
-    if let Some(other) = beside
-        && let Poll::Ready(result) = other.service.poll_ready(cx)
-    {
-        return Poll::Ready(Ok(result));
+    if let Some(other) = beside {
+        match other.service.poll_ready(cx) {
+            Poll::Ready(result) => return Poll::Ready(Ok(result)),
+            Poll::Pending => other.ticket.delayed(),
+        }
     }
     ready!(alarm.as_mut().poll(cx));
     Poll::Ready(Err(BalanceError::Unavailable {
@@ -344,6 +349,12 @@ where
 // === impl Held ===
 
 impl Held {
+    fn delayed(&mut self) {
+        if let Some(ticket) = &mut self.0 {
+            ticket.delayed();
+        }
+    }
+
     #[inline]
     fn sent(&mut self, now: Instant) {
         if let Some(ticket) = &mut self.0 {

@@ -53,7 +53,7 @@ impl<L> Set<L> {
             want,
             rules: members.rules(),
             now,
-            seed: self.pool.seed,
+            dice: self.pool.dice,
         };
         let Found {
             member,
@@ -100,7 +100,7 @@ impl<L> Set<L> {
         // Its own zone first; whoever has been somewhere already, or stands before a closed door, goes anywhere.
         let anywhere = want.only.is_some() || want.except.is_some() || !want.avoid.is_empty();
         if let Some(split) = members.split().filter(|_| !anywhere) {
-            let draw = (self.pool.seed, want.request, want.round);
+            let draw = (self.pool.dice, want.request, want.round);
             let side = Choice {
                 members: split.side(guard.changes(), now, draw),
                 ..*choice

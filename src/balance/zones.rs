@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Member, Members};
-use crate::core::draw::{Purpose, draw};
+use crate::core::draw::{Dice, Purpose};
 use crate::core::sync::{AtomicU64, Ordering};
 use crate::endpoint::Availability;
 use crate::policy::PreferZone;
@@ -125,7 +125,7 @@ impl<L> Split<L> {
         &self,
         state: u64,
         now: u64,
-        (seed, request, round): (u64, u64, u64),
+        (dice, request, round): (Dice, u64, u64),
     ) -> &Members<L> {
         let state = (state + 1) & u64::from(u32::MAX);
         let mut known = self.part.load(Ordering::Relaxed);
@@ -136,7 +136,7 @@ impl<L> Split<L> {
         }
         let part = known as u32;
         let stays = part == u32::MAX || {
-            let word = draw(seed, request, Purpose::Zone, round);
+            let word = dice.draw(request, Purpose::Zone, round);
             ((word >> 32) as u32) < part
         };
         if stays { &self.near } else { &self.far }

@@ -30,6 +30,10 @@ pub struct Admitted {
     pub probe: bool,
 }
 
+/// Epochs are counted up to this, and from zero again: a result that comes 16 million epochs late is none. So they share a
+/// word with something else.
+pub(crate) const EPOCHS: u64 = (1 << 24) - 1;
+
 /// What a result changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::gate::{Admitted, Calm, Gate, Transition};
+use super::gate::{Admitted, Calm, EPOCHS, Gate, Transition};
 use super::rules::Rules;
 use super::window::Window;
 use crate::core::backoff;
@@ -175,7 +175,7 @@ impl Breaker {
     }
 
     fn probe(&mut self, now: u64, due: u64, passed: u32) -> Admitted {
-        self.epoch += 1;
+        self.next_epoch();
         let patience = self.backoff().max();
         self.state = State::HalfOpen {
             due,
@@ -320,7 +320,7 @@ impl Breaker {
             };
             return Transition::Closed;
         }
-        self.epoch += 1;
+        self.next_epoch();
         let (passed, transition) = match verdict {
             Verdict::Success => (passed + 1, Transition::ProbePassed),
             _ => (passed, Transition::ProbeReturned),
@@ -340,7 +340,7 @@ impl Breaker {
             wait = wait.max(hint.clamp(backoff.min(), backoff.max()));
         }
         self.trips = self.trips.saturating_add(1);
-        self.epoch += 1;
+        self.next_epoch();
         let due = after(now, wait);
         self.state = State::Open { due, passed: 0 };
         due
@@ -372,7 +372,7 @@ impl Breaker {
 
     // A closed one without rules has nothing to forget.
     fn close(&mut self) {
-        self.epoch += 1;
+        self.next_epoch();
         self.state = State::Closed {
             failures: 0,
             since: NEVER,
@@ -380,6 +380,10 @@ impl Breaker {
         if let Some(window) = &mut self.window {
             window.clear();
         }
+    }
+
+    fn next_epoch(&mut self) {
+        self.epoch = (self.epoch + 1) & EPOCHS;
     }
 
     /// What successes change as long as nothing else is recorded.
@@ -432,7 +436,7 @@ impl Breaker {
     }
 
     #[cfg(test)]
-    pub(super) fn window_sums(&self) -> Option<(u64, u64)> {
+    pub(crate) fn window_sums(&self) -> Option<(u64, u64)> {
         self.window.as_deref().map(Window::sums)
     }
 

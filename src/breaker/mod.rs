@@ -53,6 +53,6 @@ pub use self::settling::SettlingBody;
 pub use self::snapshot::{BreakerSnapshot, Forced};
 
 pub(crate) use self::events::Events;
-pub(crate) use self::gate::Calm;
+pub(crate) use self::gate::{Calm, EPOCHS};
 pub(crate) use self::peers::{Peers, Totals};
 pub(crate) use self::rules::Rules;

@@ -114,6 +114,13 @@ impl Attempt {
         self.call.as_mut().call(request);
     }
 
+    /// Its endpoint is not ready yet: nothing goes out.
+    pub(super) fn delayed(&mut self) {
+        if let Some(ticket) = &mut self.ticket {
+            ticket.delayed();
+        }
+    }
+
     /// Whether the endpoint waits for the next frame of the request's body, which the caller does not have yet.
     pub(super) fn waits_for_caller(&self) -> bool {
         self.progress

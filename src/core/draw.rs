@@ -32,11 +32,27 @@ pub enum Purpose {
 /// A random word for the `n`th draw of request `request` for `purpose`.
 #[inline]
 pub fn draw(seed: u64, request: u64, purpose: Purpose, n: u64) -> u64 {
-    // Each argument is mixed in before the next is added, so that neighbours in one cannot cancel out in another.
-    let mut word = mix(seed);
-    word = mix(word ^ request);
-    word = mix(word ^ purpose as u64);
-    mix(word ^ n)
+    Dice::new(seed).draw(request, purpose, n)
+}
+
+/// A seed that is drawn from more than once.
+#[derive(Clone, Copy, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Those of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(mix(seed))
+    }
+
+    /// The same as [`draw`] with the seed.
+    #[inline]
+    pub fn draw(self, request: u64, purpose: Purpose, n: u64) -> u64 {
+        // Each argument is mixed in before the next is added, so that neighbours in one cannot cancel out in another.
+        let mut word = mix(self.0 ^ request);
+        word = mix(word ^ purpose as u64);
+        mix(word ^ n)
+    }
 }
 
 /// A number below `n` from a random word, as even as 64 bits allow; zero if `n` is.

@@ -12,6 +12,16 @@ pub fn after(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait.min(FAR)).unwrap_or(now)
 }
 
+/// The time after something that was at `since`. For loom, which replays what happens, none passes.
+#[inline]
+pub(crate) fn now_after(since: Instant) -> Instant {
+    if cfg!(tower_mesh_loom) {
+        since
+    } else {
+        Instant::now()
+    }
+}
+
 /// Whole nanoseconds, at most some 584 years of them.
 #[inline]
 pub fn nanos(duration: Duration) -> u64 {

@@ -9,7 +9,7 @@ use crate::breaker::{self, Admitted, Breaker, BreakerSnapshot, Calm, Forced, Gat
 use crate::core::sync::Mutex;
 use crate::core::time::Epoch;
 use crate::policy::{Ejection, FailureAccrual, Ratio};
-use crate::verdict::{Outcome, Verdict};
+use crate::verdict::Outcome;
 
 /// What the breakers of a set have in common.
 #[derive(Clone, Debug, Default)]
@@ -25,9 +25,8 @@ pub(crate) struct Terms {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Gatekeeper {
-    // Until then, in nanoseconds, successes change nothing but how many there were, which is counted here: in the line of
-    // the lock, for the breaker and its window are some lines more that two threads would take from each other.
-    calm_until: u64,
+    // That the breaker has not heard of, and need not: it and its window are some lines more that two threads would take
+    // from each other.
     successes: u32,
     // As a member, and as one in service: in the pool's numbers.
     counted: (bool, bool),
@@ -80,7 +79,6 @@ impl Terms {
 impl Gatekeeper {
     pub(super) fn new(terms: &Terms, now: Instant) -> Self {
         let mut gatekeeper = Self {
-            calm_until: 0,
             successes: 0,
             breaker: Breaker::with_rules(None, now),
             peers: None,
@@ -106,35 +104,40 @@ impl Gatekeeper {
             (Some(peers), Some(allowed)) => peers.configure(allowed),
             (peers, allowed) => *peers = allowed.map(|allowed| Box::new(Peers::new(allowed))),
         }
-        self.look_for_calm();
     }
 
     // What was counted since the last time, before anything else is done with the breaker.
-    fn take_successes(&mut self) {
+    pub(super) fn take_successes(&mut self) {
         let successes = std::mem::take(&mut self.successes);
         self.breaker.credit(successes);
     }
 
-    // After whatever may have changed it. Peers hear of each success, and so does an operator's hand, which ignores it.
-    fn look_for_calm(&mut self) {
-        let each_matters = self.forced().is_some() || self.peers.is_some();
-        self.calm_until = match self.breaker.calm_for_the_quick() {
-            _ if each_matters => 0,
+    /// Until then, in nanoseconds, successes change nothing but how many there were, as long as nothing else is recorded.
+    /// Peers hear of each, and so does an operator's hand, which ignores it.
+    pub(super) fn calm_until(&self) -> u64 {
+        if self.forced().is_some() || self.peers.is_some() {
+            return 0;
+        }
+        match self.breaker.calm_for_the_quick() {
             Calm::Matter => 0,
             Calm::Nothing => u64::MAX,
             Calm::CountUntil(until) => until,
-        };
+        }
     }
 
-    /// Records a success of a request of this epoch, if that is all there is to do.
-    #[inline]
-    pub(super) fn passes_calmly(&mut self, at: u64, outcome: &Outcome) -> bool {
-        let calm = outcome.verdict == Verdict::Success
-            && !outcome.rate_limited
-            && at < self.calm_until
-            && self.successes < u32::MAX;
-        self.successes += u32::from(calm);
-        calm
+    /// Counts a success that is [calm](Self::calm_until).
+    pub(super) fn count_success(&mut self) {
+        self.successes = self.successes.saturating_add(1);
+    }
+
+    /// Whether there is no room for another of these.
+    pub(super) fn is_full(&self) -> bool {
+        self.successes == u32::MAX
+    }
+
+    /// So many calm successes that were counted elsewhere.
+    pub(super) fn credit(&mut self, successes: u32) {
+        self.breaker.credit(successes);
     }
 
     /// Other terms. What was learned stays.
@@ -198,7 +201,6 @@ impl Gatekeeper {
         } else {
             self.breaker.admit(now)
         };
-        self.look_for_calm();
         if admitted.is_none() && self.dry_run {
             let waved = &mut self.story().waved_through;
             *waved = waved.saturating_add(1);
@@ -233,9 +235,7 @@ impl Gatekeeper {
             return None;
         }
         self.take_successes();
-        let transition = self.record_one((now, at), admitted, outcome, word, guard, totals);
-        self.look_for_calm();
-        transition
+        self.record_one((now, at), admitted, outcome, word, guard, totals)
     }
 
     fn record_one(
@@ -324,7 +324,6 @@ impl Gatekeeper {
         if forced.is_some() || self.story.is_some() {
             self.story().forced = forced.map(|forced| (forced, now));
         }
-        self.look_for_calm();
         self.recount(guard);
         before
     }

@@ -4,8 +4,8 @@ use crate::load::{Estimate, Failures, Reading, Rules, coarse, coarse_between, pl
 /// What a pick reads of one endpoint's load: together with the gate and the counts of the `Arc` it fills 64 bytes.
 #[repr(C)]
 pub(super) struct Loaded {
-    // Requests in flight in the lower half, and in the upper half those that are owed the head of an answer: one operation
-    // for both.
+    // Three counts and a mark, so that one operation changes all that a request does. From below: requests in flight, those
+    // that are owed the head of an answer, successes that the breaker has not heard of, and whether it need not.
     counts: AtomicU64,
     // On the coarse clock: since when it has owed an answer, zero if it owes none; when it was last chosen.
     since: AtomicU32,
@@ -32,9 +32,13 @@ pub(super) struct Aside {
 // is long for nothing at all.
 const INSISTENCE: u64 = 4;
 
-// One of each in the word of both.
+// One of each in the word of all. Of what is in flight there can be 16 million: memory ends sooner.
 const PENDING: u64 = 1;
-const OWED: u64 = 1 << 32;
+const OWED: u64 = 1 << 24;
+const SUCCESS: u64 = 1 << 48;
+const CALM: u64 = 1 << 63;
+const MOST: u64 = OWED - 1;
+const MOST_SUCCESSES: u64 = (1 << 15) - 1;
 
 // === impl Loaded ===
 
@@ -51,14 +55,14 @@ impl Loaded {
 
     #[inline]
     pub(super) fn pending(&self) -> u32 {
-        // The lower half.
-        self.counts.load(Ordering::Relaxed) as u32
+        (self.counts.load(Ordering::Relaxed) & MOST) as u32
     }
 
-    /// A request was given a ticket.
+    /// A request was given a ticket, and is on its way unless it is [held up](Self::excuse): an answer is owed.
     #[inline]
     pub(super) fn choose(&self, now: u64) {
-        self.counts.fetch_add(PENDING, Ordering::Relaxed);
+        self.counts.fetch_add(PENDING + OWED, Ordering::AcqRel);
+        self.expect(now);
         self.chosen.store(coarse(now), Ordering::Relaxed);
     }
 
@@ -67,10 +71,14 @@ impl Loaded {
         self.counts.fetch_sub(PENDING, Ordering::Relaxed);
     }
 
-    /// A request is on its way: an answer is owed.
-    #[inline]
+    /// A request that was held up is on its way: an answer is owed.
     pub(super) fn ask(&self, now: u64) {
         self.counts.fetch_add(OWED, Ordering::AcqRel);
+        self.expect(now);
+    }
+
+    #[inline]
+    fn expect(&self, now: u64) {
         if self.since.load(Ordering::Acquire) == 0 {
             self.since.store(mark(now), Ordering::Release);
         }
@@ -81,12 +89,65 @@ impl Loaded {
     #[inline]
     pub(super) fn answer(&self, now: u64, done: bool) {
         let less = if done { OWED + PENDING } else { OWED };
-        let more = self.counts.fetch_sub(less, Ordering::AcqRel) / OWED > 1;
+        let before = self.counts.fetch_sub(less, Ordering::AcqRel);
+        self.answered(now, owes(before - less));
+    }
+
+    #[inline]
+    fn answered(&self, now: u64, more: bool) {
         self.since
             .store(if more { mark(now) } else { 0 }, Ordering::Release);
         // Somebody asked in between, and saw the old mark.
-        if !more && self.counts.load(Ordering::Acquire) >= OWED {
+        if !more && owes(self.counts.load(Ordering::Acquire)) {
             self.since.store(mark(now), Ordering::Release);
+        }
+    }
+
+    /// The same of a success, which the breaker hears of [later](Self::take_calm); or nothing at all, if it must at once.
+    /// `done`: the request is no load any more; `owed`: and its answer was owed.
+    #[inline]
+    pub(super) fn succeed_calmly(&self, now: u64, done: bool, owed: bool) -> bool {
+        let mut counts = self.counts.load(Ordering::Relaxed);
+        let less = if done { PENDING } else { 0 } + if owed { OWED } else { 0 };
+        loop {
+            if counts & CALM == 0 || successes(counts) == MOST_SUCCESSES {
+                return false;
+            }
+            let after = counts - less + SUCCESS;
+            let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+            match (self.counts).compare_exchange_weak(counts, after, success, failure) {
+                Ok(_) => {
+                    if owed {
+                        self.answered(now, owes(after));
+                    }
+                    return true;
+                }
+                Err(now) => counts = now,
+            }
+        }
+    }
+
+    /// The successes that the breaker has not heard of; from now on it hears of each. Only under the lock of the cell's
+    /// state.
+    pub(super) fn take_calm(&self) -> u32 {
+        if self.counts.load(Ordering::Relaxed) & CALM == 0 {
+            return 0;
+        }
+        let rest = PENDING * MOST + OWED * MOST;
+        let counts = self.counts.fetch_and(rest, Ordering::AcqRel);
+        successes(counts) as u32
+    }
+
+    /// Whether the breaker has to hear of those first, for there is no room for another.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        successes(self.counts.load(Ordering::Relaxed)) == MOST_SUCCESSES
+    }
+
+    /// From now on it need not hear of successes. Only under the lock of the cell's state.
+    pub(super) fn be_calm(&self) {
+        if self.counts.load(Ordering::Relaxed) & CALM == 0 {
+            self.counts.fetch_or(CALM, Ordering::AcqRel);
         }
     }
 
@@ -97,7 +158,7 @@ impl Loaded {
 
     /// An answer is not owed after all: the caller broke off its own request.
     pub(super) fn excuse(&self) {
-        if self.counts.fetch_sub(OWED, Ordering::AcqRel) / OWED == 1 {
+        if !owes(self.counts.fetch_sub(OWED, Ordering::AcqRel) - OWED) {
             self.since.store(0, Ordering::Release);
         }
     }
@@ -108,6 +169,7 @@ impl Loaded {
         read(&self.latency)
     }
 
+    #[inline(always)]
     pub(super) fn set_latency(&self, estimate: Estimate) {
         write(&self.latency, estimate);
     }
@@ -188,9 +250,26 @@ impl Loaded {
     pub(super) fn record(&self, now: u64, failed: bool, fast: &Fast) {
         let mut failures = self.failures(fast);
         failures.record(now, failed);
+        self.set_failures(failures, fast);
+    }
+
+    fn set_failures(&self, failures: Failures, fast: &Fast) {
         let (first, second) = failures.words();
         fast.0.store(second, Ordering::Relaxed);
         self.failures.store(first, Ordering::Relaxed);
+    }
+
+    /// Whether nothing has failed of late.
+    #[inline]
+    pub(super) fn has_not_failed(&self) -> bool {
+        Failures::is_none(self.failures.load(Ordering::Relaxed))
+    }
+
+    /// So many successes of the last second or so. Only under the lock of the cell's state.
+    pub(super) fn credit(&self, now: u64, successes: u32, fast: &Fast) {
+        let mut failures = self.failures(fast);
+        failures.credit(now, successes);
+        self.set_failures(failures, fast);
     }
 
     /// Forgets all results. Only under the lock of the cell's state.
@@ -203,6 +282,17 @@ impl Loaded {
         let first = self.failures.load(Ordering::Relaxed);
         Failures::from_words((first, fast.0.load(Ordering::Relaxed)))
     }
+}
+
+// Whether the word of all counts says that an answer is owed.
+#[inline]
+fn owes(counts: u64) -> bool {
+    counts & (OWED * MOST) != 0
+}
+
+#[inline]
+fn successes(counts: u64) -> u64 {
+    (counts / SUCCESS) & MOST_SUCCESSES
 }
 
 // The moment on the coarse clock, rounded up, and never zero: silence is not made longer than it is.
@@ -281,4 +371,53 @@ fn write(words: &[AtomicU64; 2], estimate: Estimate) {
 fn words(estimate: Estimate) -> [AtomicU64; 2] {
     let (value, stamp) = estimate.words();
     [AtomicU64::new(value), AtomicU64::new(stamp)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::PeakEwma;
+
+    fn loaded() -> Loaded {
+        Loaded::new(Estimate::since(PeakEwma::DEFAULT, 0), 0)
+    }
+
+    #[test]
+    fn counts_do_not_run_into_each_other() {
+        let loaded = loaded();
+        for _ in 0..3 {
+            loaded.choose(1 << 20);
+        }
+        assert!(
+            !loaded.succeed_calmly(0, true, true),
+            "it has to be told to be"
+        );
+        loaded.be_calm();
+        loaded.be_calm();
+        assert!(loaded.succeed_calmly(0, true, true));
+        loaded.answer(0, true);
+        assert!(loaded.succeed_calmly(0, false, false));
+        assert_eq!((loaded.pending(), loaded.take_calm()), (1, 2));
+        assert_eq!(loaded.take_calm(), 0);
+        assert!(!loaded.succeed_calmly(0, true, true), "nor is it any more");
+        assert_ne!(loaded.silence(1 << 30), 0, "one is still owed");
+        loaded.excuse();
+        loaded.done();
+        assert_eq!((loaded.pending(), loaded.silence(1 << 30)), (0, 0));
+        assert_eq!(loaded.counts.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_successes() {
+        let loaded = loaded();
+        loaded.choose(0);
+        loaded.be_calm();
+        for _ in 0..MOST_SUCCESSES {
+            assert!(!loaded.is_full());
+            assert!(loaded.succeed_calmly(0, false, false));
+        }
+        assert!(loaded.is_full() && !loaded.succeed_calmly(0, true, true));
+        assert_eq!(u64::from(loaded.take_calm()), MOST_SUCCESSES);
+        assert_eq!(loaded.pending(), 1);
+    }
 }

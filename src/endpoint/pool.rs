@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::Guard;
 use crate::breaker::{Breaker, Events, Totals};
+use crate::core::draw::Dice;
 use crate::core::observe::{Decision, Observers};
 use crate::core::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::core::time::{Epoch, nanos};
@@ -14,7 +15,7 @@ use crate::policy::{FailureAccrual, Load};
 /// What the cells of one backend share.
 pub(crate) struct Pool {
     pub(crate) name: Arc<str>,
-    pub(crate) seed: u64,
+    pub(crate) dice: Dice,
     pub(crate) epoch: Epoch,
     pub(crate) observers: Observers,
     // Who has subscribed to the breakers, if anybody can.
@@ -62,7 +63,7 @@ impl Pool {
     ) -> Self {
         Self {
             name,
-            seed,
+            dice: Dice::new(seed),
             epoch,
             observers,
             events: None,

@@ -153,7 +153,7 @@ async fn failures_cost_their_penalty_while_it_fades() {
 #[test]
 fn a_cell_is_small() {
     // Of 64-bit words, and with a window on the heap beside it, of 104 bytes (see the breaker's test).
-    assert!(size_of::<Cell>() <= 248, "{}", size_of::<Cell>());
+    assert!(size_of::<Cell>() <= 240, "{}", size_of::<Cell>());
 }
 
 proptest! {
@@ -183,7 +183,13 @@ proptest! {
                 let now = Instant::now();
                 for _ in 0..starts {
                     match (cell.admit(now, 0), model.admit(now)) {
-                        (Some(ticket), Some(admitted)) => flying.push_back((ticket, admitted)),
+                        (Some(mut ticket), Some(admitted)) => {
+                            // One that was not sent takes the longer way.
+                            if wait % 8 > 0 {
+                                ticket.sent(now);
+                            }
+                            flying.push_back((ticket, admitted));
+                        }
                         (None, None) => {}
                         (ticket, admitted) => panic!("{ticket:?} {admitted:?}"),
                     }
@@ -195,12 +201,14 @@ proptest! {
                         _ => Outcome::SUCCESS,
                     };
                     outcome.rate_limited = end == 5;
-                    outcome.took = Some(ms(end.into()) * 30);
+                    outcome.took = (end % 3 > 0).then(|| ms(end.into()) * 30);
                     ticket.settle(&outcome);
                     let _ = model.record(now, admitted, &outcome, || word, || true);
                     assert_eq!(cell.gate(), model.gate());
                 }
             }
+            assert_eq!(cell.pending(), flying.len());
+            assert_eq!(cell.heard().0, model.window_sums());
         });
     }
 }

@@ -70,6 +70,13 @@ impl Failures {
         }
     }
 
+    /// So many successes that were gathered while nothing failed, as if they had all been now.
+    pub fn credit(&mut self, now: u64, successes: u32) {
+        self.fade(now);
+        self.total += successes.min(MOST / ONE) * ONE;
+        self.total = self.total.min(MOST);
+    }
+
     #[inline]
     fn fade(&mut self, now: u64) {
         let now = coarse(now);

@@ -71,6 +71,12 @@ impl Outcome {
         }
     }
 
+    // A success, and nothing else that anybody counts.
+    #[inline]
+    pub(crate) fn is_plain_success(&self) -> bool {
+        self.verdict == Verdict::Success && !self.rate_limited
+    }
+
     /// Whether this is a failure.
     pub fn is_failure(&self) -> bool {
         self.verdict == Verdict::Failure

@@ -19,9 +19,16 @@ pub trait Settle {
 
 /// Who hands out tickets and hears how they ended. It reads the clock itself, where it needs to.
 pub trait Issuer: Send + Sync + 'static {
-    /// The request is on its way, and its answer owed. Called at most once, before all others but `unused`.
+    /// The request is on its way, and its answer owed. Called at most once, before all others but `unused`, and not at all if
+    /// it was [owed](Note::owed) already.
     fn sent(&self, note: &Note, now: Instant) {
         let _ = (note, now);
+    }
+
+    /// The request is not on its way yet, though its answer was [owed](Note::owed) from the beginning. Called at most once,
+    /// before all others, and followed by `sent` when it is.
+    fn delayed(&self, note: &Note) {
+        let _ = note;
     }
 
     /// The head of the answer arrived. Called at most once.
@@ -56,6 +63,9 @@ pub struct Note {
     pub probe: bool,
     /// Whether the request was sent.
     pub sent: bool,
+    /// Whether its answer counts as owed. An issuer that sets this from the beginning is spared a call for each request that
+    /// is sent at once, as most are.
+    pub owed: bool,
     /// How long the exchange counts as load.
     pub pending_until: PendingUntil,
 }
@@ -103,6 +113,7 @@ impl Note {
             epoch,
             probe,
             sent: false,
+            owed: false,
             pending_until: PendingUntil::FirstFrame,
         }
     }
@@ -141,7 +152,21 @@ impl Ticket {
             && !self.note.sent
         {
             self.note.sent = true;
-            issuer.sent(&self.note, now);
+            if !self.note.owed {
+                self.note.owed = true;
+                issuer.sent(&self.note, now);
+            }
+        }
+    }
+
+    /// The request does not go out yet: whoever it is for is not ready.
+    pub fn delayed(&mut self) {
+        if let Some(issuer) = &self.issuer
+            && self.note.owed
+            && !self.note.sent
+        {
+            self.note.owed = false;
+            issuer.delayed(&self.note);
         }
     }
 

@@ -329,7 +329,7 @@ impl Walk {
         match first.call.as_mut().poll_ready(cx) {
             Poll::Ready(Ok(())) => return self.send(rule, backend, first, now),
             Poll::Ready(Err(error)) => return self.unready(first, error, now),
-            Poll::Pending => {}
+            Poll::Pending => first.delayed(),
         }
         if second.is_none() && self.options.only.is_none() {
             let other = self.pick(rule, backend, now, Some(first.endpoint()));
@@ -339,7 +339,10 @@ impl Walk {
             match other.call.as_mut().poll_ready(cx) {
                 Poll::Ready(Ok(())) => return self.send(rule, backend, *other, now),
                 Poll::Ready(Err(error)) => return self.unready(*other, error, now),
-                Poll::Pending => second = Some(other),
+                Poll::Pending => {
+                    other.delayed();
+                    second = Some(other);
+                }
             }
         }
         if self.is_late(now) {

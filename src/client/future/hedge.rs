@@ -212,7 +212,10 @@ impl Walk {
     ) -> Poll<Option<Result<Response<Body>, crate::core::BoxError>>> {
         if !rival.sent {
             match rival.attempt.call.as_mut().poll_ready(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    rival.attempt.delayed();
+                    return Poll::Pending;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(Ok(())) => {}
             }

@@ -1,20 +1,23 @@
+mod settling;
+mod word;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::word::Word;
 use super::gatekeeper::{Gatekeeper, Terms};
 use super::loaded::{Aside, Fast, Loaded};
 use super::{Endpoint, Pool};
-use crate::breaker::{Admitted, BreakerSnapshot, Forced, Gate, Transition};
-use crate::core::draw::{Purpose, draw};
+use crate::breaker::{Admitted, BreakerSnapshot, Forced, Gate};
+use crate::core::draw::Purpose;
 use crate::core::observe::Decision;
-use crate::core::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
-use crate::core::time::nanos;
+use crate::core::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::load::{Cost, Estimate, Rules};
 use crate::policy::PeakEwma;
-use crate::verdict::{Issuer, Note, Outcome, Ticket, Verdict};
+use crate::verdict::{Note, Ticket};
 
 /// What is known about one endpoint of one backend: requests in flight, latency, failures, breaker.
 ///
@@ -23,7 +26,7 @@ use crate::verdict::{Issuer, Note, Outcome, Ticket, Verdict};
 #[repr(C)]
 pub(crate) struct Cell {
     loaded: Loaded,
-    // Closed: the breaker's epoch. Else when a probe is due, with the highest bit set, and the next while one is out.
+    // A `Word`.
     gate: AtomicU64,
     // What a result changes, and nobody compares by, begins here: the second word of its failures, the lock, and the first
     // fields under it.
@@ -49,13 +52,8 @@ pub(crate) enum Availability {
     Held,
 }
 
-const SHUT: u64 = 1 << 63;
-const HALF_OPEN: u64 = 1 << 62;
-// Shut, but only in a dry run.
-const WATCHED: u64 = 1 << 61;
-const PAYLOAD: u64 = WATCHED - 1;
-// When a probe is due that never is: it is held open by hand.
-const NEVER: u64 = PAYLOAD;
+// Successes that nobody hears of are gathered for so long at most (a second, nearly): their moments are forgotten.
+const GATHERED: u64 = 1 << 30;
 
 // === impl Cell ===
 
@@ -96,6 +94,16 @@ impl Cell {
     #[cfg(test)]
     pub(crate) fn gate(&self) -> Gate {
         lock(&self.state).breaker().gate()
+    }
+
+    // All results in the window and the bad ones, and whether a pick sees that there were any.
+    #[cfg(test)]
+    pub(crate) fn heard(&self) -> (Option<(u64, u64)>, bool) {
+        let mut state = lock(&self.state);
+        self.tell_of_calm(&mut state, 0);
+        state.take_successes();
+        let sums = state.breaker().window_sums();
+        (sums, !self.loaded.has_not_failed())
     }
 
     /// The latency estimate.
@@ -139,30 +147,35 @@ impl Cell {
     /// Whether there is nothing special about its gate.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
-        self.gate.load(Ordering::Acquire) & SHUT == 0
+        !self.word().is_shut()
+    }
+
+    #[inline]
+    fn word(&self) -> Word {
+        Word(self.gate.load(Ordering::Acquire))
     }
 
     /// Whether it can take a request at `now`, in nanoseconds.
     #[inline]
     pub(crate) fn availability(&self, now: u64) -> Availability {
-        let gate = self.gate.load(Ordering::Acquire);
-        if gate & SHUT == 0 {
+        let word = self.word();
+        if !word.is_shut() {
             return Availability::Open;
         }
-        self.availability_of_one_shut(gate, now)
+        self.availability_of_one_shut(word, now)
     }
 
     #[inline(never)]
-    fn availability_of_one_shut(&self, gate: u64, now: u64) -> Availability {
-        if gate & WATCHED != 0 {
+    fn availability_of_one_shut(&self, word: Word, now: u64) -> Availability {
+        if word.is_watched() {
             return Availability::Open;
         }
-        let due = gate & PAYLOAD;
-        if due == NEVER {
-            Availability::Held
-        } else if due <= now {
+        let Some(due) = word.due() else {
+            return Availability::Held;
+        };
+        if due <= now {
             Availability::ProbeDue
-        } else if gate & HALF_OPEN != 0 {
+        } else if word.is_half_open() {
             Availability::Probing(due)
         } else if self.opened() < self.pool.outage_ended() {
             // It was ejected in an outage that is over.
@@ -188,7 +201,7 @@ impl Cell {
 
     /// Whether its probe, which is due, waits for a request that may be repeated elsewhere.
     pub(crate) fn keeps_probe(&self, now: u64) -> bool {
-        let due = self.gate.load(Ordering::Acquire) & PAYLOAD;
+        let due = self.word().due().unwrap_or(now);
         // Those of an outage are due when it ends.
         let ended = self.pool.outage_ended();
         let due = if due <= now { due } else { ended };
@@ -211,10 +224,10 @@ impl Cell {
     /// nanoseconds, too; `early` as a probe before one is due, unless one is out.
     #[inline]
     pub(crate) fn admission(&self, now: (Instant, u64), early: bool) -> Option<Admitted> {
-        let gate = self.gate.load(Ordering::Acquire);
-        if gate & SHUT == 0 {
+        let word = self.word();
+        if !word.is_shut() {
             return Some(Admitted {
-                epoch: gate,
+                epoch: word.epoch(),
                 probe: false,
             });
         }
@@ -223,17 +236,17 @@ impl Cell {
 
     #[inline(never)]
     fn admission_of_one_shut(&self, (now, at): (Instant, u64), early: bool) -> Option<Admitted> {
-        let gate = self.gate.load(Ordering::Acquire);
-        if gate & SHUT == 0 {
+        let word = self.word();
+        if !word.is_shut() {
             return Some(Admitted {
-                epoch: gate,
+                epoch: word.epoch(),
                 probe: false,
             });
         }
         let mut state = lock(&self.state);
         let early = early || self.availability(at) == Availability::ProbeDue;
         let admitted = state.admit(now, early)?;
-        self.publish(&state);
+        self.publish(&state, at);
         Some(admitted)
     }
 
@@ -252,7 +265,7 @@ impl Cell {
 
     /// How long the pool waits for its next turn, in nanoseconds.
     pub(crate) fn turn_wait(&self, request: u64) -> u64 {
-        let word = draw(self.pool.seed, request, Purpose::ProbeBackoff, 1);
+        let word = self.pool.dice.draw(request, Purpose::ProbeBackoff, 1);
         self.pool.turn_wait(lock(&self.state).breaker(), word)
     }
 
@@ -268,6 +281,7 @@ impl Cell {
         self.loaded.choose(at);
         let mut note = Note::new(now, request, admitted.epoch, admitted.probe);
         note.at = at;
+        note.owed = true;
         note.pending_until = self.pool.load.pending_until();
         Ticket::new(Arc::clone(self) as _, note)
     }
@@ -297,19 +311,22 @@ impl Cell {
 
     /// Another policy. What was learned stays.
     pub(crate) fn configure(&self, terms: &Terms, now: Instant) {
+        let at = self.pool.epoch.nanos(now);
         let mut state = lock(&self.state);
+        self.tell_of_calm(&mut state, at);
         state.configure(terms, now, &self.pool.guard);
-        self.publish(&state);
+        self.publish(&state, at);
     }
 
     /// Holds it open or closed, or lets go (none) and forgets what was learned.
     pub(crate) fn force(&self, forced: Option<Forced>) {
         let now = Instant::now();
+        let at = self.pool.epoch.nanos(now);
         let mut state = lock(&self.state);
+        self.tell_of_calm(&mut state, at);
         state.force(forced, now, &self.pool.guard);
-        self.opened
-            .store(self.pool.epoch.nanos(now), Ordering::Release);
-        self.publish(&state);
+        self.opened.store(at, Ordering::Release);
+        self.publish(&state, at);
         drop(state);
         let endpoint = self.address;
         let what = match forced {
@@ -332,18 +349,29 @@ impl Cell {
         lock(&self.state).snapshot(name.into(), now)
     }
 
-    fn publish(&self, state: &Gatekeeper) {
+    // What the lock guards, for those who ask without it.
+    fn publish(&self, state: &Gatekeeper, at: u64) {
         let breaker = state.breaker();
-        let closed = breaker.epoch() & PAYLOAD;
-        let gate = match (state.forced(), breaker.gate()) {
-            (Some(Forced::Open), _) => NEVER | SHUT,
+        let nanos = |until| self.pool.epoch.nanos(until);
+        let calm_until = state.calm_until().min(at.saturating_add(GATHERED));
+        let closed = Word::closed(breaker.epoch(), calm_until);
+        let word = match (state.forced(), breaker.gate()) {
+            (Some(Forced::Open), _) => Word::open(None),
             (Some(Forced::Closed), _) | (None, Gate::Closed) => closed,
-            (None, Gate::Open { until }) => self.due(until) | SHUT,
-            (None, Gate::HalfOpen { until }) => self.due(until) | SHUT | HALF_OPEN,
+            (None, Gate::Open { until }) => Word::open(Some(nanos(until))),
+            (None, Gate::HalfOpen { until }) => Word::half_open(nanos(until)),
         };
-        let watched = gate & SHUT != 0 && state.is_dry_run() && state.forced().is_none();
-        let gate = gate | if watched { WATCHED } else { 0 };
-        if self.gate.swap(gate, Ordering::AcqRel) != gate {
+        let watched = word.is_shut() && state.is_dry_run() && state.forced().is_none();
+        let word = if watched { word.watched() } else { word };
+        // Nobody else writes it.
+        let before = self.word();
+        if before != word {
+            self.gate.store(word.0, Ordering::Release);
+        }
+        if calm_until > 0 && !word.is_shut() {
+            self.loaded.be_calm();
+        }
+        if before.is_shut() != word.is_shut() {
             self.pool.guard.changed();
         }
         self.expect_probe();
@@ -351,200 +379,21 @@ impl Cell {
 
     // So that it is found when it is due, in however large a set.
     fn expect_probe(&self) {
-        let gate = self.gate.load(Ordering::Acquire);
-        if gate & SHUT != 0 && gate & WATCHED == 0 && gate & PAYLOAD != NEVER {
-            self.pool.expect_probe(gate & PAYLOAD);
+        let word = self.word();
+        if word.is_shut()
+            && !word.is_watched()
+            && let Some(due) = word.due()
+        {
+            self.pool.expect_probe(due);
         }
     }
 
-    fn due(&self, until: Instant) -> u64 {
-        self.pool.epoch.nanos(until).min(NEVER - 1)
-    }
-
-    #[inline(always)]
-    fn record(&self, note: &Note, outcome: &Outcome, sample: Sample, now: (Instant, u64)) {
-        let at = now.1;
-        let load = &self.pool.load;
-        let mut state = lock(&self.state);
-        // Whoever left did not wait any longer than it says, however late it is told.
-        let elapsed = outcome.waited.map_or(at.saturating_sub(note.at), nanos);
-        self.sample(at, elapsed, sample, load.decay());
-        if outcome.verdict != Verdict::Neutral {
-            let failed = outcome.is_failure();
-            self.loaded.record(at, failed, &self.fast);
-        }
-        if (outcome.is_failure() || outcome.rate_limited) && load.penalty_decay() > 0 {
-            let rules = load.rules();
-            let hint = outcome.retry_after.map_or(0, nanos);
-            let weight = rules.penalty.max(hint.min(rules.max_retry_after));
-            self.aside.penalize(at, weight, &rules);
-        }
-        // What is published is of this moment, under the lock: closed, and of the epoch of the ticket.
-        let is_current = note.epoch == self.gate.load(Ordering::Relaxed);
-        if !(is_current && state.passes_calmly(at, outcome)) {
-            self.record_slowly(state, note, outcome, now);
+    // Before anything else is done with its breaker. From now on successes wait for the lock.
+    fn tell_of_calm(&self, state: &mut Gatekeeper, at: u64) {
+        let successes = self.loaded.take_calm();
+        if successes > 0 {
+            self.loaded.credit(at, successes, &self.fast);
+            state.credit(successes);
         }
     }
-
-    #[inline(never)]
-    fn record_slowly(
-        &self,
-        mut state: MutexGuard<'_, Gatekeeper>,
-        note: &Note,
-        outcome: &Outcome,
-        now: (Instant, u64),
-    ) {
-        let admitted = Admitted {
-            epoch: note.epoch,
-            probe: note.probe,
-        };
-        let word = || draw(self.pool.seed, note.request, Purpose::ProbeBackoff, 0);
-        let pool = &self.pool;
-        let transition = state.record(now, admitted, outcome, word, &pool.guard, &pool.totals);
-        let Some(transition) = transition else {
-            return;
-        };
-        self.note_outage(&state, &transition, now.1, note.request);
-        self.publish(&state);
-        drop(state);
-        self.tell(transition, now.0);
-    }
-
-    // Only under the lock.
-    #[inline]
-    fn sample(&self, at: u64, elapsed: u64, sample: Sample, decay: u64) {
-        let mut latency = self.loaded.latency();
-        match sample {
-            Sample::Answer => latency.observe(at, elapsed, decay),
-            Sample::AtLeast => latency.raise(at, elapsed, decay),
-            Sample::None => return,
-        }
-        self.loaded.set_latency(latency);
-    }
-
-    // What a transition means for the pool as a whole.
-    fn note_outage(&self, state: &Gatekeeper, transition: &Transition, at: u64, request: u64) {
-        let pool = &self.pool;
-        match transition {
-            Transition::Opened { .. } => {
-                self.opened.store(at, Ordering::Release);
-                // The last one: from now on they are probed in turn. A failed probe keeps the turn that was set.
-                if pool.turn().is_some_and(|due| due <= at) {
-                    let word = draw(pool.seed, request, Purpose::ProbeBackoff, 1);
-                    let wait = pool.turn_wait(state.breaker(), word);
-                    pool.next_turn(at.saturating_add(wait));
-                }
-            }
-            // Its place is free again, or has to be filled once more.
-            Transition::ProbeReturned | Transition::ProbePassed => pool.next_turn(at),
-            Transition::Closed => {
-                self.aside.start(at);
-                if pool.guard.is_down_to_one() {
-                    // The first that is back: the others are probed promptly, lest all traffic lands on it alone.
-                    pool.end_outage(at);
-                }
-                if self.opened() < pool.outage_ended() {
-                    // What failed while everything did says nothing about one of them.
-                    self.loaded.forget_failures(&self.fast);
-                }
-            }
-            Transition::Refused { .. } => {}
-        }
-    }
-
-    // Called without the lock: an observer may look at this cell.
-    fn tell(&self, transition: Transition, now: Instant) {
-        let endpoint = self.address;
-        self.pool.tell(now, || match &transition {
-            Transition::Opened { why, until } => Decision::Opened {
-                endpoint,
-                why: why.clone(),
-                until: *until,
-            },
-            Transition::Refused { why } => Decision::EjectionRefused {
-                endpoint,
-                why: why.clone(),
-            },
-            Transition::Closed => Decision::Closed { endpoint },
-            Transition::ProbePassed => Decision::ProbePassed { endpoint },
-            Transition::ProbeReturned => Decision::ProbeReturned { endpoint },
-        });
-        if !matches!(transition, Transition::Refused { .. }) {
-            // Those who wait look again: it can serve, or its next probe is due at another time.
-            self.pool.notify();
-        }
-    }
-}
-
-impl Issuer for Cell {
-    fn sent(&self, note: &Note, now: Instant) {
-        // Most are sent at once, and the clock counts in two words what the note has in one.
-        let at = if now == note.issued {
-            note.at
-        } else {
-            self.pool.epoch.nanos(now)
-        };
-        self.loaded.ask(at);
-    }
-
-    fn head(&self, note: &Note, now: Instant) {
-        if note.sent {
-            self.loaded.answer(self.pool.epoch.nanos(now), false);
-        }
-    }
-
-    fn answered(&self, note: &Note) {
-        let now = Instant::now();
-        self.loaded.done();
-        let decay = self.pool.load.decay();
-        let _state = lock(&self.state);
-        let at = self.pool.epoch.nanos(now);
-        self.sample(at, at.saturating_sub(note.at), Sample::Answer, decay);
-    }
-
-    fn unused(&self, note: &Note) {
-        self.loaded.done();
-        let now = Instant::now();
-        let at = self.pool.epoch.nanos(now);
-        self.record(note, &Outcome::NEUTRAL, Sample::None, (now, at));
-    }
-
-    fn settled(&self, note: &Note, outcome: &Outcome, answered: bool) {
-        let now = Instant::now();
-        let at = self.pool.epoch.nanos(now);
-        let load = !answered;
-        // Without a head: silence, or an answer that was an error.
-        let owed = note.sent && outcome.took.is_none();
-        let silent = outcome.waited.is_some() || outcome.verdict == Verdict::Neutral;
-        if owed && !silent {
-            self.loaded.answer(at, load);
-        } else if load {
-            self.loaded.done();
-        }
-        if owed && silent {
-            if outcome.waited.is_some() {
-                self.loaded.leave();
-            } else {
-                self.loaded.excuse();
-            }
-        }
-        let sample = match outcome.verdict {
-            // The latency was taken at the first frame.
-            _ if answered => Sample::None,
-            Verdict::Success => Sample::Answer,
-            // However soon it failed, and however early its caller left: it is no faster for that.
-            Verdict::Failure => Sample::AtLeast,
-            Verdict::Neutral if outcome.waited.is_some() => Sample::AtLeast,
-            Verdict::Neutral => Sample::None,
-        };
-        self.record(note, outcome, sample, (now, at));
-    }
-}
-
-// What an exchange says about latency.
-#[derive(Clone, Copy)]
-enum Sample {
-    Answer,
-    AtLeast,
-    None,
 }
