@@ -16,7 +16,7 @@ use crate::policy::{
     Load, Meta, PeakEwma, Protocol, Queue, Route, RoutePolicy, Spread,
 };
 use crate::retry::hedge::Pace;
-use crate::route::Index;
+use crate::route::{Index, Match};
 use crate::verdict::{GrpcClassifier, HttpClassifier};
 
 /// What a rule is compiled with.
@@ -48,37 +48,23 @@ impl Plan {
             named: RefCell::default(),
             now,
         };
-        let routes = match &policy.protocol {
-            Protocol::Http1(http) | Protocol::Http2(http) => [
-                compiler.routes(&http.routes, &http.failure_accrual),
-                Vec::new(),
-            ],
+        // The second is empty unless the versions differ.
+        let ((routes, index), (other_routes, other_index)) = match &policy.protocol {
+            Protocol::Http1(http) | Protocol::Http2(http) => {
+                let all = compiler.routes(&http.routes, &http.failure_accrual);
+                (all, Default::default())
+            }
             Protocol::Detect { http1, http2, .. } => {
                 let first = compiler.routes(&http1.routes, &http1.failure_accrual);
                 let second = (http1 != http2)
                     .then(|| compiler.routes(&http2.routes, &http2.failure_accrual));
-                [first, second.unwrap_or_default()]
+                (first, second.unwrap_or_default())
             }
-            Protocol::Grpc(grpc) => [
-                compiler.routes(&grpc.routes, &grpc.failure_accrual),
-                Vec::new(),
-            ],
+            Protocol::Grpc(grpc) => {
+                let all = compiler.routes(&grpc.routes, &grpc.failure_accrual);
+                (all, Default::default())
+            }
             // Not carried: every request is told so.
-            Protocol::Opaque(_) | Protocol::Tls(_) => [Vec::new(), Vec::new()],
-        };
-        let indexes = match &policy.protocol {
-            Protocol::Http1(http) | Protocol::Http2(http) => {
-                [Index::new(&http.routes), Index::default()]
-            }
-            Protocol::Detect { http1, http2, .. } => [
-                Index::new(&http1.routes),
-                if http1 == http2 {
-                    Index::default()
-                } else {
-                    Index::new(&http2.routes)
-                },
-            ],
-            Protocol::Grpc(grpc) => [Index::new(&grpc.routes), Index::default()],
             Protocol::Opaque(_) | Protocol::Tls(_) => Default::default(),
         };
         let failures = policy.failures.clone();
@@ -91,8 +77,8 @@ impl Plan {
                 .map(|budget| budgets.get(&policy.parent, budget, now)),
             origin: Origin::of(&policy),
             policy,
-            routes,
-            indexes,
+            routes: [routes, other_routes],
+            indexes: [index, other_index],
         }
     }
 }
@@ -100,11 +86,12 @@ impl Plan {
 // === impl Compiler ===
 
 impl Compiler<'_> {
-    fn routes<M, F: Clone>(
+    /// The rules of each route, and the index that finds them.
+    fn routes<M: Match, F: Clone>(
         &self,
         routes: &[Route<M, F>],
         accrual: &Option<FailureAccrual>,
-    ) -> Vec<Vec<RulePlan>>
+    ) -> (Vec<Vec<RulePlan>>, Index)
     where
         Filters: From<Vec<F>>,
     {
@@ -112,7 +99,7 @@ impl Compiler<'_> {
             let rules = route.rules.iter();
             rules.map(|rule| self.rule(&rule.policy, accrual)).collect()
         };
-        routes.iter().map(rules).collect()
+        (routes.iter().map(rules).collect(), Index::new(routes))
     }
 
     fn rule<F: Clone>(&self, policy: &RoutePolicy<F>, accrual: &Option<FailureAccrual>) -> RulePlan
