@@ -107,7 +107,6 @@
 //!
 //! [`Fidelity::Mesh`]: crate::policy::Fidelity::Mesh
 
-mod accrual;
 mod annotations;
 mod diagnostic;
 mod document;
@@ -119,11 +118,11 @@ mod field;
 mod files;
 mod grammar;
 mod keys;
+mod kind;
 mod link;
 mod manifests;
 mod metadata;
 mod objects;
-mod own;
 pub(crate) mod place;
 mod profile;
 #[cfg(feature = "reload")]
