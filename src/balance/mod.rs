@@ -1,6 +1,7 @@
 //! Endpoints, the choice among them, and the line for requests that find none: within a client one for each backend, and
 //! on its own as [`Balance`], over services of any kind.
 
+mod choice;
 mod due;
 mod error;
 mod future;
@@ -18,13 +19,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub(crate) use self::choice::Want;
 pub use self::error::BalanceError;
 pub use self::future::BalanceFuture;
 use self::known::Known;
 pub(crate) use self::known::REMEMBERED;
 pub(crate) use self::line::{Line, Place, PlaceKind};
 pub(crate) use self::members::{Member, Members};
-pub(crate) use self::pick::Want;
 pub(crate) use self::service::applier;
 pub use self::service::{Balance, BalanceBuilder, Errors};
 

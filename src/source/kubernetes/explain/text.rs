@@ -66,8 +66,25 @@ impl Explanation {
         }
         let (errors, warnings) = self.counts();
         line!(out, "\n{errors} errors, {warnings} warnings");
-        out
+        on_their_lines(out)
     }
+}
+
+// A name that is none may hold anything, and is shown all the same; not so that it writes elsewhere on a terminal.
+fn on_their_lines(text: String) -> String {
+    let moves = |c: char| c.is_control() && c != '\n';
+    if !text.contains(moves) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if moves(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 fn write_tree(out: &mut String, tree: &Tree) {

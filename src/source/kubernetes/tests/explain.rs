@@ -192,6 +192,18 @@ fn what_does_not_resolve() {
     assert!(unreadable.to_json().contains("not YAML"));
 }
 
+// Found by fuzzing: the name of what was asked for went to the terminal as it was.
+#[test]
+fn names_that_are_none_stay_on_their_line() {
+    let yaml = "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: \"a\\tb\\e[2J\"}, spec: {ports: [{port: 80}]}}";
+    let manifests = Manifests::parse(yaml).unwrap();
+    let target = manifests.targets().next().unwrap().to_string();
+    assert!(target.contains('\t'));
+    let text = manifests.explain(&target).to_text(|_| None);
+    assert!(text.starts_with("web.a\\tb\\u{1b}[2J:80"), "{text}");
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n'));
+}
+
 #[test]
 fn a_thousand_services_with_five_thousand_routes() {
     let mut text = String::new();
