@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Request;
-use support::{Log, Mesh, Reply, address, addresses, get, ms, ok, s};
+use support::{Log, Mesh, Reply, address, addresses, ejected, get, ms, ok, s, steady, with};
 use tokio::time::Instant;
-use tower_mesh::breaker::{Forced, Gate};
-use tower_mesh::policy::{ClientPolicy, ExponentialBackoff, FailureAccrual, Ratio, Retry};
+use tower_mesh::breaker::Forced;
+use tower_mesh::policy::{ClientPolicy, FailureAccrual, Ratio, Retry};
 use tower_mesh::{Body, Client, RequestOptions};
 
 fn client(mesh: &Mesh, count: u8, accrual: FailureAccrual) -> Client {
@@ -19,16 +19,6 @@ fn client(mesh: &Mesh, count: u8, accrual: FailureAccrual) -> Client {
         .seed(1)
         .build(mesh.connect())
         .unwrap()
-}
-
-fn ejected(client: &Client) -> usize {
-    let snapshot = client.snapshot();
-    let open = snapshot.endpoints().filter(|e| e.gate != Gate::Closed);
-    open.count()
-}
-
-fn exactly(seconds: u64) -> ExponentialBackoff {
-    ExponentialBackoff::try_new(s(seconds), s(seconds), Ratio::ZERO).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,7 +51,7 @@ async fn whoever_panics_asks_the_ejected() {
             ok()
         }
     });
-    let accrual = FailureAccrual::consecutive(1).backoff(exactly(10));
+    let accrual = FailureAccrual::consecutive(1).backoff(steady(s(10)));
     let careful = client(&mesh, 3, accrual.clone());
     let panicking = client(&mesh, 3, accrual.panic_after(4));
     for client in [&careful, &panicking] {
@@ -87,17 +77,11 @@ async fn whoever_panics_asks_the_ejected() {
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_is_a_request_that_may_be_repeated_elsewhere() {
-    let mesh = Mesh::new(|at, _| {
-        if at == address(1) {
-            Reply::Status(503, ms(1))
-        } else {
-            ok()
-        }
-    });
+    let mesh = Mesh::with_failing(1, 503);
     let log = Log::default();
     let policy = ClientPolicy::http()
         .retry(Retry::on(500..=599).no_backoff())
-        .failure_accrual(FailureAccrual::consecutive(1).backoff(exactly(1)))
+        .failure_accrual(FailureAccrual::consecutive(1).backoff(steady(s(1))))
         .build()
         .unwrap();
     let client = Client::builder(policy)
@@ -138,13 +122,7 @@ async fn a_probe_is_a_request_that_may_be_repeated_elsewhere() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_judges_and_refuses_nothing() {
-    let mesh = Mesh::new(|at, _| {
-        if at == address(1) {
-            Reply::Status(503, ms(1))
-        } else {
-            ok()
-        }
-    });
+    let mesh = Mesh::with_failing(1, 503);
     let client = client(&mesh, 1, FailureAccrual::consecutive(3).dry_run());
     for _ in 0..20 {
         assert_eq!(client.request(get()).await.unwrap().status(), 503);
@@ -233,10 +211,8 @@ async fn an_endpoint_worse_than_its_peers_is_ejected_and_named_as_such() {
     let mut events = client.breakers().subscribe();
     // Each gets as much, whatever the balancer thinks of it.
     for n in 0..600u32 {
-        let mut request = get();
         let at = address((n % 3) as u8 + 1);
-        let options = RequestOptions::new().pin(at);
-        request.extensions_mut().insert(options);
+        let request = with(RequestOptions::new().pin(at));
         let _ = tokio::time::timeout(ms(100), client.request(request)).await;
     }
     let opened = tokio::time::timeout(s(1), events.next()).await.unwrap();

@@ -6,66 +6,46 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use support::{Log, Mesh, Reply, address, addresses, get, ms, ok, s};
+use support::routes::{backend_with, policy_of, policy_to, rule};
+use support::{
+    Log, Mesh, Reply, address, addresses, body, ejected, get, ms, ok, plain, s, served, steady,
+    updates, with,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tower_mesh::breaker::Gate;
 use tower_mesh::client::BuildError;
 use tower_mesh::discover::{Endpoints, Update};
 use tower_mesh::policy::{
-    Backend, BackendDispatcher, Budget, ClientPolicy, EndpointDiscovery, ExponentialBackoff,
-    FailureAccrual, Fidelity, Filter, HttpPolicy, InjectFailure, Load, MatchPath, MatchRequest,
-    Meta, ModifyHeader, Protocol, Queue, Ratio, Retry, RetryBuilder, Route, RouteBackend,
-    RouteDistribution, RoutePolicy, Rule, Timeouts,
+    Backend, BackendDispatcher, Budget, ClientPolicy, ExponentialBackoff, FailureAccrual, Fidelity,
+    Filter, InjectFailure, Load, MatchPath, MatchRequest, Meta, ModifyHeader, Queue, Ratio, Retry,
+    RetryBuilder, RouteBackend, RouteDistribution, Timeouts,
 };
 use tower_mesh::verdict::{Sent, TransportFailure};
-use tower_mesh::{Body, Client, Endpoint, ErrorKind, RequestOptions, Served};
+use tower_mesh::{Body, Client, Endpoint, ErrorKind, RequestOptions};
 
 fn retry() -> RetryBuilder {
     Retry::on(500..=599).no_backoff()
-}
-
-fn served(response: &http::Response<Body>) -> &Served {
-    response.extensions().get().unwrap()
-}
-
-async fn body(response: http::Response<Body>) -> Vec<u8> {
-    response
-        .into_body()
-        .collect()
-        .await
-        .unwrap()
-        .to_bytes()
-        .into()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_response_says_who_served_it_and_its_body_is_whole() {
     let mesh = Mesh::new(|_, _| ok());
     let policy = ClientPolicy::http().named("web").build().unwrap();
-    let client = Client::builder(policy)
-        .endpoints([address(1)])
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy, [address(1)]);
     let response = client.request(get()).await.unwrap();
     let served = served(&response).clone();
     assert_eq!((served.endpoint, served.attempts), (address(1), 1));
     assert_eq!(&*served.backend, "default.web");
     assert_eq!(served.waited, Duration::ZERO);
     assert_eq!(client.snapshot().in_flight, 1, "until the body has ended");
-    assert_eq!(body(response).await, b"body");
+    assert_eq!(body(response).await, "body");
     assert_eq!(client.snapshot().in_flight, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_answer_is_retried_elsewhere() {
-    let mesh = Mesh::new(|at, _| {
-        if at == address(1) {
-            Reply::Status(503, ms(1))
-        } else {
-            ok()
-        }
-    });
+    let mesh = Mesh::with_failing(1, 503);
     let policy = ClientPolicy::http().retry(retry()).build().unwrap();
     for seed in 0..50 {
         let client = Client::builder(policy.clone())
@@ -103,7 +83,7 @@ async fn the_last_answer_stands_when_retries_end() {
         (response.status(), served(&response).attempts),
         (StatusCode::SERVICE_UNAVAILABLE, 3)
     );
-    assert_eq!(body(response).await, b"body");
+    assert_eq!(body(response).await, "body");
     let seen = mesh.seen();
     let mut tried: Vec<_> = seen.iter().map(|seen| seen.endpoint).collect();
     tried.sort();
@@ -119,10 +99,7 @@ async fn backoff_is_the_policys() {
         .retry(retry().limit(4).backoff(backoff))
         .build()
         .unwrap();
-    let client = Client::builder(policy)
-        .endpoints(addresses(1))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy, addresses(1));
     let start = Instant::now();
     client.request(get()).await.unwrap();
     let at: Vec<_> = mesh
@@ -140,17 +117,13 @@ async fn backoff_is_the_policys() {
 
 #[tokio::test(start_paused = true)]
 async fn a_backoff_that_would_outlast_the_deadline_is_not_begun() {
-    let backoff = ExponentialBackoff::try_new(s(2), s(2), Ratio::ZERO).unwrap();
     let mesh = Mesh::new(|_, _| Reply::Status(503, ms(1)));
     let policy = ClientPolicy::http()
         .timeouts(Timeouts::request(s(1)))
-        .retry(retry().backoff(backoff))
+        .retry(retry().backoff(steady(s(2))))
         .build()
         .unwrap();
-    let client = Client::builder(policy)
-        .endpoints(addresses(1))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy, addresses(1));
     let start = Instant::now();
     assert_eq!(client.request(get()).await.unwrap().status(), 503);
     assert!(Instant::now() - start < ms(10));
@@ -164,10 +137,7 @@ async fn the_budget_bounds_retries_of_all_clones() {
         .retry(retry().limit(3).budget(budget))
         .build()
         .unwrap();
-    let client = Client::builder(policy)
-        .endpoints(addresses(3))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy, addresses(3));
     for _ in 0..100 {
         client.clone().request(get()).await.unwrap();
     }
@@ -187,10 +157,7 @@ async fn a_policy_without_a_budget_gets_one_and_the_mesh_gives_none() {
             .fidelity(fidelity)
             .build()
             .unwrap();
-        let client = Client::builder(policy)
-            .endpoints(addresses(3))
-            .build(mesh.connect())
-            .unwrap();
+        let client = mesh.client(policy, addresses(3));
         let mut calls = tokio::task::JoinSet::new();
         for _ in 0..100 {
             calls.spawn(client.request(get()));
@@ -227,17 +194,8 @@ async fn bodies_up_to_the_limit_are_sent_again() {
         (Body::empty(), 2),
     ];
     for (body, attempts) in cases {
-        let mesh = Mesh::new(|_, n| {
-            if n == 0 {
-                Reply::Status(503, ms(1))
-            } else {
-                ok()
-            }
-        });
-        let client = Client::builder(policy.clone())
-            .endpoints(addresses(1))
-            .build(mesh.connect())
-            .unwrap();
+        let mesh = Mesh::fails_first(503);
+        let client = mesh.client(policy.clone(), addresses(1));
         let request = Request::post("http://web.shop/").body(body).unwrap();
         let response = client.request(request).await.unwrap();
         assert_eq!(served(&response).attempts, attempts);
@@ -270,10 +228,7 @@ async fn what_may_have_been_processed_is_repeated_only_if_that_is_safe() {
     ] {
         let mesh = Mesh::new(move |_, n| if n == 0 { reply.clone() } else { ok() });
         let policy = ClientPolicy::http().retry(retry()).build().unwrap();
-        let client = Client::builder(policy)
-            .endpoints(addresses(1))
-            .build(mesh.connect())
-            .unwrap();
+        let client = mesh.client(policy, addresses(1));
         let result = client.request(request).await;
         assert_eq!(result.is_ok(), again, "{result:?}");
         if let Err(error) = result {
@@ -291,10 +246,7 @@ async fn a_try_that_takes_too_long_is_given_up_unless_it_is_the_last() {
         .retry(retry().timeout(ms(100)))
         .build()
         .unwrap();
-    let client = Client::builder(policy)
-        .endpoints(addresses(1))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy, addresses(1));
     let start = Instant::now();
     let response = client.request(get()).await.unwrap();
     assert_eq!(served(&response).attempts, 2);
@@ -310,10 +262,7 @@ async fn the_deadline_counts_everything_and_is_evidence_after_dispatch() {
         .failure_accrual(FailureAccrual::consecutive(2))
         .build()
         .unwrap();
-    let client = Client::builder(policy)
-        .endpoints(addresses(1))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy, addresses(1));
     for _ in 0..2 {
         let start = Instant::now();
         let error = client.request(get()).await.unwrap_err();
@@ -337,12 +286,9 @@ async fn the_deadline_counts_everything_and_is_evidence_after_dispatch() {
     let retry_at = error.retry_at().unwrap() - start;
     assert!((ms(700)..=ms(1500)).contains(&retry_at), "{retry_at:?}");
     // A deadline already spent is refused before anything is sent, and blamed on nobody.
-    let mut request = get();
-    request
-        .extensions_mut()
-        .insert(RequestOptions::new().deadline(start));
+    let late = with(RequestOptions::new().deadline(start));
     assert_eq!(
-        client.request(request).await.unwrap_err().kind(),
+        client.request(late).await.unwrap_err().kind(),
         &ErrorKind::RequestTimeout
     );
     assert_eq!(mesh.seen().len(), 2);
@@ -449,12 +395,7 @@ async fn a_failing_endpoint_is_ejected_and_comes_back() {
     assert!((3..=8).contains(&failed), "{failed}");
     assert!(log.count("opened") >= 2);
     assert_eq!(log.count("closed"), 1);
-    assert!(
-        client
-            .snapshot()
-            .endpoints()
-            .all(|endpoint| endpoint.gate == Gate::Closed)
-    );
+    assert_eq!(ejected(&client), 0);
     assert!(mesh.count(address(1)) > 100, "it is used again");
 }
 
@@ -477,10 +418,7 @@ async fn those_who_wait_in_vain_fail_fast() {
         })
         .build()
         .unwrap();
-    let client = Client::builder(policy)
-        .endpoints(addresses(2))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy, addresses(2));
     client.request(get()).await.unwrap();
     client.request(get()).await.unwrap();
     // In turn: one a second.
@@ -525,7 +463,6 @@ async fn those_who_wait_in_vain_fail_fast() {
 
 #[tokio::test(start_paused = true)]
 async fn who_cannot_be_helped_in_time_is_refused_at_once() {
-    let wait = |seconds| ExponentialBackoff::try_new(s(seconds), s(seconds), Ratio::ZERO).unwrap();
     // The next probe; the request's own time; whether it waits, in each fidelity.
     for (next, timeout, ours, mesh) in [
         (10, None, false, true),
@@ -535,22 +472,18 @@ async fn who_cannot_be_helped_in_time_is_refused_at_once() {
     ] {
         for (fidelity, waits) in [(Fidelity::Extended, ours), (Fidelity::Mesh, mesh)] {
             let all_bad = Mesh::new(|_, _| Reply::Status(500, ms(0)));
-            let accrual = FailureAccrual::consecutive(1).backoff(wait(next));
+            let accrual = FailureAccrual::consecutive(1).backoff(steady(s(next)));
             let policy = ClientPolicy::http()
                 .failure_accrual(accrual)
                 .fidelity(fidelity);
-            let client = Client::builder(policy.build().unwrap())
-                .endpoints(addresses(2))
-                .build(all_bad.connect())
-                .unwrap();
+            let client = all_bad.client(policy.build().unwrap(), addresses(2));
             client.request(get()).await.unwrap();
             client.request(get()).await.unwrap();
             let start = Instant::now();
-            let mut request = get();
-            if let Some(timeout) = timeout {
-                let options = RequestOptions::new().timeout(s(timeout));
-                request.extensions_mut().insert(options);
-            }
+            let request = match timeout {
+                Some(timeout) => with(RequestOptions::new().timeout(s(timeout))),
+                None => get(),
+            };
             let result = client.request(request).await;
             assert_eq!(
                 Instant::now() > start,
@@ -633,22 +566,12 @@ async fn an_outage_of_everything_is_one_event() {
 
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_are_served_when_a_probe_succeeds() {
-    let mesh = Mesh::new(|_, n| {
-        if n == 0 {
-            Reply::Status(500, ms(1))
-        } else {
-            ok()
-        }
-    });
-    let backoff = ExponentialBackoff::try_new(s(1), s(1), Ratio::ZERO).unwrap();
+    let mesh = Mesh::fails_first(500);
     let policy = ClientPolicy::http()
-        .failure_accrual(FailureAccrual::consecutive(1).backoff(backoff))
+        .failure_accrual(FailureAccrual::consecutive(1).backoff(steady(s(1))))
         .build()
         .unwrap();
-    let client = Client::builder(policy)
-        .endpoints(addresses(1))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy, addresses(1));
     client.request(get()).await.unwrap();
     let start = Instant::now();
     let waiting: Vec<_> = (0..20)
@@ -678,10 +601,7 @@ async fn a_probe_whose_caller_leaves_frees_its_place() {
         .failure_accrual(FailureAccrual::consecutive(1))
         .build()
         .unwrap();
-    let client = Client::builder(policy)
-        .endpoints(addresses(1))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy, addresses(1));
     client.request(get()).await.unwrap();
     tokio::time::sleep(s(2)).await;
     tokio::time::timeout(ms(100), client.request(get()))
@@ -694,8 +614,7 @@ async fn a_probe_whose_caller_leaves_frees_its_place() {
 async fn slow_endpoints_get_little() {
     let mesh =
         Mesh::new(|at, _| Reply::Status(200, if at == address(1) { ms(200) } else { ms(20) }));
-    let policy = ClientPolicy::http().build().unwrap();
-    let client = Client::builder(policy)
+    let client = Client::builder(plain())
         .endpoints(addresses(4))
         .seed(3)
         .build(mesh.connect())
@@ -727,15 +646,8 @@ async fn options_win_over_the_policy() {
         .timeouts(Timeouts::request(s(1)))
         .build()
         .unwrap();
-    let client = Client::builder(policy)
-        .endpoints(addresses(3))
-        .build(mesh.connect())
-        .unwrap();
-    let call = |options: RequestOptions| {
-        let mut request = get();
-        request.extensions_mut().insert(options);
-        client.request(request)
-    };
+    let client = mesh.client(policy, addresses(3));
+    let call = |options| client.request(with(options));
     let response = call(RequestOptions::new().pin(address(2)).no_retries())
         .await
         .unwrap();
@@ -773,61 +685,21 @@ async fn options_win_over_the_policy() {
     );
 }
 
-fn backend(name: &str, load: Load) -> RouteBackend {
-    std::sync::Arc::new(Backend {
-        meta: Meta::service("shop", name, std::num::NonZeroU16::new(80))
-            .unwrap()
-            .into(),
-        queue: Queue {
-            capacity: 10,
-            failfast_timeout: ms(100),
-        },
-        dispatcher: BackendDispatcher::BalanceP2c(
-            load,
-            EndpointDiscovery::DestinationGet {
-                path: format!("{name}.shop.svc.cluster.local:80"),
-            },
-        ),
-    })
-    .into()
-}
-
-fn policy_of(rules: Vec<Rule>) -> ClientPolicy {
-    ClientPolicy {
-        parent: Meta::service("shop", "web", None).unwrap().into(),
-        protocol: Protocol::Http1(HttpPolicy {
-            routes: vec![Route {
-                hosts: Vec::new(),
-                rules,
-            }],
-            failure_accrual: Some(FailureAccrual::consecutive(1)),
-        }),
-        fidelity: Fidelity::Extended,
-        failures: None,
-    }
-}
-
-fn rule(distribution: RouteDistribution) -> Rule {
-    Rule::any(RoutePolicy::new(Meta::default_named("all"), distribution))
+// Nobody waits for it for long.
+fn backend(name: &str) -> RouteBackend {
+    let queue = Queue {
+        capacity: 10,
+        failfast_timeout: ms(100),
+    };
+    backend_with(name, queue)
 }
 
 #[tokio::test(start_paused = true)]
 async fn backends_by_weight_and_those_that_can_serve() {
-    let mesh = Mesh::new(|at, _| {
-        if at == address(3) {
-            Reply::Status(500, ms(1))
-        } else {
-            ok()
-        }
-    });
-    let (v1, v2, v3) = (
-        backend("v1", Load::default()),
-        backend("v2", Load::default()),
-        backend("v3", Load::default()),
-    );
-    let policy = policy_of(vec![rule(
-        RouteDistribution::random_available([(v1, 3), (v2, 1), (v3, 1)]).unwrap(),
-    )]);
+    let mesh = Mesh::with_failing(3, 500);
+    let (v1, v2, v3) = (backend("v1"), backend("v2"), backend("v3"));
+    let policy =
+        policy_to(RouteDistribution::random_available([(v1, 3), (v2, 1), (v3, 1)]).unwrap());
     let client = Client::builder(policy)
         .endpoints_of("v1:80", [address(1)])
         .endpoints_of("v2.shop:80", [address(2)])
@@ -860,10 +732,8 @@ async fn a_backend_with_nobody_behind_it_keeps_its_share() {
         },
     };
     let gone: RouteBackend = std::sync::Arc::new(failing("Service not found gone")).into();
-    let policy = policy_of(vec![rule(
-        RouteDistribution::random_available([(backend("v1", Load::default()), 3), (gone, 1)])
-            .unwrap(),
-    )]);
+    let policy =
+        policy_to(RouteDistribution::random_available([(backend("v1"), 3), (gone, 1)]).unwrap());
     // Nobody is asked for its endpoints, and nobody waits for them.
     let client = Client::builder(policy)
         .endpoints_of("v1:80", [address(1)])
@@ -888,20 +758,9 @@ async fn a_backend_with_nobody_behind_it_keeps_its_share() {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_backend_that_can_serve() {
-    let mesh = Mesh::new(|at, _| {
-        if at == address(1) {
-            Reply::Status(500, ms(1))
-        } else {
-            ok()
-        }
-    });
-    let policy = policy_of(vec![rule(
-        RouteDistribution::first_available([
-            backend("v1", Load::default()),
-            backend("v2", Load::default()),
-        ])
-        .unwrap(),
-    )]);
+    let mesh = Mesh::with_failing(1, 500);
+    let policy =
+        policy_to(RouteDistribution::first_available([backend("v1"), backend("v2")]).unwrap());
     let client = Client::builder(policy)
         .endpoints_of("v1:80", [address(1)])
         .endpoints_of("v2:80", [address(2)])
@@ -924,7 +783,7 @@ async fn routes_and_filters() {
         )],
         ..ModifyHeader::default()
     };
-    let mut used = backend("v1", Load::default());
+    let mut used = backend("v1");
     used.filters = vec![
         Filter::RequestHeaders(modify("x-backend")),
         Filter::ResponseHeaders(modify("y-backend")),
@@ -951,10 +810,7 @@ async fn routes_and_filters() {
         path: Some(MatchPath::exact("/nowhere").unwrap()),
         ..MatchRequest::default()
     }];
-    let client = Client::builder(policy_of(vec![tagged, failing, nowhere]))
-        .endpoints([address(1)])
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy_of(vec![tagged, failing, nowhere]), [address(1)]);
     let call = |path: &str| {
         client.request(
             Request::get(format!("http://web.shop{path}"))
@@ -984,7 +840,7 @@ async fn routes_and_filters() {
 
 #[tokio::test(start_paused = true)]
 async fn the_floor_keeps_endpoints_in_service_and_the_mesh_ignores_it() {
-    for (fidelity, ejected) in [(Fidelity::Extended, 1), (Fidelity::Mesh, 3)] {
+    for (fidelity, out) in [(Fidelity::Extended, 1), (Fidelity::Mesh, 3)] {
         let mesh = Mesh::new(|_, _| Reply::Status(500, ms(1)));
         let accrual = FailureAccrual::consecutive(1).min_ready_endpoints(2);
         let policy = ClientPolicy::http()
@@ -996,19 +852,11 @@ async fn the_floor_keeps_endpoints_in_service_and_the_mesh_ignores_it() {
             })
             .build()
             .unwrap();
-        let client = Client::builder(policy)
-            .endpoints(addresses(3))
-            .build(mesh.connect())
-            .unwrap();
+        let client = mesh.client(policy, addresses(3));
         for _ in 0..50 {
             let _ = client.request(get()).await;
         }
-        let out = client
-            .snapshot()
-            .endpoints()
-            .filter(|endpoint| endpoint.gate != Gate::Closed)
-            .count();
-        assert_eq!(out, ejected, "{fidelity:?}");
+        assert_eq!(ejected(&client), out, "{fidelity:?}");
     }
 }
 
@@ -1050,30 +898,20 @@ async fn policies_swap_without_forgetting_what_was_learned() {
     for _ in 0..10 {
         client.request(get()).await.unwrap();
     }
-    let open = || {
-        client
-            .snapshot()
-            .endpoints()
-            .filter(|endpoint| endpoint.gate != Gate::Closed)
-            .count()
-    };
-    assert_eq!(open(), 1);
+    assert_eq!(ejected(&client), 1);
     let flying = tokio::spawn(client.request(get()));
     tokio::time::sleep(ms(10)).await;
     sender.send(Some(policy(5))).unwrap();
     tokio::time::sleep(ms(10)).await;
     assert_eq!(log.count("swapped"), 1);
-    assert_eq!(open(), 1, "still ejected");
+    assert_eq!(ejected(&client), 1, "still");
     assert_eq!(flying.await.unwrap().unwrap().status(), 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_policy_is_an_error_after_three_seconds() {
     let (_sender, receiver) = watch::channel(None);
-    let client = Client::builder(receiver)
-        .endpoints(addresses(2))
-        .build(Mesh::new(|_, _| ok()).connect())
-        .unwrap();
+    let client = Mesh::new(|_, _| ok()).client(receiver, addresses(2));
     let start = Instant::now();
     assert_eq!(
         client.request(get()).await.unwrap_err().kind(),
@@ -1088,10 +926,7 @@ async fn endpoints_come_and_go() {
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
     let updates = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
     let policy = ClientPolicy::http().named("web").build().unwrap();
-    let client = Client::builder(policy)
-        .endpoints(Endpoints::stream(updates))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy, Endpoints::stream(updates));
     let error = client.ready(ms(50)).await.unwrap_err();
     assert_eq!(error.missing(), ["endpoints of default.web"]);
     let waiting = tokio::spawn(client.request(get()));
@@ -1138,20 +973,19 @@ async fn endpoints_come_and_go() {
 #[tokio::test(start_paused = true)]
 async fn a_backend_without_weight_gets_nothing_and_one_alone_gets_all() {
     let mesh = Mesh::new(|_, _| ok());
-    let to = |name| backend(name, Load::default());
-    let refused = RouteDistribution::random_available([(to("v1"), 0), (to("v2"), 0)]);
+    let refused = RouteDistribution::random_available([(backend("v1"), 0), (backend("v2"), 0)]);
     assert!(refused.is_err() && RouteDistribution::<Filter>::random_available([]).is_err());
     let client = |backends: Vec<(RouteBackend<_>, u32)>, first: Endpoints| {
         let spread = RouteDistribution::random_available(backends).unwrap();
-        Client::builder(policy_of(vec![rule(spread)]))
+        Client::builder(policy_to(spread))
             .endpoints_of("v1:80", first)
             .endpoints([address(2)])
             .build(mesh.connect())
             .unwrap()
     };
-    let both = || vec![(to("v1"), 7), (to("v2"), 0)];
+    let both = || vec![(backend("v1"), 7), (backend("v2"), 0)];
     let weighed = client(both(), [address(1)].into());
-    let alone = client(vec![(to("v1"), 7)], [address(1)].into());
+    let alone = client(vec![(backend("v1"), 7)], [address(1)].into());
     for _ in 0..100 {
         for client in [&weighed, &alone] {
             let response = client.request(get()).await.unwrap();
@@ -1164,7 +998,7 @@ async fn a_backend_without_weight_gets_nothing_and_one_alone_gets_all() {
     assert_eq!(error.kind().name(), "no_endpoints");
     // One that has nobody is passed over, and does not speak for one that has.
     let passed = client(
-        vec![(to("v1"), 7), (to("v2"), 1)],
+        vec![(backend("v1"), 7), (backend("v2"), 1)],
         Vec::<Endpoint>::new().into(),
     );
     for _ in 0..100 {
@@ -1177,16 +1011,12 @@ async fn a_backend_without_weight_gets_nothing_and_one_alone_gets_all() {
 async fn nobody_waits_for_what_does_not_exist() {
     let mesh = Mesh::new(|_, _| ok());
     let policy = |fidelity| ClientPolicy::http().fidelity(fidelity).named("web").build();
-    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-    let updates = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
-    let client = Client::builder(policy(Fidelity::Extended).unwrap())
-        .endpoints(Endpoints::stream(updates))
-        .build(mesh.connect())
-        .unwrap();
+    let (say, endpoints) = updates();
+    let client = mesh.client(policy(Fidelity::Extended).unwrap(), endpoints);
     let waiting = tokio::spawn(client.request(get()));
     tokio::time::sleep(ms(100)).await;
     let send = async |update: Update| {
-        sender.send(Ok::<_, &str>(update)).unwrap();
+        say(update);
         tokio::time::sleep(ms(10)).await;
         let begun = Instant::now();
         let result = client.request(get()).await;
@@ -1218,10 +1048,7 @@ async fn an_empty_list_is_a_word_and_an_empty_watch_is_none_yet() {
     let mesh = Mesh::new(|_, _| ok());
     let refused = async |endpoints: Endpoints, fidelity| {
         let policy = ClientPolicy::http().fidelity(fidelity).named("web").build();
-        let client = Client::builder(policy.unwrap())
-            .endpoints(endpoints)
-            .build(mesh.connect())
-            .unwrap();
+        let client = mesh.client(policy.unwrap(), endpoints);
         let begun = Instant::now();
         let error = client.request(get()).await.unwrap_err();
         (error.kind().name(), Instant::now() > begun)
@@ -1253,27 +1080,18 @@ async fn an_endpoint_that_returns_is_remembered() {
         .failure_accrual(FailureAccrual::consecutive(1))
         .build()
         .unwrap();
-    let client = Client::builder(policy)
-        .endpoints(receiver)
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy, receiver);
     client.request(get()).await.unwrap();
-    let gates = || {
-        client
-            .snapshot()
-            .endpoints()
-            .map(|endpoint| endpoint.gate != Gate::Closed)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(gates(), [true]);
+    let known = || (client.snapshot().endpoints().count(), ejected(&client));
+    assert_eq!(known(), (1, 1));
     sender.send(vec![]).unwrap();
     tokio::time::sleep(ms(1)).await;
-    assert_eq!(gates(), []);
+    assert_eq!(known(), (0, 0));
     sender
         .send(vec![Endpoint::new(address(1)).with_label("zone", "b")])
         .unwrap();
     tokio::time::sleep(ms(1)).await;
-    assert_eq!(gates(), [true]);
+    assert_eq!(known(), (1, 1));
     // After ten minutes it is a new one.
     sender.send(vec![]).unwrap();
     tokio::time::sleep(s(601)).await;
@@ -1281,15 +1099,12 @@ async fn an_endpoint_that_returns_is_remembered() {
     tokio::time::sleep(ms(1)).await;
     sender.send(vec![Endpoint::new(address(1))]).unwrap();
     tokio::time::sleep(ms(1)).await;
-    assert_eq!(gates(), [false]);
+    assert_eq!(known(), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn close_waits_for_the_last_body_and_refuses_the_rest() {
-    let client = Client::builder(ClientPolicy::http().build().unwrap())
-        .endpoints(addresses(1))
-        .build(Mesh::new(|_, _| ok()).connect())
-        .unwrap();
+    let client = Mesh::new(|_, _| ok()).client(plain(), addresses(1));
     let response = client.request(get()).await.unwrap();
     let closing = tokio::spawn({
         let client = client.clone();
@@ -1310,10 +1125,7 @@ fn a_client_outlives_the_runtimes_it_is_called_in() {
     let mesh = Mesh::new(|_, _| ok());
     let (sender, receiver) = watch::channel(vec![Endpoint::new(address(1))]);
     // Built outside any runtime.
-    let client = Client::builder(ClientPolicy::http().build().unwrap())
-        .endpoints(receiver)
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(plain(), receiver);
     for n in 1..=3 {
         sender.send_replace(vec![Endpoint::new(address(n))]);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -1363,13 +1175,8 @@ fn builders_say_what_is_wrong() {
             .contains("\"wbe\", which is no backend of the policy; its backends are default.web"),
         "{error}"
     );
-    let two = policy_of(vec![rule(
-        RouteDistribution::first_available([
-            backend("v1", Load::default()),
-            backend("v2", Load::default()),
-        ])
-        .unwrap(),
-    )]);
+    let two =
+        policy_to(RouteDistribution::first_available([backend("v1"), backend("v2")]).unwrap());
     let stream = Endpoints::stream(tokio_stream::empty::<Result<Update, std::io::Error>>());
     assert_eq!(
         Client::builder(two)
@@ -1410,19 +1217,13 @@ async fn mesh_retries_may_hit_the_same_endpoint_and_ours_do_not() {
 async fn who_waits_goes_first() {
     let mesh = Mesh::new(|_, _| ok());
     let (sender, receiver) = watch::channel(Vec::<Endpoint>::new());
-    let backend = |name: &str| {
-        let mut backend = (*backend(name, Load::default()).backend).clone();
-        backend.queue = Queue {
-            capacity: 100,
-            failfast_timeout: s(5),
-        };
-        RouteBackend::from(std::sync::Arc::new(backend))
+    let queue = Queue {
+        capacity: 100,
+        failfast_timeout: s(5),
     };
     // Two backends: whoever waits takes an endpoint of either.
-    let both = [(backend("one"), 1), (backend("two"), 1)];
-    let policy = policy_of(vec![rule(
-        RouteDistribution::random_available(both).unwrap(),
-    )]);
+    let both = ["one", "two"].map(|name| (backend_with(name, queue), 1));
+    let policy = policy_to(RouteDistribution::random_available(both).unwrap());
     let client = Client::builder(policy)
         .seed(1)
         .endpoints_of("one:80", receiver.clone())

@@ -16,8 +16,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use support::{addresses, get, ms, s};
+use support::{addresses, get, ms, s, steady};
 use tower::Layer;
 use tower::Service;
 use tower_mesh::balance::Balance;
@@ -30,8 +31,7 @@ use tower_mesh::budget::RetryBudget;
 use tower_mesh::client::AnswerErrors;
 use tower_mesh::connect::{Dialed, HttpConnector, HttpLeaf, TonicConnector, TonicLeaf};
 use tower_mesh::policy::{
-    ClientPolicy, Codes, ExponentialBackoff, FailureAccrual, Fidelity, Hedge, MethodKind, Queue,
-    Ratio, Retry,
+    ClientPolicy, Codes, FailureAccrual, Fidelity, Hedge, MethodKind, Queue, Retry,
 };
 use tower_mesh::retry::{
     ByMethod, ByPolicy, HedgeLayer, HedgeService, ReplayingService, RetryLayer, RetryService,
@@ -188,7 +188,10 @@ trait Subject {
 }
 
 /// A whole exchange: readiness, call, body.
-type Exchange = Pin<Box<dyn Future<Output = Result<(StatusCode, Bytes), String>>>>;
+type Exchange = Pin<Box<dyn Future<Output = Answer>>>;
+
+/// Status and body, or the error in words.
+type Answer = Result<(StatusCode, Bytes), String>;
 
 type Make = fn(Script, &Strict) -> Box<dyn Subject>;
 
@@ -266,8 +269,8 @@ fn make_client(script: Script, inner: &Strict) -> Client {
 
 fn make_client_with(script: Script, inner: &Strict, hedge: Option<Hedge>) -> Client {
     let inner = inner.clone();
-    let wait = ExponentialBackoff::try_new(ms(20), ms(20), Ratio::ZERO).unwrap();
-    let long = ExponentialBackoff::try_new(s(60), s(60), Ratio::ZERO).unwrap();
+    let wait = steady(ms(20));
+    let long = steady(s(60));
     let policy = ClientPolicy::http().queue(Queue {
         capacity: 3,
         failfast_timeout: ms(100),
@@ -317,14 +320,31 @@ enum Through {
     Answering,
 }
 
-fn client(script: Script, inner: &Strict) -> Box<dyn Subject> {
+fn called(
+    through: Through,
+    name: &'static str,
+    script: Script,
+    inner: &Strict,
+) -> Box<dyn Subject> {
     Box::new(ClientSubject {
         client: make_client(script, inner),
         inner: inner.clone(),
-        name: "Client",
-        through: Through::Client,
+        name,
+        through,
         request: asks(script),
     })
+}
+
+fn client(script: Script, inner: &Strict) -> Box<dyn Subject> {
+    called(Through::Client, "Client", script, inner)
+}
+
+fn borrowed_client(script: Script, inner: &Strict) -> Box<dyn Subject> {
+    called(Through::Borrowed, "&Client", script, inner)
+}
+
+fn answering_client(script: Script, inner: &Strict) -> Box<dyn Subject> {
+    called(Through::Answering, "AnswerErrors<Client>", script, inner)
 }
 
 fn hedged_client(script: Script, inner: &Strict) -> Box<dyn Subject> {
@@ -337,50 +357,29 @@ fn hedged_client(script: Script, inner: &Strict) -> Box<dyn Subject> {
     })
 }
 
-fn borrowed_client(script: Script, inner: &Strict) -> Box<dyn Subject> {
-    Box::new(ClientSubject {
-        client: make_client(script, inner),
-        inner: inner.clone(),
-        name: "&Client",
-        through: Through::Borrowed,
-        request: asks(script),
-    })
-}
-
-fn answering_client(script: Script, inner: &Strict) -> Box<dyn Subject> {
-    Box::new(ClientSubject {
-        client: make_client(script, inner),
-        inner: inner.clone(),
-        name: "AnswerErrors<Client>",
-        through: Through::Answering,
-        request: asks(script),
-    })
-}
-
 impl Subject for ClientSubject {
     fn name(&self) -> &'static str {
         self.name
     }
 
     fn call(&mut self) -> Exchange {
-        let mut client = self.client.clone();
+        let client = self.client.clone();
         let (through, request) = (self.through, (self.request)());
         Box::pin(async move {
-            let response = match through {
-                Through::Client => exchange(&mut client, request).await,
-                Through::Borrowed => exchange(&mut &client, request).await,
+            match through {
+                Through::Client => exchange(client, request).await,
+                Through::Borrowed => exchange(&client, request).await,
                 Through::Answering => {
-                    let answered = exchange(&mut AnswerErrors::new(client), request).await;
+                    let answered = exchange(AnswerErrors::new(client), request).await;
                     answered.and_then(|(status, body)| match status {
                         // What it says in the body is what the others return.
                         StatusCode::SERVICE_UNAVAILABLE if body != "hello" => {
-                            Err(String::from_utf8_lossy(&body).into())
+                            Err(String::from_utf8_lossy(&body).into_owned())
                         }
                         _ => Ok((status, body)),
                     })
                 }
-            };
-            response.map_err(|error| error.to_string())
+            }
         })
     }
 
@@ -418,6 +417,24 @@ impl Subject for ClientSubject {
     }
 }
 
+/// The inner service, behind a connection.
+fn serving(
+    inner: Strict,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response<Slow>,
+    Error = BoxError,
+    Future: Send + 'static,
+> {
+    hyper::service::service_fn(move |_| {
+        let mut inner = inner.clone();
+        async move {
+            std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
+            inner.call(get()).await
+        }
+    })
+}
+
 /// An HTTP/1.1 leaf whose connections end in the inner service.
 struct LeafSubject(HttpLeaf);
 
@@ -425,14 +442,7 @@ fn http_leaf(_: Script, inner: &Strict) -> Box<dyn Subject> {
     let inner = inner.clone();
     let dial = move |_: Endpoint| {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
-        let inner = inner.clone();
-        let serve = hyper::service::service_fn(move |_: Request<hyper::body::Incoming>| {
-            let mut inner = inner.clone();
-            async move {
-                std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
-                inner.call(get()).await
-            }
-        });
+        let serve = serving(inner.clone());
         tokio::spawn(
             hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(theirs), serve),
@@ -451,11 +461,7 @@ impl Subject for LeafSubject {
     }
 
     fn call(&mut self) -> Exchange {
-        let mut leaf = self.0.clone();
-        Box::pin(async move {
-            let response = exchange(&mut leaf, get()).await;
-            response.map_err(|error| error.to_string())
-        })
+        Box::pin(exchange(self.0.clone(), get()))
     }
 
     fn duplicate(&self) -> Box<dyn Subject> {
@@ -487,14 +493,7 @@ fn tonic_leaf(_: Script, inner: &Strict) -> Box<dyn Subject> {
     let inner = inner.clone();
     let dial = move |_: http::Uri| {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
-        let inner = inner.clone();
-        let serve = hyper::service::service_fn(move |_: Request<hyper::body::Incoming>| {
-            let mut inner = inner.clone();
-            async move {
-                std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
-                inner.call(get()).await
-            }
-        });
+        let serve = serving(inner.clone());
         tokio::spawn(
             hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
                 .serve_connection(TokioIo::new(theirs), serve),
@@ -514,11 +513,7 @@ impl Subject for ChannelSubject {
     }
 
     fn call(&mut self) -> Exchange {
-        let mut leaf = self.0.clone();
-        Box::pin(async move {
-            let response = exchange(&mut leaf, get()).await;
-            response.map_err(|error| error.to_string())
-        })
+        Box::pin(exchange(self.0.clone(), get()))
     }
 
     fn duplicate(&self) -> Box<dyn Subject> {
@@ -562,8 +557,7 @@ fn accrual(script: Script) -> FailureAccrual {
     } else {
         1
     };
-    FailureAccrual::consecutive(failures)
-        .backoff(ExponentialBackoff::try_new(wait, wait, Ratio::ZERO).unwrap())
+    FailureAccrual::consecutive(failures).backoff(steady(wait))
 }
 
 fn guarded(name: &'static str, layer: BreakerLayer, inner: &Strict) -> Box<dyn Subject> {
@@ -620,13 +614,12 @@ impl Subject for BreakerSubject {
     fn call(&mut self) -> Exchange {
         let service = self.service.clone();
         Box::pin(async move {
-            let response = match service {
-                Guarded::One(mut service, _) => exchange(&mut service, get()).await,
-                Guarded::Many(mut service, _) => exchange(&mut service, get()).await,
-                Guarded::OneAtEnd(mut service, _) => exchange(&mut service, get()).await,
-                Guarded::ManyAtEnd(mut service, _) => exchange(&mut service, get()).await,
-            };
-            response.map_err(|error| error.to_string())
+            match service {
+                Guarded::One(service, _) => exchange(service, get()).await,
+                Guarded::Many(service, _) => exchange(service, get()).await,
+                Guarded::OneAtEnd(service, _) => exchange(service, get()).await,
+                Guarded::ManyAtEnd(service, _) => exchange(service, get()).await,
+            }
         })
     }
 
@@ -686,11 +679,7 @@ impl Subject for BalanceSubject {
     }
 
     fn call(&mut self) -> Exchange {
-        let mut balance = self.balance.clone();
-        Box::pin(async move {
-            let response = exchange(&mut balance, get()).await;
-            response.map_err(|error| error.to_string())
-        })
+        Box::pin(exchange(self.balance.clone(), get()))
     }
 
     fn duplicate(&self) -> Box<dyn Subject> {
@@ -743,7 +732,7 @@ fn copy(request: &Request<Body>) -> Option<Request<Body>> {
 }
 
 fn retry_policy() -> RetryLayer {
-    let wait = ExponentialBackoff::try_new(ms(20), ms(20), Ratio::ZERO).unwrap();
+    let wait = steady(ms(20));
     RetryLayer::new(Retry::on(503..=503).backoff(wait).timeout(s(1)))
 }
 
@@ -773,7 +762,7 @@ fn retrying(_: Script, inner: &Strict) -> Box<dyn Subject> {
 
 // Holds what it is answered, as a gRPC call of one message.
 fn retrying_by_trailers(_: Script, inner: &Strict) -> Box<dyn Subject> {
-    let wait = ExponentialBackoff::try_new(ms(20), ms(20), Ratio::ZERO).unwrap();
+    let wait = steady(ms(20));
     let policy = Retry::on(503..=503).and_on_codes([14]).backoff(wait);
     let layer = RetryLayer::new(policy).clone_request(copy as fn(&Request<Body>) -> _);
     let service = layer.layer(layer.trailers().layer(inner.clone()));
@@ -804,18 +793,12 @@ impl Subject for AgainSubject {
     fn call(&mut self) -> Exchange {
         let service = self.service.clone();
         Box::pin(async move {
-            let response = match service {
-                Again::Retry(mut service) => exchange(&mut service, get()).await,
-                Again::Trailers(mut service) => {
-                    let mut call = get();
-                    let grpc = http::HeaderValue::from_static("application/grpc");
-                    call.headers_mut().insert("content-type", grpc);
-                    exchange(&mut service, call).await
-                }
-                Again::Replay(mut service) => exchange(&mut service, get()).await,
-                Again::Hedge(mut service) => exchange(&mut service, get()).await,
-            };
-            response.map_err(|error| error.to_string())
+            match service {
+                Again::Retry(service) => exchange(service, get()).await,
+                Again::Trailers(service) => exchange(service, grpc()).await,
+                Again::Replay(service) => exchange(service, get()).await,
+                Again::Hedge(service) => exchange(service, get()).await,
+            }
         })
     }
 
@@ -838,21 +821,21 @@ impl Subject for AgainSubject {
     }
 }
 
-async fn exchange<S, R>(
-    service: &mut S,
-    request: Request<Body>,
-) -> Result<(StatusCode, Bytes), BoxError>
+async fn exchange<S, R>(mut service: S, request: Request<Body>) -> Answer
 where
     S: Service<Request<Body>, Response = Response<R>, Error: Into<BoxError>>,
     R: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
 {
     use http_body_util::BodyExt;
+    fn in_words(error: impl Into<BoxError>) -> String {
+        error.into().to_string()
+    }
     std::future::poll_fn(|cx| service.poll_ready(cx))
         .await
-        .map_err(Into::into)?;
-    let response = service.call(request).await.map_err(Into::into)?;
+        .map_err(in_words)?;
+    let response = service.call(request).await.map_err(in_words)?;
     let status = response.status();
-    let body = response.into_body().collect().await.map_err(Into::into)?;
+    let body = response.into_body().collect().await.map_err(in_words)?;
     Ok((status, body.to_bytes()))
 }
 

@@ -10,13 +10,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
-use support::{Log, Mesh, Reply, addresses, get, ms, ok, s};
+use support::{Log, Mesh, Reply, addresses, get, ms, ok, plain, s, steady, with};
 use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tower_mesh::discover::Endpoints;
-use tower_mesh::policy::{
-    ClientPolicy, ClientPolicyBuilder, ExponentialBackoff, Fidelity, Ratio, Retry, Timeouts,
-};
+use tower_mesh::policy::{ClientPolicy, ClientPolicyBuilder, Fidelity, Retry, Timeouts};
 use tower_mesh::{Body, BoxError, Client, Endpoint, Error, ErrorKind, RequestOptions};
 use tower_service::Service;
 
@@ -41,13 +39,8 @@ fn timed_out<T>(result: Result<T, Error>) -> (ErrorKind, u32) {
 async fn waiting_for_a_policy() {
     let (_sender, receiver) = tokio::sync::watch::channel(None);
     let mesh = Mesh::new(|_, _| ok());
-    let client = Client::builder(receiver)
-        .endpoints(addresses(1))
-        .build(mesh.connect())
-        .unwrap();
-    let mut request = get();
-    let options = RequestOptions::new().timeout(ms(120));
-    request.extensions_mut().insert(options);
+    let client = mesh.client(receiver, addresses(1));
+    let request = with(RequestOptions::new().timeout(ms(120)));
     let (result, took) = timed(client.request(request)).await;
     assert_eq!(timed_out(result), (ErrorKind::RequestTimeout, 0));
     assert_eq!(took, 120);
@@ -57,10 +50,7 @@ async fn waiting_for_a_policy() {
 async fn waiting_for_endpoints() {
     let mesh = Mesh::new(|_, _| ok());
     let silent = tokio_stream::pending::<Result<_, BoxError>>();
-    let client = Client::builder(within(120).build().unwrap())
-        .endpoints(Endpoints::stream(silent))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(within(120).build().unwrap(), Endpoints::stream(silent));
     let (result, took) = timed(client.request(get())).await;
     assert_eq!(timed_out(result), (ErrorKind::RequestTimeout, 0));
     assert_eq!(took, 120);
@@ -92,7 +82,7 @@ async fn waiting_for_a_leaf_that_is_not_ready() {
     assert_eq!(timed_out(result), (ErrorKind::RequestTimeout, 0));
     assert_eq!(took, 120);
     // Without a deadline it is the queue's fail-fast timeout that ends it.
-    let client = Client::builder(ClientPolicy::http().build().unwrap())
+    let client = Client::builder(plain())
         .endpoints(addresses(3))
         .build(|_: &Endpoint| Never)
         .unwrap();
@@ -124,10 +114,7 @@ async fn waiting_for_the_response_head() {
         ),
     ] {
         let policy = ClientPolicy::http().timeouts(timeouts).build().unwrap();
-        let client = Client::builder(policy)
-            .endpoints(addresses(1))
-            .build(mesh.connect())
-            .unwrap();
+        let client = mesh.client(policy, addresses(1));
         let (result, took) = timed(client.request(get())).await;
         assert_eq!(timed_out(result), (kind, 1));
         assert_eq!(took, 120);
@@ -141,10 +128,7 @@ async fn waiting_for_the_response_head() {
     let policy = ClientPolicy::http()
         .timeouts(timeouts)
         .fidelity(Fidelity::Mesh);
-    let client = Client::builder(policy.build().unwrap())
-        .endpoints(addresses(1))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy.build().unwrap(), addresses(1));
     let (result, took) = timed(client.request(get())).await;
     assert_eq!(
         (timed_out(result), took),
@@ -159,18 +143,14 @@ async fn in_the_second_attempt_and_in_the_backoff() {
         _ => Reply::Hang,
     });
     let policy = within(200).retry(Retry::on(503..=503).no_backoff());
-    let client = Client::builder(policy.build().unwrap())
-        .endpoints(addresses(1))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy.build().unwrap(), addresses(1));
     let (result, took) = timed(client.request(get())).await;
     assert_eq!(timed_out(result), (ErrorKind::RequestTimeout, 2));
     assert_eq!(took, 200);
     // A wait that would outlast it is not begun: the first answer stands, and nothing is sent after it.
-    let wait = ExponentialBackoff::try_new(ms(150), ms(150), Ratio::ZERO).unwrap();
     let mesh = Mesh::new(|_, _| Reply::Status(503, ms(50)));
     let log = Log::default();
-    let policy = within(200).retry(Retry::on(503..=503).backoff(wait));
+    let policy = within(200).retry(Retry::on(503..=503).backoff(steady(ms(150))));
     let client = Client::builder(policy.build().unwrap())
         .endpoints(addresses(1))
         .observer(log.observer())
@@ -185,12 +165,8 @@ async fn in_the_second_attempt_and_in_the_backoff() {
 #[tokio::test(start_paused = true)]
 async fn a_budget_token_is_not_spent_on_a_try_that_never_was() {
     let mesh = Mesh::new(|_, _| Reply::Status(503, ms(1)));
-    let wait = ExponentialBackoff::try_new(ms(100), ms(100), Ratio::ZERO).unwrap();
-    let policy = ClientPolicy::http().retry(Retry::on(503..=503).backoff(wait));
-    let client = Client::builder(policy.build().unwrap())
-        .endpoints(addresses(1))
-        .build(mesh.connect())
-        .unwrap();
+    let policy = ClientPolicy::http().retry(Retry::on(503..=503).backoff(steady(ms(100))));
+    let client = mesh.client(policy.build().unwrap(), addresses(1));
     for _ in 0..30 {
         // Leaves in the middle of the backoff.
         let call = tokio::time::timeout(ms(50), client.request(get()));
@@ -366,10 +342,7 @@ async fn headers_override_where_the_policy_allows_it() {
         let params = &mut http1.routes[0].rules[0].policy.params;
         params.allow_l5d_request_headers = allowed;
         let mesh = Mesh::new(|_, _| Reply::Hang);
-        let client = Client::builder(policy)
-            .endpoints(addresses(1))
-            .build(mesh.connect())
-            .unwrap();
+        let client = mesh.client(policy, addresses(1));
         let mut request = get();
         let value = http::HeaderValue::from_static("120ms");
         request.headers_mut().insert("l5d-request-timeout", value);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use support::{Mesh, Reply, address, addresses, ms, ok, s};
+use support::{Mesh, Reply, address, addresses, body, ms, ok, plain, s};
 use tower::{Layer, Service};
 use tower_mesh::breaker::BreakerLayer;
 use tower_mesh::client::{AnswerErrors, AnswerErrorsLayer};
@@ -35,14 +35,11 @@ fn request(grpc: bool) -> Request<Body> {
 }
 
 fn build(policy: ClientPolicy, mesh: &Mesh) -> Client {
-    Client::builder(policy)
-        .endpoints(addresses(1))
-        .build(mesh.connect())
-        .unwrap()
+    mesh.client(policy, addresses(1))
 }
 
 fn with_filter(filter: Filter) -> ClientPolicy {
-    let mut policy = ClientPolicy::http().build().unwrap();
+    let mut policy = plain();
     let Protocol::Detect { http1, .. } = &mut policy.protocol else {
         panic!()
     };
@@ -70,10 +67,7 @@ async fn producing(kind: &str) -> Client {
         "no_policy" => {
             let (sender, receiver) = tokio::sync::watch::channel(None);
             std::mem::forget(sender);
-            Client::builder(receiver)
-                .endpoints(addresses(1))
-                .build(all_well.connect())
-                .unwrap()
+            all_well.client(receiver, addresses(1))
         }
         "no_route" => {
             let mut policy = http().build().unwrap();
@@ -111,10 +105,7 @@ async fn producing(kind: &str) -> Client {
             let error = refused.unwrap_err().to_string();
             assert!(error.contains("speaks opaque TCP"), "{error}");
             let (sender, receiver) = tokio::sync::watch::channel(None);
-            let client = Client::builder(receiver)
-                .endpoints(addresses(1))
-                .build(all_well.connect())
-                .unwrap();
+            let client = all_well.client(receiver, addresses(1));
             sender.send(Some(opaque)).unwrap();
             std::mem::forget(sender);
             client
@@ -306,15 +297,7 @@ async fn every_kind_is_produced_and_answered() {
             headers.contains_key("grpc-retry-pushback-ms"),
             kind == "fail_fast"
         );
-        assert!(
-            response
-                .into_body()
-                .collect()
-                .await
-                .unwrap()
-                .to_bytes()
-                .is_empty()
-        );
+        assert!(body(response).await.is_empty());
 
         // As a plain HTTP client sees it: an error, or through the layer a response.
         if kind == "not_grpc" {

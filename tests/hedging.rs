@@ -115,10 +115,7 @@ async fn only_what_is_safe() {
     let policy = ClientPolicy::http()
         .hedge(Hedge::after(ms(100)))
         .fidelity(Fidelity::Mesh);
-    let client = Client::builder(policy.build().unwrap())
-        .endpoints(addresses(2))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(policy.build().unwrap(), addresses(2));
     client.request(get()).await.unwrap();
     assert_eq!(mesh.seen().len(), 1);
 }
@@ -136,10 +133,7 @@ async fn a_swap_of_policies_forgets_no_percentile() {
         policy.retry(retry).build().unwrap()
     };
     let (sender, receiver) = tokio::sync::watch::channel(Some(policy(90, 1)));
-    let client = Client::builder(receiver)
-        .endpoints(addresses(2))
-        .build(mesh.connect())
-        .unwrap();
+    let client = mesh.client(receiver, addresses(2));
     for _ in 0..30 {
         client.request(get()).await.unwrap();
     }

@@ -8,7 +8,6 @@ mod support;
 use std::time::Duration;
 
 use support::{Mesh, Reply, addresses, get};
-use tower_mesh::Client;
 use tower_mesh::policy::{Budget, ClientPolicy, EarnedBy, FailureAccrual, Load, Retry, Timeouts};
 use tower_mesh::sim::{Report, World, healthy, ms, per_second, s};
 
@@ -179,10 +178,7 @@ async fn a_fresh_client_retries_its_first_request() {
     ] {
         let policy = ClientPolicy::http().retry(Retry::on(503..=503).budget(budget));
         let fresh = Mesh::new(|_, n| Reply::Status(if n == 0 { 503 } else { 200 }, ms(1)));
-        let client = Client::builder(policy.build().unwrap())
-            .endpoints(addresses(1))
-            .build(fresh.connect())
-            .unwrap();
+        let client = fresh.client(policy.build().unwrap(), addresses(1));
         let response = client.request(get()).await.unwrap();
         assert_eq!(response.status(), 200, "{budget}");
         assert_eq!(client.snapshot().budgets[0].withdrawals, 1);

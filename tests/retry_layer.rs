@@ -11,14 +11,13 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use support::frames::{Frames, Part, message};
-use support::{Log, ms, s};
+use support::{Log, ms, s, steady};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_mesh::breaker::BreakerLayer;
 use tower_mesh::budget::RetryBudget;
 use tower_mesh::policy::{
-    Budget, Codes, EarnedBy, ExponentialBackoff, FailureAccrual, MethodKind, Ratio, Retry,
-    RetryBuilder,
+    Budget, Codes, EarnedBy, FailureAccrual, MethodKind, Retry, RetryBuilder,
 };
 use tower_mesh::retry::{Cloned, RetryLayer, RetryService, Ruling};
 use tower_mesh::verdict::{Sent, TransportError, TransportFailure};
@@ -111,10 +110,6 @@ fn request(method: &str) -> Request<String> {
         .unwrap()
 }
 
-fn fixed(wait: Duration) -> ExponentialBackoff {
-    ExponentialBackoff::try_new(wait, wait, Ratio::ZERO).unwrap()
-}
-
 async fn ask(
     policy: RetryBuilder,
     server: &Server,
@@ -128,7 +123,7 @@ async fn ask(
 async fn the_same_request_is_sent_again_after_the_backoff() {
     let server = Server::new([says(503), says(500), says(200)]);
     let start = Instant::now();
-    let policy = Retry::on(500..=599).limit(2).backoff(fixed(ms(30)));
+    let policy = Retry::on(500..=599).limit(2).backoff(steady(ms(30)));
     let response = ask(policy, &server, request("GET")).await.unwrap();
     assert_eq!(response.body(), "answer of 200");
     assert_eq!(server.times(start), [ms(0), ms(30), ms(60)]);
@@ -147,7 +142,7 @@ async fn the_same_request_is_sent_again_after_the_backoff() {
 
 #[tokio::test(start_paused = true)]
 async fn the_last_answer_is_returned_as_it_is() {
-    let policy = || Retry::on(500..=599).backoff(fixed(ms(10)));
+    let policy = || Retry::on(500..=599).backoff(steady(ms(10)));
     let server = Server::new([says(503), says(502)]);
     let response = ask(policy(), &server, request("POST")).await.unwrap();
     assert_eq!(response.body(), "answer of 502", "the limit");
@@ -237,7 +232,7 @@ async fn what_reached_nobody_is_free_once_but_not_for_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn endpoints_say_when() {
-    let policy = || Retry::on(503..=503).backoff(fixed(ms(10)));
+    let policy = || Retry::on(503..=503).backoff(steady(ms(10)));
     for (name, value, after) in [
         ("retry-after", "2", Some(s(2))),
         ("retry-after", "0", Some(ms(10))),
@@ -267,7 +262,7 @@ async fn grpc_by_its_codes() {
         Retry::never_on_status()
             .and_on_codes(codes)
             .limit(2)
-            .backoff(fixed(ms(10)))
+            .backoff(steady(ms(10)))
     };
     let status = |code, pushback| {
         let mut head = vec![("content-type", "application/grpc"), ("grpc-status", code)];
@@ -317,7 +312,7 @@ async fn a_try_is_cut_short_only_for_another() {
     let policy = || {
         Retry::never_on_status()
             .timeout(s(1))
-            .backoff(fixed(ms(10)))
+            .backoff(steady(ms(10)))
     };
     let start = Instant::now();
     let server = Server::new([Does::Takes(s(5), 500), says(200)]);
@@ -376,7 +371,7 @@ async fn any_error_by_a_condition_of_ones_own() {
         };
         async move { answer }
     });
-    let layer = RetryLayer::new(Retry::never_on_status().backoff(fixed(ms(10))))
+    let layer = RetryLayer::new(Retry::never_on_status().backoff(steady(ms(10))))
         .when(|result: &Result<&'static str, DbError>| *result == Err(DbError::Transient));
     let mut database = layer.layer(database);
     assert_eq!(database.call("a").await, Ok("rows"));
@@ -391,7 +386,7 @@ async fn any_error_by_a_condition_of_ones_own() {
 async fn a_condition_may_say_how_long() {
     let server = Server::new([says(429), says(200)]);
     let start = Instant::now();
-    let layer = RetryLayer::new(Retry::never_on_status().backoff(fixed(ms(10)))).when(
+    let layer = RetryLayer::new(Retry::never_on_status().backoff(steady(ms(10)))).when(
         |result: &Result<Response<String>, TransportError>| match result {
             Ok(response) if response.status() == 429 => Ruling::again_after(ms(700)),
             Ok(_) => Ruling::FINAL,
@@ -436,7 +431,7 @@ async fn requests_may_be_copied_by_hand() {
 async fn one_budget_for_all_that_share_it() {
     let budget = RetryBudget::new(Budget::percent(10).min_per_sec(0), Instant::now());
     let server = Server::new([says(503)]);
-    let policy = || Retry::on(503..=503).backoff(fixed(ms(1)));
+    let policy = || Retry::on(503..=503).backoff(steady(ms(1)));
     let (a, b) = (
         RetryLayer::new(policy()).within(&budget),
         RetryLayer::new(policy()).within(&budget),
@@ -482,7 +477,7 @@ async fn budgets_by_policy() {
 #[tokio::test(start_paused = true)]
 async fn what_is_dropped_in_the_backoff_costs_nothing() {
     let server = Server::new([says(503), says(200)]);
-    let layer = RetryLayer::new(Retry::on(503..=503).backoff(fixed(ms(100))));
+    let layer = RetryLayer::new(Retry::on(503..=503).backoff(steady(ms(100))));
     let call = layer.layer(server.service()).oneshot(request("GET"));
     tokio::time::timeout(ms(50), call).await.unwrap_err();
     let budget = layer.budget().unwrap();

@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::judge::{Again, Judgement, Wait};
 use super::keep::KeepRequest;
-use super::layer::Shared;
+use super::shared::Shared;
 use super::tries::{Bounds, Tries};
 use super::when::{Asks, RetryWhen, Ruling};
 use crate::budget::Token;

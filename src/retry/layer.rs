@@ -7,13 +7,14 @@ use tower_service::Service;
 
 use super::future::RetryFuture;
 use super::keep::{Cloned, Copied, KeepRequest};
+use super::shared::Shared;
 use super::trailers::TrailersLayer;
 use super::when::{ByPolicy, RetryWhen};
 use crate::budget::RetryBudget;
 use crate::core::draw::entropy;
 use crate::core::observe::{Observer, Observers};
 use crate::core::sync::AtomicU64;
-use crate::policy::{EarnedBy, Retry, RetryBuilder};
+use crate::policy::RetryBuilder;
 
 /// Retries around any tower service, HTTP or not, within a [budget](crate::budget).
 ///
@@ -97,18 +98,6 @@ pub struct RetryLayer<C = ByPolicy, K = Copied> {
 pub struct RetryService<S, C = ByPolicy, K = Copied> {
     inner: S,
     shared: Arc<Shared<C, K>>,
-}
-
-#[derive(Debug)]
-pub(super) struct Shared<C, K> {
-    pub(super) retry: Retry,
-    pub(super) budget: Option<RetryBudget>,
-    pub(super) when: C,
-    pub(super) keep: K,
-    pub(super) seed: u64,
-    pub(super) observers: Observers,
-    // Numbers those that are retried, for chance and for who listens.
-    pub(super) retried: AtomicU64,
 }
 
 // === impl RetryLayer ===
@@ -271,37 +260,5 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         RetryFuture::new(self.inner.clone(), request, Arc::clone(&self.shared))
-    }
-}
-
-// === impl Shared ===
-
-impl<C, K> Shared<C, K> {
-    fn with<D, L>(&self, when: D, keep: L) -> Shared<D, L> {
-        Shared {
-            retry: self.retry.clone(),
-            budget: self.budget.clone(),
-            when,
-            keep,
-            seed: self.seed,
-            observers: self.observers.clone(),
-            retried: AtomicU64::new(0),
-        }
-    }
-
-    /// A request begins.
-    pub(super) fn begin(&self) {
-        if let Some(budget) = &self.budget
-            && budget.policy().earned_by == EarnedBy::Requests
-        {
-            budget.request(Instant::now());
-        }
-    }
-
-    /// A request succeeded.
-    pub(super) fn success(&self) {
-        if let Some(budget) = &self.budget {
-            budget.success_by(Instant::now);
-        }
     }
 }

@@ -13,6 +13,7 @@ mod keep;
 mod layer;
 mod packed;
 mod replaying;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod trailers;

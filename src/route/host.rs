@@ -1,7 +1,7 @@
 use http::header::HOST;
 use http::{HeaderMap, Uri};
 
-use super::index::{Class, Fnv, Key};
+use super::places::{Class, Fnv, Key};
 use crate::policy::MatchHost;
 
 /// How specific a host match is: any exact name beats any suffix, then length counts.

@@ -1,6 +1,6 @@
 use http::{HeaderMap, Method, Uri};
 
-use super::index::{Class, Fnv, Key, Shape, Word, pattern_places, rpc_key};
+use super::places::{Class, Fnv, Key, Shape, Word, pattern_places, rpc_key};
 use super::query;
 use crate::policy::{
     Condition, MatchHeader, MatchHeaderValue, MatchPath, MatchQueryValue, MatchRequest, MatchRpc,

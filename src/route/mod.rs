@@ -41,6 +41,7 @@ mod find;
 mod host;
 mod index;
 mod matching;
+mod places;
 mod query;
 mod redirect;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod frames;
+pub mod routes;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,11 +13,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use tokio::time::Instant;
+use tower_mesh::breaker::Gate;
+use tower_mesh::client::PolicySource;
 use tower_mesh::core::observe::Decision;
+use tower_mesh::discover::{Endpoints, Update};
+use tower_mesh::policy::{ClientPolicy, ExponentialBackoff, Ratio};
 use tower_mesh::verdict::{Sent, TransportError, TransportFailure};
-use tower_mesh::{Body, Endpoint};
+use tower_mesh::{Body, BoxError, Client, Endpoint, RequestOptions, Served};
 use tower_service::Service;
 
 pub fn ms(millis: u64) -> Duration {
@@ -40,6 +45,46 @@ pub fn get() -> Request<Body> {
     Request::get("http://web.shop/")
         .body(Body::empty())
         .unwrap()
+}
+
+pub fn with(options: RequestOptions) -> Request<Body> {
+    let mut request = get();
+    request.extensions_mut().insert(options);
+    request
+}
+
+pub fn served(response: &Response<Body>) -> &Served {
+    response.extensions().get().unwrap()
+}
+
+/// The whole body.
+pub async fn body(response: Response<Body>) -> Bytes {
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
+/// A policy of defaults.
+pub fn plain() -> ClientPolicy {
+    ClientPolicy::http().build().unwrap()
+}
+
+/// So long each time, without jitter.
+pub fn steady(wait: Duration) -> ExponentialBackoff {
+    ExponentialBackoff::try_new(wait, wait, Ratio::ZERO).unwrap()
+}
+
+/// A source that says who comes and who goes, and never by itself that there is nobody.
+pub fn updates() -> (impl Fn(Update), Endpoints) {
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let updates = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
+    let send = move |update| sender.send(Ok::<_, BoxError>(update)).unwrap();
+    (send, Endpoints::stream(updates))
+}
+
+/// How many endpoints are ejected or on probation.
+pub fn ejected(client: &Client) -> usize {
+    let snapshot = client.snapshot();
+    let out = snapshot.endpoints().filter(|at| at.gate != Gate::Closed);
+    out.count()
 }
 
 /// What an endpoint does with one request.
@@ -83,6 +128,40 @@ impl Mesh {
             script: Arc::new(script),
             seen: Arc::default(),
         }
+    }
+
+    /// Each endpoint answers its first request with this status, and all others well.
+    pub fn fails_first(status: u16) -> Self {
+        Self::new(move |_, n| {
+            if n == 0 {
+                Reply::Status(status, ms(1))
+            } else {
+                ok()
+            }
+        })
+    }
+
+    /// Endpoint `n` always answers with this status, all others answer well.
+    pub fn with_failing(n: u8, status: u16) -> Self {
+        Self::new(move |at, _| {
+            if at == address(n) {
+                Reply::Status(status, ms(1))
+            } else {
+                ok()
+            }
+        })
+    }
+
+    /// A client of these endpoints; all else is by default.
+    pub fn client(
+        &self,
+        policy: impl Into<PolicySource>,
+        endpoints: impl Into<Endpoints>,
+    ) -> Client {
+        Client::builder(policy)
+            .endpoints(endpoints)
+            .build(self.connect())
+            .unwrap()
     }
 
     pub fn seen(&self) -> Vec<Seen> {

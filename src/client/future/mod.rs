@@ -16,6 +16,7 @@ mod choose;
 mod exchange;
 mod hedge;
 mod held;
+mod send;
 mod wait;
 
 use self::hedge::Hedging;

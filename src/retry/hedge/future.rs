@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::layer::Shared;
+use super::shared::Shared;
 use super::when::HedgeWhen;
 use crate::budget::Token;
 use crate::deadline::Alarm;

@@ -5,11 +5,12 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::Pace;
 use super::future::HedgeFuture;
+use super::pace::Pace;
+use super::shared::Shared;
 use super::when::{ByMethod, HedgeWhen};
 use crate::budget::RetryBudget;
-use crate::policy::{EarnedBy, Hedge};
+use crate::policy::Hedge;
 use crate::retry::keep::{Cloned, Copied, KeepRequest};
 
 /// A second attempt beside one that takes long, around any tower service, within a [budget](crate::budget).
@@ -62,17 +63,6 @@ pub struct HedgeLayer<C = ByMethod, K = Copied> {
 pub struct HedgeService<S, C = ByMethod, K = Copied> {
     inner: S,
     shared: Arc<Shared<C, K>>,
-}
-
-#[derive(Debug)]
-pub(super) struct Shared<C, K> {
-    hedge: Hedge,
-    pub(super) pace: Pace,
-    pub(super) budget: RetryBudget,
-    // Whether it is somebody else's, who pays in, too.
-    borrowed: bool,
-    pub(super) when: C,
-    pub(super) keep: K,
 }
 
 // === impl HedgeLayer ===
@@ -190,34 +180,5 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         HedgeFuture::new(self.inner.clone(), request, Arc::clone(&self.shared))
-    }
-}
-
-// === impl Shared ===
-
-impl<C, K> Shared<C, K> {
-    fn with<D, L>(&self, when: D, keep: L) -> Shared<D, L> {
-        Shared {
-            hedge: self.hedge,
-            pace: Pace::new(&self.hedge),
-            budget: self.budget.clone(),
-            borrowed: self.borrowed,
-            when,
-            keep,
-        }
-    }
-
-    /// A request begins.
-    pub(super) fn begin(&self) {
-        if !self.borrowed && self.budget.policy().earned_by == EarnedBy::Requests {
-            self.budget.request(Instant::now());
-        }
-    }
-
-    /// A request succeeded.
-    pub(super) fn success(&self, now: Instant) {
-        if !self.borrowed {
-            self.budget.success(now);
-        }
     }
 }

@@ -1,12 +1,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-use super::keys::{Key, Table};
 use super::place::Place;
-use super::{Entry, Group, Index, Shape};
+use super::{Entry, Group, Index};
 use crate::policy::{MatchHost, Route};
 use crate::route::host;
 use crate::route::matching::Match;
+use crate::route::places::{Key, Shape, Table};
 
 /// So many matches are gone through sooner than looked up.
 const FEW: usize = 8;

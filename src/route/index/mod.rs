@@ -7,24 +7,17 @@
 //! matches is the best there, and the best of all places wins.
 
 mod build;
-mod keys;
-mod literals;
 mod place;
-mod shape;
 
 use std::cmp::Reverse;
 
 use http::{HeaderMap, Method, Uri};
 
-use self::keys::Table;
-pub use self::keys::{Class, Fnv, Key};
-pub use self::literals::places as pattern_places;
-pub use self::place::Word;
 use self::place::{Asked, Place};
-pub use self::shape::{Shape, rpc_key};
 use super::find::{Found, Key as Precedence};
 use super::host::{self, HostRank};
 use super::matching::Match;
+use super::places::{Key, Shape, Table};
 use crate::policy::{MatchHost, Route};
 
 /// An index of routes, for [`find`](Self::find): with many routes a request costs about what it costs with few.

@@ -1,4 +1,3 @@
-use super::annotations::Annotation;
 use super::error::Error;
 use super::field::Field;
 use super::place::{Mark, Origin};
@@ -13,6 +12,15 @@ pub(super) struct Metadata {
     /// `creationTimestamp`, which a cluster adds. Its form sorts by time.
     pub(super) created: Option<String>,
     pub(super) annotations: Vec<Annotation>,
+}
+
+/// One annotation and where its key and its value stand.
+#[derive(Clone, Debug)]
+pub(super) struct Annotation {
+    pub(super) key: String,
+    pub(super) value: String,
+    pub(super) key_at: Mark,
+    pub(super) at: Mark,
 }
 
 // === impl Metadata ===

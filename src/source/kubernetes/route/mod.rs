@@ -17,27 +17,10 @@ use super::annotations::RouteSettings;
 use super::diagnostic::{Diagnostic, Severity};
 use super::error::Error;
 use super::field::Field;
+pub(super) use super::kind::{Group, Kind};
 use super::metadata::Metadata;
 use super::place::{Mark, Origin};
 use crate::policy::MatchHost;
-
-/// Which kind of route. In the order in which they lose to each other: of several kinds for one parent the least is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
-    Grpc,
-    Http,
-    Tls,
-    Tcp,
-}
-
-/// Which API a route is written in. They differ in defaults, durations and filters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Group {
-    /// `gateway.networking.k8s.io`
-    Gateway,
-    /// `policy.linkerd.io`
-    Linkerd,
-}
 
 /// A route, with its defaults filled in as the API server does.
 #[derive(Clone, Debug)]
@@ -55,30 +38,6 @@ pub(super) struct Route {
     pub(super) settings: RouteSettings,
     /// Why the mesh does not apply it at all, in the order of the text.
     pub(super) errors: Vec<Error>,
-}
-
-// === impl Kind ===
-
-impl Kind {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Grpc => "GRPCRoute",
-            Self::Http => "HTTPRoute",
-            Self::Tls => "TLSRoute",
-            Self::Tcp => "TCPRoute",
-        }
-    }
-}
-
-// === impl Group ===
-
-impl Group {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Gateway => "gateway.networking.k8s.io",
-            Self::Linkerd => "policy.linkerd.io",
-        }
-    }
 }
 
 // === impl Route ===

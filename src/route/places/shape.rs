@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use super::keys::{Class, Fnv, Key};
+use super::key::{Class, Fnv, Key};
 
 /// Which kinds of places there are, so that a request asks for no others.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ pub struct Shape {
 // === impl Shape ===
 
 impl Shape {
-    pub(super) fn new<'a>(keys: impl Iterator<Item = &'a Key>) -> Self {
+    pub fn new<'a>(keys: impl Iterator<Item = &'a Key>) -> Self {
         let mut shape = Self::default();
         let mut begins = BTreeSet::new();
         let mut ends = BTreeSet::new();

@@ -1,6 +1,6 @@
 use regex_syntax::hir::literal::{ExtractKind, Extractor, Seq};
 
-use super::keys::{Class, Fnv, Key};
+use super::key::{Class, Fnv, Key};
 use crate::policy::Pattern;
 
 /// More literals than this are not worth a place each.

@@ -38,10 +38,10 @@ pub enum Class {
 }
 
 /// By hashes that are hashes already.
-pub(super) type Table<K, V> = HashMap<K, V, BuildHasherDefault<Mixed>>;
+pub type Table<K, V> = HashMap<K, V, BuildHasherDefault<Mixed>>;
 
 #[derive(Default)]
-pub(super) struct Mixed(u64);
+pub struct Mixed(u64);
 
 /// FNV-1a: a byte at a time, so that every prefix of a text has its hash on the way. Without a secret: the tables hold what
 /// the policy says, and requests put nothing into them.

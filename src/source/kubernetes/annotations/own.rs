@@ -1,17 +1,19 @@
 //! This crate's own annotations, for what the mesh has no word for.
 
-use super::annotations::{Invalid, Reader};
-use super::diagnostic::Severity;
-use super::grammar::{self, expected};
-use super::keys;
+use std::time::Duration;
+
+use super::reader::{Invalid, Reader};
 use crate::policy::{
     AccrualExtensions, Budget, Difference, Ejection, FailureAccrual, Load, PreferZone, Ratio,
 };
+use crate::source::kubernetes::diagnostic::Severity;
+use crate::source::kubernetes::grammar::{self, Mistake, expected};
+use crate::source::kubernetes::keys;
 
 /// What they say. Only [`Fidelity::Extended`](crate::policy::Fidelity) hears it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Own {
-    pub(super) budget: Option<Budget>,
+pub(in crate::source::kubernetes) struct Own {
+    pub(in crate::source::kubernetes) budget: Option<Budget>,
     pub(super) accrual: AccrualExtensions,
 }
 
@@ -19,7 +21,10 @@ pub(super) struct Own {
 
 impl Own {
     /// What is said here, put on top of what a breaker has.
-    pub(super) fn extend(&self, mut accrual: FailureAccrual) -> FailureAccrual {
+    pub(in crate::source::kubernetes) fn extend(
+        &self,
+        mut accrual: FailureAccrual,
+    ) -> FailureAccrual {
         let extensions = accrual.extensions_mut();
         let own = &self.accrual;
         extensions.ejection = own.ejection.or(extensions.ejection);
@@ -134,7 +139,7 @@ impl Reader<'_> {
 }
 
 // Whether, or at how many false ejections an hour.
-fn peers(text: &str) -> Result<Option<Ratio>, grammar::Mistake> {
+fn peers(text: &str) -> Result<Option<Ratio>, Mistake> {
     if let Ok(hourly) = grammar::single(text, 1000.0) {
         return ratio(hourly, 1000).map(Some);
     }
@@ -146,11 +151,11 @@ fn peers(text: &str) -> Result<Option<Ratio>, grammar::Mistake> {
     }
 }
 
-fn ratio(value: f64, most: u16) -> Result<Ratio, grammar::Mistake> {
+fn ratio(value: f64, most: u16) -> Result<Ratio, Mistake> {
     Ratio::try_from_f64("ratio", value, most).map_err(|e| expected(e.expected()))
 }
 
-fn above_zero(duration: std::time::Duration) -> Result<std::time::Duration, grammar::Mistake> {
+fn above_zero(duration: Duration) -> Result<Duration, Mistake> {
     if duration.is_zero() {
         return Err(expected("a duration above zero"));
     }

@@ -1,14 +1,15 @@
-//! The breaker's annotations: `balancer.linkerd.io/failure-accrual` and what belongs to it.
+//! Which endpoints requests go to, the breaker's part and the load's: `balancer.linkerd.io/` and `balancer.alpha.linkerd.io/`.
 
 use std::time::Duration;
 
-use super::annotations::{Invalid, Reader};
-use super::diagnostic::Severity;
-use super::grammar::{self, expected};
-use super::keys;
+use super::reader::{Invalid, Reader};
 use crate::policy::{
-    AccrualExtensions, ConsecutiveFailures, ExponentialBackoff, FailureAccrual, Ratio, Unified,
+    AccrualExtensions, ConsecutiveFailures, ExponentialBackoff, FailureAccrual, Load, PeakEwma,
+    PenaltyPeakEwma, Ratio, Unified,
 };
+use crate::source::kubernetes::diagnostic::Severity;
+use crate::source::kubernetes::grammar::{self, expected};
+use crate::source::kubernetes::keys;
 
 // === impl Reader ===
 
@@ -166,5 +167,30 @@ impl Reader<'_> {
             }
             _ => {}
         }
+    }
+
+    /// What an endpoint weighs, and whether its failures weigh, too.
+    pub(super) fn load(&mut self) -> Result<Load, Invalid> {
+        let ewma = PeakEwma::DEFAULT;
+        if !self
+            .read(keys::PENALIZE, grammar::boolean)?
+            .unwrap_or(false)
+        {
+            let remedy = format!("add {}: \"true\"", keys::PENALIZE);
+            self.without_effect(&[keys::PENALTY, keys::MAX_RETRY_AFTER], &remedy);
+            return Ok(Load::PeakEwma(ewma));
+        }
+        let mut load = PenaltyPeakEwma::new(ewma);
+        let penalty = self.read(keys::PENALTY, |text| {
+            let penalty = grammar::duration(text)?;
+            if penalty > Duration::from_millis(u32::MAX.into()) {
+                return Err(expected("at most 4294967295ms (49 days)"));
+            }
+            Ok(penalty)
+        });
+        let max_retry_after = self.read(keys::MAX_RETRY_AFTER, grammar::duration);
+        load.penalty = penalty?.unwrap_or(load.penalty);
+        load.max_retry_after = max_retry_after?.unwrap_or(load.max_retry_after);
+        Ok(Load::PenaltyPeakEwma(load))
     }
 }

@@ -1,0 +1,188 @@
+//! What a policy comes to for the requests of a client.
+
+mod compile;
+mod kept;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Uri, Version};
+
+pub(crate) use self::kept::{Budgets, Paces};
+use super::backends::BackendState;
+use super::origin::Origin;
+use crate::budget::RetryBudget;
+use crate::distribute::Weighted;
+use crate::policy::{
+    ClientPolicy, Fidelity, Filter, GrpcFilter, MethodKind, Protocol, ResponseClasses, Retry,
+    Timeouts,
+};
+use crate::retry::hedge::Pace;
+use crate::route::{Filtered, Index, PathMatched, filter_request, filter_response};
+use crate::verdict::{GrpcClassifier, HttpClassifier};
+
+/// A policy, compiled: immutable, with the state that outlives it.
+pub(crate) struct Plan {
+    pub(crate) fidelity: Fidelity,
+    pub(crate) http: HttpClassifier,
+    pub(crate) grpc: GrpcClassifier,
+    /// What retries are paid from that a request's own headers ask for.
+    pub(crate) default_budget: Option<RetryBudget>,
+    /// What requests are for that name no host.
+    pub(crate) origin: Option<Origin>,
+    policy: Arc<ClientPolicy>,
+    // One for each version where they differ, else one.
+    routes: [Vec<Vec<RulePlan>>; 2],
+    indexes: [Index; 2],
+}
+
+/// What to do with the requests of one rule.
+pub(crate) struct RulePlan {
+    pub(crate) name: Arc<str>,
+    pub(crate) filters: Filters,
+    pub(crate) kind: MethodKind,
+    /// What statuses mean, where the route says so.
+    pub(crate) classes: ResponseClasses,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: Option<Arc<RetryPlan>>,
+    pub(crate) hedge: Option<Arc<HedgePlan>>,
+    /// Whether a request's `l5d-*` headers may override timeouts and retries.
+    pub(crate) allow_overrides: bool,
+    /// Whether the first that can serve is taken, instead of one by weight.
+    pub(crate) in_order: bool,
+    pub(crate) backends: Vec<BackendPlan>,
+}
+
+pub(crate) struct HedgePlan {
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) budget: RetryBudget,
+}
+
+pub(crate) struct RetryPlan {
+    pub(crate) retry: Retry,
+    pub(crate) budget: Option<RetryBudget>,
+}
+
+pub(crate) struct BackendPlan {
+    pub(crate) state: Arc<BackendState>,
+    pub(crate) filters: Filters,
+    /// Why there is nobody behind it, where the policy says so.
+    pub(crate) fails: Option<String>,
+    weight: u32,
+}
+
+/// A rule's filters, of its protocol.
+pub(crate) enum Filters {
+    Http(Vec<Filter>),
+    Grpc(Vec<GrpcFilter>),
+}
+
+/// Which rule of a plan a request matched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matched {
+    version: usize,
+    route: usize,
+    rule: usize,
+    pub(crate) path: PathMatched,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// The most specific rule that matches.
+    pub(crate) fn find(
+        &self,
+        version: Version,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Option<Matched> {
+        let matched = |version, route, rule, path| Matched {
+            version,
+            route,
+            rule,
+            path,
+        };
+        let [first, other] = &self.indexes;
+        if let Protocol::Grpc(grpc) = &self.policy.protocol {
+            let found = first.find(&grpc.routes, method, uri, headers)?;
+            return Some(matched(0, found.route_index, found.rule_index, found.path));
+        }
+        let second = version == Version::HTTP_2 && !self.routes[1].is_empty();
+        let index = if second { other } else { first };
+        let policy = self.policy.for_version(version);
+        let found = index.find(&policy.routes, method, uri, headers)?;
+        let (route, rule) = (found.route_index, found.rule_index);
+        Some(matched(usize::from(second), route, rule, found.path))
+    }
+
+    /// What the policy's target speaks, if that cannot be carried.
+    pub(crate) fn not_carried(&self) -> Option<&'static str> {
+        let protocol = &self.policy.protocol;
+        (!protocol.is_http()).then(|| protocol.name())
+    }
+
+    pub(crate) fn rule(&self, matched: &Matched) -> &RulePlan {
+        &self.routes[matched.version][matched.route][matched.rule]
+    }
+
+    /// Every backend that can have endpoints, once for each mention.
+    pub(crate) fn backends(&self) -> impl Iterator<Item = &Arc<BackendState>> {
+        let rules = self.routes.iter().flatten().flatten();
+        let backends = rules.flat_map(|rule| &rule.backends);
+        backends
+            .filter(|backend| backend.fails.is_none())
+            .map(|backend| &backend.state)
+    }
+
+    /// Every budget, once for each mention.
+    pub(crate) fn budgets(&self) -> impl Iterator<Item = &RetryBudget> {
+        let rules = self.routes.iter().flatten().flatten();
+        rules.flat_map(|rule| {
+            let retry = rule.retry.as_ref().and_then(|retry| retry.budget.as_ref());
+            let hedge = rule.hedge.as_ref().map(|hedge| &hedge.budget);
+            retry.into_iter().chain(hedge)
+        })
+    }
+}
+
+// === impl Filters ===
+
+impl Filters {
+    pub(crate) fn request(
+        &self,
+        uri: &Uri,
+        headers: &mut HeaderMap,
+        path: PathMatched,
+        word: impl FnMut() -> u64,
+    ) -> Result<(), Filtered> {
+        match self {
+            Self::Http(filters) => filter_request(filters, uri, headers, path, word),
+            Self::Grpc(filters) => filter_request(filters, uri, headers, path, word),
+        }
+    }
+
+    pub(crate) fn response(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::Http(filters) => filter_response(filters, headers),
+            Self::Grpc(filters) => filter_response(filters, headers),
+        }
+    }
+}
+
+impl From<Vec<Filter>> for Filters {
+    fn from(filters: Vec<Filter>) -> Self {
+        Self::Http(filters)
+    }
+}
+
+impl From<Vec<GrpcFilter>> for Filters {
+    fn from(filters: Vec<GrpcFilter>) -> Self {
+        Self::Grpc(filters)
+    }
+}
+
+impl Weighted for BackendPlan {
+    fn weight(&self) -> u32 {
+        self.weight
+    }
+}
