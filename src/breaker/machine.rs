@@ -17,19 +17,22 @@ use crate::verdict::{Outcome, Verdict};
 /// One endpoint's breaker.
 ///
 /// It is small (see the test of its size): there may be thousands. Times are nanoseconds from its rules' origin.
+// In the order of use: what a success changes ends where the older part of the window begins.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct Breaker {
     // None: it stays closed, and there is no time in it.
     rules: Option<Arc<Rules>>,
-    window: Option<Box<Window>>,
-    epoch: u64,
-    state: State,
+    // At most `EPOCHS`.
+    epoch: u32,
     // Ejections that are not forgotten: the place in the backoff.
     trips: u32,
+    state: State,
+    // Of no meaning where the rules have no rate.
+    window: Window,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Closed {
         // In a row.
@@ -42,12 +45,16 @@ enum State {
         passed: u32,
         due: u64,
     },
-    HalfOpen {
-        passed: u32,
-        // When its probe was due, and when it counts as lost.
-        due: u64,
-        lost: u64,
-    },
+    // Boxed, because few are at a time.
+    HalfOpen(Box<Probing>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Probing {
+    passed: u32,
+    // When its probe was due, and when it counts as lost.
+    due: u64,
+    lost: u64,
 }
 
 // Failures in a row that eject one whose ejections are not all forgotten, if not fewer do.
@@ -71,13 +78,13 @@ impl Breaker {
     pub(crate) fn with_rules(rules: Option<Arc<Rules>>, now: Instant) -> Self {
         let mut breaker = Self {
             rules: None,
-            window: None,
+            epoch: 0,
+            trips: 0,
             state: State::Closed {
                 failures: 0,
                 since: NEVER,
             },
-            epoch: 0,
-            trips: 0,
+            window: Window::default(),
         };
         breaker.set_rules(rules, now);
         breaker
@@ -98,18 +105,17 @@ impl Breaker {
     pub(crate) fn set_rules(&mut self, rules: Option<Arc<Rules>>, now: Instant) {
         let old = std::mem::replace(&mut self.rules, rules);
         let Some(rules) = &self.rules else {
-            self.window = None;
             match &mut self.state {
                 // Of no meaning without an origin.
                 State::Closed { since, .. } => *since = NEVER,
-                State::Open { .. } | State::HalfOpen { .. } => self.close(),
+                State::Open { .. } | State::HalfOpen(_) => self.close(),
             }
             return;
         };
         let width = rules.rate.map(|rate| rate.width);
         if width != old.and_then(|old| old.rate).map(|rate| rate.width) {
             let now = rules.origin.nanos(now);
-            self.window = width.map(|width| Box::new(Window::new(now, width)));
+            self.window = Window::new(now, width.unwrap_or(0));
         }
     }
 
@@ -119,27 +125,27 @@ impl Breaker {
         let Some(rules) = &self.rules else {
             return Gate::Closed;
         };
-        match self.state {
+        match &self.state {
             State::Closed { .. } => Gate::Closed,
             State::Open { due, .. } => Gate::Open {
-                until: rules.origin.instant(due),
+                until: rules.origin.instant(*due),
             },
-            State::HalfOpen { lost, .. } => Gate::HalfOpen {
-                until: rules.origin.instant(lost),
+            State::HalfOpen(probing) => Gate::HalfOpen {
+                until: rules.origin.instant(probing.lost),
             },
         }
     }
 
     /// The epoch of requests that go through a closed breaker.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.epoch.into()
     }
 
     /// Failures in a row, while closed.
     pub fn failures(&self) -> u32 {
         match self.state {
             State::Closed { failures, .. } => failures,
-            State::Open { .. } | State::HalfOpen { .. } => 0,
+            State::Open { .. } | State::HalfOpen(_) => 0,
         }
     }
 
@@ -149,18 +155,17 @@ impl Breaker {
     pub fn admit(&mut self, now: Instant) -> Option<Admitted> {
         if let State::Closed { .. } = self.state {
             return Some(Admitted {
-                epoch: self.epoch,
+                epoch: self.epoch(),
                 probe: false,
             });
         }
         let now = self.nanos(now);
-        match self.state {
-            State::Open { due, passed } if due <= now => Some(self.probe(now, due, passed)),
-            State::HalfOpen { due, lost, passed } if lost <= now => {
-                Some(self.probe(now, due, passed))
-            }
-            _ => None,
-        }
+        let (due, passed) = match &self.state {
+            State::Open { due, passed } if *due <= now => (*due, *passed),
+            State::HalfOpen(probing) if probing.lost <= now => (probing.due, probing.passed),
+            _ => return None,
+        };
+        Some(self.probe(now, due, passed))
     }
 
     /// Lets a request through as a probe before one is due, unless one is out.
@@ -177,13 +182,13 @@ impl Breaker {
     fn probe(&mut self, now: u64, due: u64, passed: u32) -> Admitted {
         self.next_epoch();
         let patience = self.backoff().max();
-        self.state = State::HalfOpen {
+        self.state = State::HalfOpen(Box::new(Probing {
+            passed,
             due,
             lost: after(now, patience),
-            passed,
-        };
+        }));
         Admitted {
-            epoch: self.epoch,
+            epoch: self.epoch(),
             probe: true,
         }
     }
@@ -209,7 +214,7 @@ impl Breaker {
         word: impl FnOnce() -> u64,
         may_eject: impl FnOnce() -> bool,
     ) -> Option<Transition> {
-        if admitted.epoch != self.epoch {
+        if admitted.epoch != self.epoch() {
             return None;
         }
         let rules = self.rules.as_deref()?;
@@ -223,10 +228,10 @@ impl Breaker {
                 }
                 let failures = *failures;
                 let mut low = None;
-                if let (Some(window), Some(rate)) = (self.window.as_deref_mut(), &rules.rate) {
+                if let Some(rate) = &rules.rate {
                     let bad = verdict == Verdict::Failure || outcome.rate_limited;
-                    window.record(now, rate.width, bad);
-                    let (total, bad) = window.sums();
+                    self.window.record(now, rate.width, bad);
+                    let (total, bad) = self.window.sums();
                     low = rate.is_low(total, bad).then_some((rate, total, bad));
                 }
                 // First to trip is named.
@@ -244,9 +249,9 @@ impl Breaker {
                 };
                 self.eject(now, why, 0, outcome, word, may_eject)
             }
-            State::HalfOpen { due, passed, .. } if admitted.probe => {
+            State::HalfOpen(probing) if admitted.probe => {
                 let origin = rules.origin;
-                let (due, passed, strict) = (*due, *passed, rules.strict);
+                let (due, passed, strict) = (probing.due, probing.passed, rules.strict);
                 let why = match verdict {
                     Verdict::Failure => "the probe failed",
                     Verdict::Success if strict && outcome.rate_limited => {
@@ -266,7 +271,7 @@ impl Breaker {
     pub(crate) fn bad(&self, admitted: Admitted, outcome: &Outcome) -> Option<bool> {
         let rules = self.rules.as_deref()?;
         let closed = matches!(self.state, State::Closed { .. });
-        if !closed || admitted.epoch != self.epoch {
+        if !closed || admitted.epoch != self.epoch() {
             return None;
         }
         match rules.verdict(outcome) {
@@ -354,8 +359,8 @@ impl Breaker {
     // Ejections that are not forgotten, of a closed one.
     fn remembered(&self, now: u64) -> u32 {
         let memory = self.rules.as_ref().and_then(|rules| rules.memory);
-        match (memory, self.state) {
-            (Some(memory), State::Closed { since, .. }) if since != NEVER => {
+        match (memory, &self.state) {
+            (Some(memory), &State::Closed { since, .. }) if since != NEVER => {
                 let forgiven = now.saturating_sub(since) / memory;
                 let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
                 self.trips.saturating_sub(forgiven)
@@ -377,25 +382,21 @@ impl Breaker {
             failures: 0,
             since: NEVER,
         };
-        if let Some(window) = &mut self.window {
-            window.clear();
-        }
+        self.window.clear();
     }
 
     fn next_epoch(&mut self) {
-        self.epoch = (self.epoch + 1) & EPOCHS;
+        self.epoch = (self.epoch + 1) & EPOCHS as u32;
     }
 
     /// What successes change as long as nothing else is recorded.
     pub(crate) fn calm(&self) -> Calm {
-        match (self.state, &self.rules) {
+        match (&self.state, &self.rules) {
             (State::Closed { .. }, None) => Calm::Nothing,
-            (State::Closed { failures: 0, .. }, Some(rules)) => match (&self.window, &rules.rate) {
-                (Some(window), Some(rate)) if window.is_calm(rate) => {
-                    Calm::CountUntil(window.end())
-                }
-                (Some(_), Some(_)) => Calm::Matter,
-                _ => Calm::Nothing,
+            (State::Closed { failures: 0, .. }, Some(rules)) => match &rules.rate {
+                Some(rate) if self.window.is_calm(rate) => Calm::CountUntil(self.window.end()),
+                Some(_) => Calm::Matter,
+                None => Calm::Nothing,
             },
             _ => Calm::Matter,
         }
@@ -411,9 +412,7 @@ impl Breaker {
 
     /// Records so many successes at once. See [`calm`](Self::calm).
     pub(crate) fn credit(&mut self, successes: u32) {
-        if let Some(window) = &mut self.window {
-            window.credit(successes);
-        }
+        self.window.credit(successes);
     }
 
     /// The first wait of the backoff.
@@ -437,7 +436,8 @@ impl Breaker {
 
     #[cfg(test)]
     pub(crate) fn window_sums(&self) -> Option<(u64, u64)> {
-        self.window.as_deref().map(Window::sums)
+        let rate = self.rules.as_deref()?.rate;
+        rate.map(|_| self.window.sums())
     }
 
     #[cfg(test)]
