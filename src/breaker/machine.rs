@@ -136,6 +136,11 @@ impl Breaker {
         }
     }
 
+    /// What it obeys.
+    pub(crate) fn rules(&self) -> Option<&Rules> {
+        self.rules.as_deref()
+    }
+
     /// The epoch of requests that go through a closed breaker.
     pub fn epoch(&self) -> u64 {
         self.epoch.into()

@@ -101,7 +101,6 @@ impl Cell {
     pub(crate) fn heard(&self) -> (Option<(u64, u64)>, bool) {
         let mut state = lock(&self.state);
         self.tell_of_calm(&mut state, 0);
-        state.take_successes();
         let sums = state.breaker().window_sums();
         (sums, !self.loaded.has_not_failed())
     }

@@ -123,8 +123,7 @@ impl Cell {
         self.sample(at, elapsed, sample, load.decay());
         let calm = outcome.is_plain_success()
             && self.word().is_calm(note.epoch, at)
-            && !self.loaded.is_full()
-            && !state.is_full();
+            && !self.loaded.is_full();
         if !calm {
             self.tell_of_calm(&mut state, at);
         }
@@ -139,7 +138,7 @@ impl Cell {
             self.aside.penalize(at, weight, &rules);
         }
         if calm {
-            state.count_success();
+            state.credit(1);
         } else {
             self.record_slowly(state, note, outcome, now);
         }
