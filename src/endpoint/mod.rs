@@ -1,6 +1,7 @@
 //! One endpoint: its address, its leaf, its cell of state and its tickets.
 
 mod address;
+mod aside;
 mod cell;
 mod gatekeeper;
 mod guard;

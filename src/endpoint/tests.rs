@@ -153,7 +153,7 @@ async fn failures_cost_their_penalty_while_it_fades() {
 #[test]
 fn a_cell_is_small() {
     // With the window; nothing of it is on the heap.
-    assert_eq!(size_of::<Cell>(), 272);
+    assert_eq!(size_of::<Cell>(), 264);
 }
 
 proptest! {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::word::Word;
+use super::aside::Aside;
 use super::gatekeeper::{Gatekeeper, Terms};
-use super::loaded::{Aside, Fast, Loaded};
+use super::loaded::{Fast, Loaded};
 use super::{Endpoint, Pool};
 use crate::breaker::{Admitted, BreakerSnapshot, Forced, Gate};
 use crate::core::draw::Purpose;
@@ -34,8 +35,6 @@ pub(crate) struct Cell {
     state: Mutex<Gatekeeper>,
     pool: Arc<Pool>,
     aside: Aside,
-    // When it was last ejected, or a probe of it failed, in nanoseconds.
-    opened: AtomicU64,
     address: SocketAddr,
 }
 
@@ -73,7 +72,6 @@ impl Cell {
             pool,
             state: Mutex::new(Gatekeeper::new(terms, now)),
             aside: Aside::new(at),
-            opened: AtomicU64::new(0),
             address,
         }
     }
@@ -186,7 +184,7 @@ impl Cell {
 
     /// When it was last ejected, or a probe of it failed, in nanoseconds.
     pub(crate) fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Acquire)
+        self.aside.opened()
     }
 
     /// Whether it can take a request at `now`, be it as a probe.
@@ -324,7 +322,7 @@ impl Cell {
         let mut state = lock(&self.state);
         self.tell_of_calm(&mut state, at);
         state.force(forced, now, &self.pool.guard);
-        self.opened.store(at, Ordering::Release);
+        self.aside.eject(at);
         self.publish(&state, at);
         drop(state);
         let endpoint = self.address;

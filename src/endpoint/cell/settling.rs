@@ -5,7 +5,7 @@ use super::Cell;
 use crate::breaker::{Admitted, Transition};
 use crate::core::draw::Purpose;
 use crate::core::observe::Decision;
-use crate::core::sync::{MutexGuard, Ordering, lock};
+use crate::core::sync::{MutexGuard, lock};
 use crate::core::time::{nanos, now_after};
 use crate::verdict::{Issuer, Note, Outcome, Verdict};
 
@@ -187,7 +187,7 @@ impl Cell {
         let pool = &self.pool;
         match transition {
             Transition::Opened { .. } => {
-                self.opened.store(at, Ordering::Release);
+                self.aside.eject(at);
                 // The last one: from now on they are probed in turn. A failed probe keeps the turn that was set.
                 if pool.turn().is_some_and(|due| due <= at) {
                     let word = pool.dice.draw(request, Purpose::ProbeBackoff, 1);
