@@ -3,6 +3,7 @@
 mod address;
 mod aside;
 mod cell;
+mod compact;
 mod gatekeeper;
 mod guard;
 mod leaf;

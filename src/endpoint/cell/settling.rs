@@ -214,7 +214,7 @@ impl Cell {
 
     // Called without the lock: an observer may look at this cell.
     fn tell(&self, transition: Transition, now: Instant) {
-        let endpoint = self.address;
+        let endpoint = self.address();
         self.pool.tell(now, || match &transition {
             Transition::Opened { why, until } => Decision::Opened {
                 endpoint,
