@@ -87,9 +87,9 @@ pub(super) struct Shared<S> {
     lanes: AtomicU64,
 }
 
-/// What the calls of one clone share: so that those of others need not be told of each. In lines of its own (some
-/// processors fetch them by twos), or clones that were made one after the other would share what each of them writes to.
-#[repr(align(128))]
+/// What the calls of one clone share: so that those of others need not be told of each. In a line of its own, or clones
+/// that were made one after the other could share what each of them writes to.
+#[repr(align(64))]
 pub(super) struct Local<S> {
     pub(super) shared: Arc<Shared<S>>,
     // Its requests are numbered from here.
