@@ -17,7 +17,6 @@ use crate::verdict::{Outcome, Verdict};
 /// One endpoint's breaker.
 ///
 /// It is small (see the test of its size): there may be thousands. Times are nanoseconds from its rules' origin.
-// In the order of use: what a success changes ends where the older part of the window begins.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct Breaker {
@@ -28,8 +27,8 @@ pub struct Breaker {
     // Ejections that are not forgotten: the place in the backoff.
     trips: u32,
     state: State,
-    // Of no meaning where the rules have no rate.
-    window: Window,
+    // Where the rules have a rate.
+    window: Option<Box<Window>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +83,7 @@ impl Breaker {
                 failures: 0,
                 since: NEVER,
             },
-            window: Window::default(),
+            window: None,
         };
         breaker.set_rules(rules, now);
         breaker
@@ -105,6 +104,7 @@ impl Breaker {
     pub(crate) fn set_rules(&mut self, rules: Option<Arc<Rules>>, now: Instant) {
         let old = std::mem::replace(&mut self.rules, rules);
         let Some(rules) = &self.rules else {
+            self.window = None;
             match &mut self.state {
                 // Of no meaning without an origin.
                 State::Closed { since, .. } => *since = NEVER,
@@ -115,7 +115,7 @@ impl Breaker {
         let width = rules.rate.map(|rate| rate.width);
         if width != old.and_then(|old| old.rate).map(|rate| rate.width) {
             let now = rules.origin.nanos(now);
-            self.window = Window::new(now, width.unwrap_or(0));
+            self.window = width.map(|width| Box::new(Window::new(now, width)));
         }
     }
 
@@ -233,10 +233,10 @@ impl Breaker {
                 }
                 let failures = *failures;
                 let mut low = None;
-                if let Some(rate) = &rules.rate {
+                if let (Some(window), Some(rate)) = (self.window.as_deref_mut(), &rules.rate) {
                     let bad = verdict == Verdict::Failure || outcome.rate_limited;
-                    self.window.record(now, rate.width, bad);
-                    let (total, bad) = self.window.sums();
+                    window.record(now, rate.width, bad);
+                    let (total, bad) = window.sums();
                     low = rate.is_low(total, bad).then_some((rate, total, bad));
                 }
                 // First to trip is named.
@@ -387,7 +387,9 @@ impl Breaker {
             failures: 0,
             since: NEVER,
         };
-        self.window.clear();
+        if let Some(window) = &mut self.window {
+            window.clear();
+        }
     }
 
     fn next_epoch(&mut self) {
@@ -398,10 +400,12 @@ impl Breaker {
     pub(crate) fn calm(&self) -> Calm {
         match (&self.state, &self.rules) {
             (State::Closed { .. }, None) => Calm::Nothing,
-            (State::Closed { failures: 0, .. }, Some(rules)) => match &rules.rate {
-                Some(rate) if self.window.is_calm(rate) => Calm::CountUntil(self.window.end()),
-                Some(_) => Calm::Matter,
-                None => Calm::Nothing,
+            (State::Closed { failures: 0, .. }, Some(rules)) => match (&self.window, &rules.rate) {
+                (Some(window), Some(rate)) if window.is_calm(rate) => {
+                    Calm::CountUntil(window.end())
+                }
+                (Some(_), Some(_)) => Calm::Matter,
+                _ => Calm::Nothing,
             },
             _ => Calm::Matter,
         }
@@ -417,7 +421,9 @@ impl Breaker {
 
     /// Records so many successes at once. See [`calm`](Self::calm).
     pub(crate) fn credit(&mut self, successes: u32) {
-        self.window.credit(successes);
+        if let Some(window) = &mut self.window {
+            window.credit(successes);
+        }
     }
 
     /// The first wait of the backoff.
@@ -441,8 +447,7 @@ impl Breaker {
 
     #[cfg(test)]
     pub(crate) fn window_sums(&self) -> Option<(u64, u64)> {
-        let rate = self.rules.as_deref()?.rate;
-        rate.map(|_| self.window.sums())
+        self.window.as_deref().map(Window::sums)
     }
 
     #[cfg(test)]

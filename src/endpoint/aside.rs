@@ -1,14 +1,14 @@
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use super::loaded::{read, words, write};
-use crate::core::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::core::sync::{AtomicU32, AtomicU64, Ordering, SwapOption};
 use crate::load::{Estimate, Rules, coarse, coarse_between};
 
 /// What is read of an endpoint only where there is reason to.
 #[repr(C)]
 pub(super) struct Aside {
     // Made when it is first needed, for few need it.
-    trouble: OnceLock<Box<Trouble>>,
+    trouble: SwapOption<Trouble>,
     // On the coarse clock: since when it has been in service.
     in_service: AtomicU32,
     // In 2^-16ths.
@@ -27,41 +27,44 @@ struct Trouble {
 impl Aside {
     pub(super) fn new(now: u64) -> Self {
         Self {
-            trouble: OnceLock::new(),
+            trouble: SwapOption::default(),
             in_service: AtomicU32::new(coarse(now)),
             weight: AtomicU32::new(1 << 16),
         }
     }
 
-    // Only under the lock of the cell's state, so that nobody waits for another who makes it.
-    fn trouble(&self) -> &Trouble {
-        self.trouble.get_or_init(|| {
-            Box::new(Trouble {
-                penalty: words(Estimate::from_words((0, u64::MAX))),
-                opened: AtomicU64::new(0),
-            })
-        })
+    // Only under the lock of the cell's state, lest two make it.
+    fn trouble(&self) -> Arc<Trouble> {
+        if let Some(trouble) = self.trouble.load().as_ref() {
+            return Arc::clone(trouble);
+        }
+        let trouble = Arc::new(Trouble {
+            penalty: words(Estimate::from_words((0, u64::MAX))),
+            opened: AtomicU64::new(0),
+        });
+        self.trouble.store(Some(Arc::clone(&trouble)));
+        trouble
     }
 
     /// A failure, or a hint of the endpoint's own. Only under the lock of the cell's state.
     pub(super) fn penalize(&self, now: u64, weight: u64, rules: &Rules) {
-        let words = &self.trouble().penalty;
-        let mut penalty = read(words);
+        let trouble = self.trouble();
+        let mut penalty = read(&trouble.penalty);
         penalty.raise(now, weight, rules.penalty_decay);
-        write(words, penalty);
+        write(&trouble.penalty, penalty);
     }
 
     /// What its failures and hints weigh now.
     #[inline]
     pub(super) fn penalty(&self, now: u64, decay: u64) -> u64 {
-        let trouble = self.trouble.get();
-        trouble.map_or(0, |trouble| read(&trouble.penalty).get(now, decay))
+        let trouble = self.trouble.load();
+        (trouble.as_ref()).map_or(0, |trouble| read(&trouble.penalty).get(now, decay))
     }
 
     /// When it was last [ejected](Self::eject), in nanoseconds, or zero.
     pub(super) fn opened(&self) -> u64 {
-        let trouble = self.trouble.get();
-        trouble.map_or(0, |trouble| trouble.opened.load(Ordering::Acquire))
+        let trouble = self.trouble.load();
+        (trouble.as_ref()).map_or(0, |trouble| trouble.opened.load(Ordering::Acquire))
     }
 
     /// It is ejected, or a probe of it failed, or somebody decided by hand. Only under the lock of the cell's state.

@@ -156,22 +156,28 @@ async fn failures_cost_their_penalty_while_it_fades() {
 
 #[test]
 fn a_cell_is_small() {
+    assert_eq!(size_of::<Cell>(), 168);
     // With the window, and the counts of its `Arc` beside it. See there for what may be on the heap besides: nothing, for
     // one that fails now and then and is not ejected.
-    assert_eq!(size_of::<Cell>(), 256);
-    let make = cell_of_a_pool(Some(Unified::default().into()), Load::default());
-    let mut made = None;
-    let heap = allocation_counter::measure(|| {
-        let cell = made.insert(make());
-        for n in 0..100 {
-            let outcome = match n % 10 {
-                9 => Outcome::FAILURE,
-                _ => Outcome::SUCCESS,
-            };
-            ticket(cell).settle(&outcome);
-        }
-    });
-    assert_eq!((heap.count_current, heap.bytes_current), (1, 256 + 16));
+    for (accrual, allocations, bytes) in [
+        (FailureAccrual::consecutive(7), 1, 168),
+        (Unified::default().into(), 2, 256),
+    ] {
+        let make = cell_of_a_pool(Some(accrual), Load::default());
+        let mut made = None;
+        let heap = allocation_counter::measure(|| {
+            let cell = made.insert(make());
+            for n in 0..100 {
+                let outcome = match n % 10 {
+                    9 => Outcome::FAILURE,
+                    _ => Outcome::SUCCESS,
+                };
+                ticket(cell).settle(&outcome);
+            }
+        });
+        let on_the_heap = (heap.count_current, heap.bytes_current);
+        assert_eq!(on_the_heap, (allocations, bytes + 16));
+    }
 }
 
 proptest! {

@@ -27,8 +27,8 @@ use crate::verdict::{Note, Ticket};
 /// then published. In the order of use: of many cells none is in a cache, and each line counts. It never moves: snapshots
 /// of the set, and tickets, share it.
 ///
-/// There may be a hundred thousand: it is 256 bytes, the window of its success rate among them, and nothing more on the
-/// heap for one that serves as it should. Not in these are the counts of its `Arc`, the user's leaf and metadata (its
+/// There may be a hundred thousand: it is 168 bytes, or 256 with the window of a success rate (on the heap), and nothing
+/// more for one that serves as it should. Not in these are the counts of its `Arc`, the user's leaf and metadata (its
 /// [`Site`](super::Site)), and what few have: a probe that is out (24 bytes), the story of one that was ejected or held by
 /// hand, when that was and its penalty (24), what it is measured by its peers with, the flow label of an IPv6 address.
 #[repr(C)]
