@@ -84,6 +84,7 @@ fn object(
         return Ok(());
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    strays(document, kind, diagnostics);
     let route = |kind, group, diagnostics: &mut Vec<Diagnostic>| {
         Route::read(document, kind, group, diagnostics).map(|route| Object::Route(Box::new(route)))
     };
@@ -147,7 +148,53 @@ fn misplaced(document: &Field<'_>, resource: &Origin, diagnostics: &mut Vec<Diag
         if keys::is_policy(&entry.key) {
             let message = "is read from a Service or a route only; here it has no effect";
             let diagnostic = Diagnostic::new(Severity::Warning, resource, message);
-            diagnostics.push(diagnostic.key(&entry.key).at(entry.key_at));
+            diagnostics.push(
+                diagnostic
+                    .key(&entry.key)
+                    .at(entry.key_at)
+                    .remedy("write it in metadata.annotations of the Service"),
+            );
+        }
+    }
+}
+
+// A wrong indent, and an annotation is none.
+fn strays(document: &Field<'_>, kind: &str, diagnostics: &mut Vec<Diagnostic>) {
+    const PLACES: [&[&str]; 7] = [
+        &[],
+        &["annotations"],
+        &["metadata"],
+        &["metadata", "labels"],
+        &["spec"],
+        &["spec", "annotations"],
+        &["spec", "template", "metadata", "annotations"],
+    ];
+    for path in PLACES {
+        let mut place = Some(Field::root(&document.node, String::new(), document.origin));
+        for key in path {
+            place = place.and_then(|place| place.get(key).ok()?);
+        }
+        let Some(place) = place else { continue };
+        for entry in place.entries().unwrap_or_default() {
+            if !keys::is_policy(&entry.key) {
+                continue;
+            }
+            let message = match path {
+                [] | ["annotations"] => {
+                    "is no annotation here, outside of metadata; it has no effect".to_owned()
+                }
+                path => format!(
+                    "is no annotation here, in {}; it has no effect",
+                    path.join(".")
+                ),
+            };
+            let resource = document.origin.resource(resource(document, kind));
+            diagnostics.push(
+                Diagnostic::new(Severity::Warning, &resource, message)
+                    .key(&entry.key)
+                    .at(entry.key_at)
+                    .remedy("write it in metadata.annotations of the Service"),
+            );
         }
     }
 }

@@ -4,6 +4,7 @@ use super::backends::backends;
 use super::order::order;
 use super::policies::{profiles, traffic};
 use super::ports_of;
+use super::twins::twins;
 use crate::policy::{Fidelity, Timeouts};
 use crate::source::kubernetes::annotations::Settings;
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
@@ -271,6 +272,7 @@ fn served(
         }
         both_namespaces(service, port.number, &attached, diagnostics);
     }
+    twins(&attached, diagnostics);
 }
 
 /// Consumer routes beside producer routes: merged.
