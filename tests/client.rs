@@ -1156,7 +1156,7 @@ fn builders_say_what_is_wrong() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "\"10.0.0.1\" is no endpoint: expected an IP address and a port, such as 10.0.0.7:8080 or [fd00::7]:8080"
+        "\"10.0.0.1\" is no endpoint: expected a port, too, such as 10.0.0.7:8080 or [fd00::7]:8080"
     );
     let error = Client::builder(policy()).build(mesh.connect()).unwrap_err();
     assert!(

@@ -116,6 +116,7 @@ fn object(
         _ => {
             let resource = document.origin.resource(resource(document, kind));
             misplaced(document, &resource, diagnostics);
+            meant(document, (api_version, kind), &resource, diagnostics);
             Object::Ignored(kind.to_owned())
         }
     });
@@ -197,4 +198,46 @@ fn strays(document: &Field<'_>, kind: &str, diagnostics: &mut Vec<Diagnostic>) {
             );
         }
     }
+}
+
+// Almost one that is read: `kind: HttpRoute`, `apps/v1` for a Service. Other people's kinds may share a name with one.
+fn meant(
+    document: &Field<'_>,
+    (api_version, kind): (&str, &str),
+    resource: &Origin,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    const READ: [(&str, &str, &str); 7] = [
+        ("", "v1", "Service"),
+        ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
+        ("gateway.networking.k8s.io", "v1", "GRPCRoute"),
+        ("gateway.networking.k8s.io", "v1alpha2", "TLSRoute"),
+        ("gateway.networking.k8s.io", "v1alpha2", "TCPRoute"),
+        ("policy.linkerd.io", "v1alpha1", "EgressNetwork"),
+        ("linkerd.io", "v1alpha2", "ServiceProfile"),
+    ];
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let found = READ.into_iter().find(|(of, _, read)| {
+        let same = group == *of
+            || keys::nearest_of(group, &[of]).is_some()
+            || (of.is_empty() && !group.contains('.'));
+        let exact = group == *of && kind == *read && !of.is_empty();
+        let near = kind.eq_ignore_ascii_case(read)
+            || (kind != "UDPRoute" && keys::nearest_of(kind, &[read]).is_some());
+        same && near && !exact
+    });
+    let Some((group, version, read)) = found else {
+        return;
+    };
+    let slash = if group.is_empty() { "" } else { "/" };
+    let key = if kind == read { "apiVersion" } else { "kind" };
+    let at = document.get(key).ok().flatten();
+    let message =
+        format!("{api_version} {kind} is none of the kinds that are read; it is left out");
+    diagnostics.push(
+        Diagnostic::new(Severity::Warning, resource, message)
+            .key(key)
+            .at(at.map_or(document.at(), |at| at.at()))
+            .remedy(format!("did you mean {group}{slash}{version} {read}?")),
+    );
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::backends::backends;
 use super::order::order;
@@ -43,6 +43,7 @@ pub(super) fn all(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
     }
     for service in objects.services.values() {
         protocols(service, diagnostics);
+        ports_twice(service, diagnostics);
         served(objects, service, diagnostics);
     }
     profiles(objects, diagnostics);
@@ -212,6 +213,27 @@ fn protocols(
                 .at(*at)
                 .mesh("forwards it as opaque TCP")
                 .remedy(format!("write {better}")),
+        );
+    }
+}
+
+/// A port twice. One number of TCP and one of UDP are two ports.
+fn ports_twice(
+    service: &crate::source::kubernetes::service::Service,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let mut seen = BTreeMap::new();
+    for port in &service.ports {
+        let Some(first) = seen.insert((port.number, port.transport), &port.path) else {
+            continue;
+        };
+        let message = format!("port {} is already {first}", port.number);
+        diagnostics.push(
+            Diagnostic::new(Severity::Warning, &service.origin, message)
+                .key(format!("{}.port", port.path))
+                .at(port.at)
+                .mesh("never sees the Service: the API server refuses it")
+                .remedy("keep one of them"),
         );
     }
 }

@@ -184,3 +184,67 @@ fn rules_that_are_never_met() {
     let twice = format!("parentRefs: [{parent}, port: 80}}, {parent}}}], rules: [{quote}]");
     assert_eq!(told(&(SERVICE.to_owned() + &route("r", &twice))), [""; 0]);
 }
+
+#[test]
+fn kinds_that_are_almost_read() {
+    for (version, kind, key, meant) in [
+        ("v1", "service", "kind", "v1 Service"),
+        ("v1", "Services", "kind", "v1 Service"),
+        ("apps/v1", "Service", "apiVersion", "v1 Service"),
+        ("v2", "Service", "apiVersion", "v1 Service"),
+        (
+            "gateway.networking.k8s.io/v1",
+            "HttpRoute",
+            "kind",
+            "gateway.networking.k8s.io/v1 HTTPRoute",
+        ),
+        (
+            "gateway.networking.k8s.op/v1",
+            "GRPCRoute",
+            "apiVersion",
+            "gateway.networking.k8s.io/v1 GRPCRoute",
+        ),
+        (
+            "linkerd.io/v1alpha2",
+            "ServiceProfiles",
+            "kind",
+            "linkerd.io/v1alpha2 ServiceProfile",
+        ),
+    ] {
+        let line = if key == "kind" { "2:7" } else { "1:13" };
+        let told = told(&format!(
+            "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\n"
+        ));
+        let expected = format!(
+            "m.yaml:{line}: warning: {kind} x: {key}: {version} {kind} is none of the kinds that are read; it is left out; \
+             did you mean {meant}?"
+        );
+        assert_eq!(told, [expected]);
+    }
+    // Other people's.
+    for (version, kind) in [
+        ("serving.knative.dev/v1", "Service"),
+        ("policy.linkerd.io/v1alpha1", "HTTPRoute"),
+        ("policy.linkerd.io/v1beta3", "Server"),
+        ("gateway.networking.k8s.io/v1alpha2", "UDPRoute"),
+        ("gateway.networking.k8s.io/v1", "Gateway"),
+        ("v1", "ServiceAccount"),
+        ("networking.istio.io/v1", "ServiceEntry"),
+    ] {
+        let text = format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\n");
+        assert_eq!(told(&text), [""; 0], "{version} {kind}");
+    }
+}
+
+#[test]
+fn a_port_twice() {
+    let of = |ports| told(&SERVICE.replace("{port: 80}", ports));
+    assert_eq!(
+        of("{port: 80}, {port: 80}"),
+        [
+            "m.yaml:4:35: warning: Service shop/web: spec.ports[1].port: port 80 is already spec.ports[0]; the mesh never sees \
+             the Service: the API server refuses it; keep one of them"
+        ]
+    );
+    assert_eq!(of("{port: 80}, {port: 80, protocol: UDP}"), [""; 0]);
+}
