@@ -22,14 +22,16 @@ use crate::verdict::{Outcome, Verdict};
 pub struct Breaker {
     // None: it stays closed, and there is no time in it.
     rules: Option<Arc<Rules>>,
-    window: Option<Box<Window>>,
-    epoch: u64,
-    state: State,
+    // At most `EPOCHS`.
+    epoch: u32,
     // Ejections that are not forgotten: the place in the backoff.
     trips: u32,
+    state: State,
+    // Where the rules have a rate.
+    window: Option<Box<Window>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Closed {
         // In a row.
@@ -42,12 +44,16 @@ enum State {
         passed: u32,
         due: u64,
     },
-    HalfOpen {
-        passed: u32,
-        // When its probe was due, and when it counts as lost.
-        due: u64,
-        lost: u64,
-    },
+    // Boxed, because few are at a time.
+    HalfOpen(Box<Probing>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Probing {
+    passed: u32,
+    // When its probe was due, and when it counts as lost.
+    due: u64,
+    lost: u64,
 }
 
 // Failures in a row that eject one whose ejections are not all forgotten, if not fewer do.
@@ -71,13 +77,13 @@ impl Breaker {
     pub(crate) fn with_rules(rules: Option<Arc<Rules>>, now: Instant) -> Self {
         let mut breaker = Self {
             rules: None,
-            window: None,
+            epoch: 0,
+            trips: 0,
             state: State::Closed {
                 failures: 0,
                 since: NEVER,
             },
-            epoch: 0,
-            trips: 0,
+            window: None,
         };
         breaker.set_rules(rules, now);
         breaker
@@ -102,7 +108,7 @@ impl Breaker {
             match &mut self.state {
                 // Of no meaning without an origin.
                 State::Closed { since, .. } => *since = NEVER,
-                State::Open { .. } | State::HalfOpen { .. } => self.close(),
+                State::Open { .. } | State::HalfOpen(_) => self.close(),
             }
             return;
         };
@@ -119,27 +125,32 @@ impl Breaker {
         let Some(rules) = &self.rules else {
             return Gate::Closed;
         };
-        match self.state {
+        match &self.state {
             State::Closed { .. } => Gate::Closed,
             State::Open { due, .. } => Gate::Open {
-                until: rules.origin.instant(due),
+                until: rules.origin.instant(*due),
             },
-            State::HalfOpen { lost, .. } => Gate::HalfOpen {
-                until: rules.origin.instant(lost),
+            State::HalfOpen(probing) => Gate::HalfOpen {
+                until: rules.origin.instant(probing.lost),
             },
         }
     }
 
+    /// What it obeys.
+    pub(crate) fn rules(&self) -> Option<&Rules> {
+        self.rules.as_deref()
+    }
+
     /// The epoch of requests that go through a closed breaker.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.epoch.into()
     }
 
     /// Failures in a row, while closed.
     pub fn failures(&self) -> u32 {
         match self.state {
             State::Closed { failures, .. } => failures,
-            State::Open { .. } | State::HalfOpen { .. } => 0,
+            State::Open { .. } | State::HalfOpen(_) => 0,
         }
     }
 
@@ -149,18 +160,17 @@ impl Breaker {
     pub fn admit(&mut self, now: Instant) -> Option<Admitted> {
         if let State::Closed { .. } = self.state {
             return Some(Admitted {
-                epoch: self.epoch,
+                epoch: self.epoch(),
                 probe: false,
             });
         }
         let now = self.nanos(now);
-        match self.state {
-            State::Open { due, passed } if due <= now => Some(self.probe(now, due, passed)),
-            State::HalfOpen { due, lost, passed } if lost <= now => {
-                Some(self.probe(now, due, passed))
-            }
-            _ => None,
-        }
+        let (due, passed) = match &self.state {
+            State::Open { due, passed } if *due <= now => (*due, *passed),
+            State::HalfOpen(probing) if probing.lost <= now => (probing.due, probing.passed),
+            _ => return None,
+        };
+        Some(self.probe(now, due, passed))
     }
 
     /// Lets a request through as a probe before one is due, unless one is out.
@@ -177,13 +187,13 @@ impl Breaker {
     fn probe(&mut self, now: u64, due: u64, passed: u32) -> Admitted {
         self.next_epoch();
         let patience = self.backoff().max();
-        self.state = State::HalfOpen {
+        self.state = State::HalfOpen(Box::new(Probing {
+            passed,
             due,
             lost: after(now, patience),
-            passed,
-        };
+        }));
         Admitted {
-            epoch: self.epoch,
+            epoch: self.epoch(),
             probe: true,
         }
     }
@@ -209,7 +219,7 @@ impl Breaker {
         word: impl FnOnce() -> u64,
         may_eject: impl FnOnce() -> bool,
     ) -> Option<Transition> {
-        if admitted.epoch != self.epoch {
+        if admitted.epoch != self.epoch() {
             return None;
         }
         let rules = self.rules.as_deref()?;
@@ -244,9 +254,9 @@ impl Breaker {
                 };
                 self.eject(now, why, 0, outcome, word, may_eject)
             }
-            State::HalfOpen { due, passed, .. } if admitted.probe => {
+            State::HalfOpen(probing) if admitted.probe => {
                 let origin = rules.origin;
-                let (due, passed, strict) = (*due, *passed, rules.strict);
+                let (due, passed, strict) = (probing.due, probing.passed, rules.strict);
                 let why = match verdict {
                     Verdict::Failure => "the probe failed",
                     Verdict::Success if strict && outcome.rate_limited => {
@@ -266,7 +276,7 @@ impl Breaker {
     pub(crate) fn bad(&self, admitted: Admitted, outcome: &Outcome) -> Option<bool> {
         let rules = self.rules.as_deref()?;
         let closed = matches!(self.state, State::Closed { .. });
-        if !closed || admitted.epoch != self.epoch {
+        if !closed || admitted.epoch != self.epoch() {
             return None;
         }
         match rules.verdict(outcome) {
@@ -354,8 +364,8 @@ impl Breaker {
     // Ejections that are not forgotten, of a closed one.
     fn remembered(&self, now: u64) -> u32 {
         let memory = self.rules.as_ref().and_then(|rules| rules.memory);
-        match (memory, self.state) {
-            (Some(memory), State::Closed { since, .. }) if since != NEVER => {
+        match (memory, &self.state) {
+            (Some(memory), &State::Closed { since, .. }) if since != NEVER => {
                 let forgiven = now.saturating_sub(since) / memory;
                 let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
                 self.trips.saturating_sub(forgiven)
@@ -383,12 +393,12 @@ impl Breaker {
     }
 
     fn next_epoch(&mut self) {
-        self.epoch = (self.epoch + 1) & EPOCHS;
+        self.epoch = (self.epoch + 1) & EPOCHS as u32;
     }
 
     /// What successes change as long as nothing else is recorded.
     pub(crate) fn calm(&self) -> Calm {
-        match (self.state, &self.rules) {
+        match (&self.state, &self.rules) {
             (State::Closed { .. }, None) => Calm::Nothing,
             (State::Closed { failures: 0, .. }, Some(rules)) => match (&self.window, &rules.rate) {
                 (Some(window), Some(rate)) if window.is_calm(rate) => {

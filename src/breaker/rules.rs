@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::core::time::{Epoch, nanos};
-use crate::policy::{ExponentialBackoff, FailureAccrual, Ratio, Unified};
+use crate::policy::{Ejection, ExponentialBackoff, FailureAccrual, Ratio, Unified};
 
 use super::window::BUCKETS;
 use crate::verdict::{Outcome, Verdict};
@@ -23,6 +23,10 @@ pub(crate) struct Rules {
     /// In nanoseconds; never zero.
     pub(super) memory: Option<u64>,
     pub(super) backoff: ExponentialBackoff,
+    // What those of a pool obey besides.
+    pub(crate) limits: Ejection,
+    pub(crate) worse_than_peers: Option<Ratio>,
+    pub(crate) dry_run: bool,
 }
 
 /// Below which success rate an endpoint is ejected.
@@ -55,6 +59,9 @@ impl Rules {
             probes: extensions.probes.max(1),
             memory: extensions.memory.map(|memory| nanos(memory).max(1)),
             backoff: accrual.probe_backoff(),
+            limits: extensions.ejection.unwrap_or_default(),
+            worse_than_peers: extensions.worse_than_peers,
+            dry_run: extensions.dry_run,
         }
     }
 

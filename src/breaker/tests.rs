@@ -578,25 +578,22 @@ fn a_million_results_without_drift() {
 }
 
 #[test]
-fn a_bucket_that_is_full_counts_no_more() {
+fn a_window_that_is_full_counts_no_more() {
     let mut window = super::window::Window::new(0, 10);
-    window.credit(u32::MAX);
+    window.credit(u32::MAX - 1);
     window.record(5, 10, true);
-    let most = u64::from(u32::MAX / 10);
-    assert_eq!(window.sums(), (most, 0));
+    let most = u64::from(u32::MAX);
+    assert_eq!(window.sums(), (most, 1));
     window.record(10, 10, true);
-    assert_eq!(window.sums(), (most + 1, 1));
-    window.record(100, 10, false);
-    assert_eq!(window.sums(), (2, 1));
+    window.credit(u32::MAX);
+    assert_eq!(window.sums(), (most, 1));
+    // The full bucket is the oldest, and then is gone.
+    window.record(99, 10, true);
+    assert_eq!(window.sums(), (most, 1));
+    window.record(100, 10, true);
+    assert_eq!(window.sums(), (1, 1));
     window.record(u64::MAX, 10, false);
     assert_eq!(window.sums(), (1, 0));
-    // All of them: the sums hold it.
-    let mut window = super::window::Window::new(0, 10);
-    for bucket in 0..20 {
-        window.record(bucket * 10, 10, true);
-        window.credit(u32::MAX);
-    }
-    assert_eq!(window.sums(), (10 * most, 10));
 }
 
 #[test]
@@ -697,7 +694,7 @@ fn a_hang_whose_callers_leave_trips_it() {
 #[test]
 fn it_is_small() {
     use std::mem::size_of;
-    assert!(size_of::<Breaker>() <= 64, "{}", size_of::<Breaker>());
-    let window = size_of::<super::window::Window>();
-    assert!(window <= 104, "{window}");
+    // All there is of it, without a window and with one: only one with a probe out has 24 bytes more. The rules are shared.
+    assert_eq!(size_of::<Breaker>(), 40);
+    assert_eq!(size_of::<super::window::Window>(), 88);
 }

@@ -3,24 +3,24 @@ use super::rules::Rate;
 /// A window has so many buckets.
 pub(super) const BUCKETS: u64 = 10;
 
-// What a bucket holds, so that the sums fit in as many bits.
-const MOST: u32 = u32::MAX / BUCKETS as u32;
+const OLDER: usize = BUCKETS as usize - 1;
 
 /// Results over a sliding time, in ten buckets, with their sums. Recording is O(1) whatever it holds.
 ///
-/// How wide the buckets are is the rule's. Times are nanoseconds.
-#[derive(Clone, Debug)]
+/// How wide the buckets are is the rule's. Times are nanoseconds. Many breakers have one: no byte is there twice, and what
+/// a result changes comes first.
+#[derive(Clone, Debug, Default)]
+#[repr(C)]
 pub(super) struct Window {
-    // When the newest bucket ends.
+    sums: Counts,
+    // When the newest bucket ends. What is in it is the sums less the others.
     end: u64,
-    newest: u32,
-    total: u32,
-    bad: u32,
-    buckets: [Bucket; BUCKETS as usize],
+    // The youngest first.
+    older: [Counts; OLDER],
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
+struct Counts {
     total: u32,
     bad: u32,
 }
@@ -32,10 +32,7 @@ impl Window {
     pub(super) fn new(now: u64, width: u64) -> Self {
         Self {
             end: now.saturating_add(width),
-            newest: 0,
-            total: 0,
-            bad: 0,
-            buckets: Default::default(),
+            ..Self::default()
         }
     }
 
@@ -46,7 +43,7 @@ impl Window {
 
     /// All results in the window, and the bad ones among them, as of the last one.
     pub(super) fn sums(&self) -> (u64, u64) {
-        (self.total.into(), self.bad.into())
+        (self.sums.total.into(), self.sums.bad.into())
     }
 
     pub(super) fn record(&mut self, now: u64, width: u64, bad: bool) {
@@ -62,15 +59,11 @@ impl Window {
         self.add(successes, 0);
     }
 
-    // A bucket that is full counts no more, so that the sums are those of the buckets for ever.
+    // A window that is full, of four thousand million, counts no more until some have left it.
     fn add(&mut self, total: u32, bad: u32) {
-        let bucket = &mut self.buckets[self.newest as usize];
-        let total = total.min(MOST - bucket.total);
-        let bad = bad.min(total);
-        bucket.total += total;
-        bucket.bad += bad;
-        self.total += total;
-        self.bad += bad;
+        let total = total.min(u32::MAX - self.sums.total);
+        self.sums.total += total;
+        self.sums.bad += bad.min(total);
     }
 
     #[cold]
@@ -82,25 +75,40 @@ impl Window {
         } else {
             passed / width + 1
         };
-        for _ in 0..steps.min(BUCKETS) {
-            self.newest = (self.newest + 1) % BUCKETS as u32;
-            let gone = std::mem::take(&mut self.buckets[self.newest as usize]);
-            self.total -= gone.total;
-            self.bad -= gone.bad;
-        }
         self.end = self.end.saturating_add(steps.saturating_mul(width));
+        if steps >= BUCKETS {
+            return self.clear();
+        }
+        // So many leave; the newest is older now, with empty ones after it if time has passed without results.
+        let steps = steps as usize;
+        let older = self.older_sums();
+        self.older.rotate_right(steps);
+        self.older[..steps].fill(Counts::default());
+        self.older[steps - 1] = Counts {
+            total: self.sums.total - older.total,
+            bad: self.sums.bad - older.bad,
+        };
+        self.sums = self.older_sums();
+    }
+
+    fn older_sums(&self) -> Counts {
+        let add = |sums: Counts, bucket: &Counts| Counts {
+            total: sums.total + bucket.total,
+            bad: sums.bad + bucket.bad,
+        };
+        self.older.iter().fold(Counts::default(), add)
     }
 
     /// Whether successes change nothing but the sums, until the newest bucket ends: the rate is not too low, and there
     /// are enough results, or only good ones.
     pub(super) fn is_calm(&self, rate: &Rate) -> bool {
-        let enough = self.total >= rate.min_requests;
-        self.bad == 0 || (enough && !rate.is_low(self.total.into(), self.bad.into()))
+        let (total, bad) = self.sums();
+        let enough = total >= rate.min_requests.into();
+        bad == 0 || (enough && !rate.is_low(total, bad))
     }
 
     pub(super) fn clear(&mut self) {
-        self.buckets = Default::default();
-        self.total = 0;
-        self.bad = 0;
+        self.sums = Counts::default();
+        self.older = Default::default();
     }
 }

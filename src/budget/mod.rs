@@ -96,6 +96,11 @@ impl RetryBudget {
         Self(Arc::new(Bank::new(policy, now)))
     }
 
+    // Whether somebody else has it, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Whether both are the same bank.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

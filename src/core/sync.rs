@@ -14,6 +14,10 @@ pub(crate) use loom::sync::{Mutex, MutexGuard};
 #[cfg(not(tower_mesh_loom))]
 pub(crate) use arc_swap::ArcSwap as Swap;
 
+/// The same for what need not be there.
+#[cfg(not(tower_mesh_loom))]
+pub(crate) use arc_swap::ArcSwapOption as SwapOption;
+
 /// The same for loom, which cannot look into the real one.
 #[cfg(tower_mesh_loom)]
 #[derive(Debug)]
@@ -47,6 +51,28 @@ impl<T> Swap<T> {
 impl<T: Default> Default for Swap<T> {
     fn default() -> Self {
         Self::from_pointee(T::default())
+    }
+}
+
+#[cfg(tower_mesh_loom)]
+pub(crate) struct SwapOption<T>(Mutex<Option<std::sync::Arc<T>>>);
+
+#[cfg(tower_mesh_loom)]
+impl<T> SwapOption<T> {
+    pub(crate) fn load(&self) -> Option<std::sync::Arc<T>> {
+        lock(&self.0).clone()
+    }
+
+    pub(crate) fn store(&self, value: Option<std::sync::Arc<T>>) {
+        let old = std::mem::replace(&mut *lock(&self.0), value);
+        drop(old);
+    }
+}
+
+#[cfg(tower_mesh_loom)]
+impl<T> Default for SwapOption<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
     }
 }
 

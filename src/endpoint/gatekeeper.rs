@@ -8,39 +8,27 @@ use crate::breaker::Transition;
 use crate::breaker::{self, Admitted, Breaker, BreakerSnapshot, Calm, Forced, Gate, Peers, Totals};
 use crate::core::sync::Mutex;
 use crate::core::time::Epoch;
-use crate::policy::{Ejection, FailureAccrual, Ratio};
+use crate::policy::FailureAccrual;
 use crate::verdict::Outcome;
 
 /// What the breakers of a set have in common.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Terms {
-    rules: Option<Arc<breaker::Rules>>,
-    limits: Ejection,
-    worse_than_peers: Option<Ratio>,
-    dry_run: bool,
-}
+pub(crate) struct Terms(Option<Arc<breaker::Rules>>);
 
 /// A cell's breaker, and what stands around it: its peers, the pool's limits, the hand of an operator, the evidence.
 // In the order of use, like the cell.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Gatekeeper {
-    // That the breaker has not heard of, and need not: it and its window are some lines more that two threads would take
-    // from each other.
-    successes: u32,
     // As a member, and as one in service: in the pool's numbers.
     counted: (bool, bool),
     member: bool,
-    dry_run: bool,
     breaker: Breaker,
-    // These are boxed because few have them, and there may be many thousand cells.
+    // Boxed because few have it, and there may be many thousand cells.
     story: Option<Box<Story>>,
-    // Only where the policy measures by peers.
-    peers: Option<Box<Peers>>,
-    limits: Option<Box<Ejection>>,
 }
 
-// Of one that is or was something else than closed.
+// Of one that is or was something else than closed, or that is measured by its peers.
 #[derive(Debug, Default)]
 struct Story {
     forced: Option<(Forced, Instant)>,
@@ -48,6 +36,8 @@ struct Story {
     evidence: Option<Evidence>,
     // Requests that a dry run let through.
     waved_through: u64,
+    // Only where the policy measures by them.
+    peers: Option<Peers>,
 }
 
 #[derive(Debug)]
@@ -64,13 +54,7 @@ const NO_EPOCH: u64 = u64::MAX;
 
 impl Terms {
     pub(crate) fn new(accrual: Option<&FailureAccrual>, epoch: Epoch) -> Self {
-        let extensions = accrual.map(FailureAccrual::extensions);
-        Self {
-            rules: accrual.map(|accrual| Arc::new(breaker::Rules::new(accrual, epoch))),
-            limits: extensions.and_then(|e| e.ejection).unwrap_or_default(),
-            worse_than_peers: extensions.and_then(|e| e.worse_than_peers),
-            dry_run: extensions.is_some_and(|e| e.dry_run),
-        }
+        Self(accrual.map(|accrual| Arc::new(breaker::Rules::new(accrual, epoch))))
     }
 }
 
@@ -79,43 +63,35 @@ impl Terms {
 impl Gatekeeper {
     pub(super) fn new(terms: &Terms, now: Instant) -> Self {
         let mut gatekeeper = Self {
-            successes: 0,
-            breaker: Breaker::with_rules(None, now),
-            peers: None,
-            limits: None,
-            story: None,
-            dry_run: terms.dry_run,
-            member: false,
             counted: (false, false),
+            member: false,
+            breaker: Breaker::with_rules(None, now),
+            story: None,
         };
         gatekeeper.set_terms(terms, now);
         gatekeeper
     }
 
     fn set_terms(&mut self, terms: &Terms, now: Instant) {
-        self.take_successes();
-        self.breaker.set_rules(terms.rules.clone(), now);
+        self.breaker.set_rules(terms.0.clone(), now);
         if self.breaker.gate() == Gate::Closed {
             self.forget_evidence();
         }
-        self.limits = (terms.limits != Ejection::NONE).then(|| Box::new(terms.limits));
-        self.dry_run = terms.dry_run;
-        match (&mut self.peers, terms.worse_than_peers) {
+        let allowed = terms.0.as_ref().and_then(|rules| rules.worse_than_peers);
+        match (self.peers(), allowed) {
             (Some(peers), Some(allowed)) => peers.configure(allowed),
-            (peers, allowed) => *peers = allowed.map(|allowed| Box::new(Peers::new(allowed))),
+            (None, None) => {}
+            (_, allowed) => self.story().peers = allowed.map(Peers::new),
         }
-    }
-
-    // What was counted since the last time, before anything else is done with the breaker.
-    pub(super) fn take_successes(&mut self) {
-        let successes = std::mem::take(&mut self.successes);
-        self.breaker.credit(successes);
     }
 
     /// Until then, in nanoseconds, successes change nothing but how many there were, as long as nothing else is recorded.
     /// Peers hear of each, and so does an operator's hand, which ignores it.
     pub(super) fn calm_until(&self) -> u64 {
-        if self.forced().is_some() || self.peers.is_some() {
+        // Most have neither.
+        if let Some(story) = &self.story
+            && (story.forced.is_some() || story.peers.is_some())
+        {
             return 0;
         }
         match self.breaker.calm_for_the_quick() {
@@ -125,17 +101,7 @@ impl Gatekeeper {
         }
     }
 
-    /// Counts a success that is [calm](Self::calm_until).
-    pub(super) fn count_success(&mut self) {
-        self.successes = self.successes.saturating_add(1);
-    }
-
-    /// Whether there is no room for another of these.
-    pub(super) fn is_full(&self) -> bool {
-        self.successes == u32::MAX
-    }
-
-    /// So many calm successes that were counted elsewhere.
+    /// So many successes that are [calm](Self::calm_until).
     pub(super) fn credit(&mut self, successes: u32) {
         self.breaker.credit(successes);
     }
@@ -158,6 +124,10 @@ impl Gatekeeper {
         self.story.get_or_insert_default()
     }
 
+    fn peers(&mut self) -> Option<&mut Peers> {
+        self.story.as_mut()?.peers.as_mut()
+    }
+
     fn forget_evidence(&mut self) {
         if let Some(story) = &mut self.story {
             story.evidence = None;
@@ -165,7 +135,7 @@ impl Gatekeeper {
     }
 
     pub(super) fn is_dry_run(&self) -> bool {
-        self.dry_run
+        self.breaker.rules().is_some_and(|rules| rules.dry_run)
     }
 
     /// Whether it was no member before.
@@ -195,13 +165,12 @@ impl Gatekeeper {
         if self.forced() == Some(Forced::Open) {
             return None;
         }
-        self.take_successes();
         let admitted = if early {
             self.breaker.admit_early(now)
         } else {
             self.breaker.admit(now)
         };
-        if admitted.is_none() && self.dry_run {
+        if admitted.is_none() && self.is_dry_run() {
             let waved = &mut self.story().waved_through;
             *waved = waved.saturating_add(1);
             return Some(self.anyway());
@@ -234,29 +203,17 @@ impl Gatekeeper {
         if self.forced().is_some() {
             return None;
         }
-        self.take_successes();
-        self.record_one((now, at), admitted, outcome, word, guard, totals)
-    }
-
-    fn record_one(
-        &mut self,
-        (now, at): (Instant, u64),
-        admitted: Admitted,
-        outcome: &Outcome,
-        word: impl Fn() -> u64,
-        guard: &Guard,
-        totals: &Mutex<Totals>,
-    ) -> Option<Transition> {
-        let worse = self.peers.as_mut().and_then(|peers| {
+        let worse = self.story.as_mut().and_then(|story| {
+            let peers = story.peers.as_mut()?;
             let bad = self.breaker.bad(admitted, outcome)?;
             peers.record(at, bad, totals)
         });
         // One that has left the set is no loss to it.
         let (member, serves) = self.counted;
-        let limits = self.limits.as_deref().unwrap_or(&Ejection::NONE);
         let mut ejected = false;
+        let limits = self.breaker.rules()?.limits;
         let mut may_eject = || {
-            ejected = serves && guard.may_eject(limits);
+            ejected = serves && guard.may_eject(&limits);
             ejected || !serves
         };
         let mut transition = self
@@ -291,14 +248,14 @@ impl Gatekeeper {
                         since: now,
                         failed_probes: 0,
                     });
-                    if let Some(peers) = &mut self.peers {
+                    if let Some(peers) = self.peers() {
                         peers.forget();
                     }
                 }
             },
             Transition::Closed => {
                 self.forget_evidence();
-                if let Some(peers) = &mut self.peers {
+                if let Some(peers) = self.peers() {
                     peers.parole();
                 }
             }
@@ -313,11 +270,10 @@ impl Gatekeeper {
         now: Instant,
         guard: &Guard,
     ) -> Option<Forced> {
-        self.successes = 0;
         // A new epoch: what is in flight decides nothing any more.
         self.breaker.reset();
         self.forget_evidence();
-        if let Some(peers) = &mut self.peers {
+        if let Some(peers) = self.peers() {
             peers.forget();
         }
         let before = self.forced();
@@ -349,7 +305,7 @@ impl Gatekeeper {
             failed_probes: evidence.map_or(0, |evidence| evidence.failed_probes),
             refused: story.map_or(0, |story| story.waved_through),
             waiting: 0,
-            dry_run: self.dry_run,
+            dry_run: self.is_dry_run(),
         }
     }
 }

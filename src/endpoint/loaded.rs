@@ -1,3 +1,4 @@
+use super::aside::Aside;
 use crate::core::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::load::{Estimate, Failures, Reading, Rules, coarse, coarse_between, plain_cost};
 
@@ -17,16 +18,6 @@ pub(super) struct Loaded {
 
 /// The second word of `Failures`, beside what else a result changes.
 pub(super) struct Fast(AtomicU64);
-
-/// What it reads only where there is reason to.
-#[repr(C)]
-pub(super) struct Aside {
-    penalty: [AtomicU64; 2],
-    // On the coarse clock: since when it has been in service.
-    in_service: AtomicU32,
-    // In 2^-16ths.
-    weight: AtomicU32,
-}
 
 // Silence counts so many times: a busy endpoint answers something many times within its latency, so that even a part of it
 // is long for nothing at all.
@@ -237,7 +228,7 @@ impl Loaded {
         }
         // A penalty that fades in no time is over.
         if rules.penalty_decay > 0 {
-            reading.penalty = read(&aside.penalty).get(now, rules.penalty_decay);
+            reading.penalty = aside.penalty(now, rules.penalty_decay);
         }
         if uneven || rules.slow_start > 0 {
             reading.weight = aside.weight(now, rules);
@@ -308,67 +299,23 @@ impl Fast {
     }
 }
 
-// === impl Aside ===
-
-impl Aside {
-    pub(super) fn new(now: u64) -> Self {
-        Self {
-            penalty: words(Estimate::from_words((0, u64::MAX))),
-            in_service: AtomicU32::new(coarse(now)),
-            weight: AtomicU32::new(1 << 16),
-        }
-    }
-
-    /// A failure, or a hint of the endpoint's own. Only under the lock of the cell's state.
-    pub(super) fn penalize(&self, now: u64, weight: u64, rules: &Rules) {
-        let mut penalty = read(&self.penalty);
-        penalty.raise(now, weight, rules.penalty_decay);
-        write(&self.penalty, penalty);
-    }
-
-    /// It joined, or is back.
-    pub(super) fn start(&self, now: u64) {
-        self.in_service.store(coarse(now), Ordering::Relaxed);
-    }
-
-    pub(super) fn set_weight(&self, weight: u32) {
-        self.weight.store(weight, Ordering::Relaxed);
-    }
-
-    /// Its share, in 2^-16ths of an ordinary endpoint's: less while it starts slowly.
-    pub(super) fn weight(&self, now: u64, rules: &Rules) -> u32 {
-        let weight = self.weight.load(Ordering::Relaxed);
-        if rules.slow_start == 0 {
-            return weight;
-        }
-        let since = self.in_service.load(Ordering::Relaxed);
-        let age = coarse_between(since, coarse(now));
-        if age >= rules.slow_start {
-            return weight;
-        }
-        // At least a hundredth, or nothing would ever come of it.
-        let ramp = u128::from(weight) * u128::from(age) / u128::from(rules.slow_start);
-        (ramp as u32).max(weight / 100).max(1)
-    }
-}
-
 // Two words that are read without the lock. A reader that falls between the two writes sees a new value with an old
 // time, once, which is a slightly wrong estimate and nothing worse.
 #[inline]
-fn read(words: &[AtomicU64; 2]) -> Estimate {
+pub(super) fn read(words: &[AtomicU64; 2]) -> Estimate {
     Estimate::from_words((
         words[0].load(Ordering::Relaxed),
         words[1].load(Ordering::Relaxed),
     ))
 }
 
-fn write(words: &[AtomicU64; 2], estimate: Estimate) {
+pub(super) fn write(words: &[AtomicU64; 2], estimate: Estimate) {
     let (value, stamp) = estimate.words();
     words[0].store(value, Ordering::Relaxed);
     words[1].store(stamp, Ordering::Relaxed);
 }
 
-fn words(estimate: Estimate) -> [AtomicU64; 2] {
+pub(super) fn words(estimate: Estimate) -> [AtomicU64; 2] {
     let (value, stamp) = estimate.words();
     [AtomicU64::new(value), AtomicU64::new(stamp)]
 }

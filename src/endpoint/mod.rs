@@ -1,7 +1,9 @@
 //! One endpoint: its address, its leaf, its cell of state and its tickets.
 
 mod address;
+mod aside;
 mod cell;
+mod compact;
 mod gatekeeper;
 mod guard;
 mod leaf;

@@ -8,8 +8,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::word::Word;
+use super::aside::Aside;
+use super::compact::Compact;
 use super::gatekeeper::{Gatekeeper, Terms};
-use super::loaded::{Aside, Fast, Loaded};
+use super::loaded::{Fast, Loaded};
 use super::{Endpoint, Pool};
 use crate::breaker::{Admitted, BreakerSnapshot, Forced, Gate};
 use crate::core::draw::Purpose;
@@ -22,7 +24,13 @@ use crate::verdict::{Note, Ticket};
 /// What is known about one endpoint of one backend: requests in flight, latency, failures, breaker.
 ///
 /// Picks read its atomics, the first of which share a cache line; what a verdict changes is changed under its lock and
-/// then published. In the order of use: of many cells none is in a cache, and each line counts. It never moves: snapshots of the set, and tickets, share it.
+/// then published. In the order of use: of many cells none is in a cache, and each line counts. It never moves: snapshots
+/// of the set, and tickets, share it.
+///
+/// There may be a hundred thousand: it is 168 bytes, or 256 with the window of a success rate (on the heap), and nothing
+/// more for one that serves as it should. Not in these are the counts of its `Arc`, the user's leaf and metadata (its
+/// [`Site`](super::Site)), and what few have: a probe that is out (24 bytes), the story of one that was ejected or held by
+/// hand, when that was and its penalty (24), what it is measured by its peers with, the flow label of an IPv6 address.
 #[repr(C)]
 pub(crate) struct Cell {
     loaded: Loaded,
@@ -34,9 +42,7 @@ pub(crate) struct Cell {
     state: Mutex<Gatekeeper>,
     pool: Arc<Pool>,
     aside: Aside,
-    // When it was last ejected, or a probe of it failed, in nanoseconds.
-    opened: AtomicU64,
-    address: SocketAddr,
+    address: Compact,
 }
 
 /// Whether a cell can take a request.
@@ -73,13 +79,12 @@ impl Cell {
             pool,
             state: Mutex::new(Gatekeeper::new(terms, now)),
             aside: Aside::new(at),
-            opened: AtomicU64::new(0),
-            address,
+            address: address.into(),
         }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        (&self.address).into()
     }
 
     #[cfg(test)]
@@ -101,7 +106,6 @@ impl Cell {
     pub(crate) fn heard(&self) -> (Option<(u64, u64)>, bool) {
         let mut state = lock(&self.state);
         self.tell_of_calm(&mut state, 0);
-        state.take_successes();
         let sums = state.breaker().window_sums();
         (sums, !self.loaded.has_not_failed())
     }
@@ -187,7 +191,7 @@ impl Cell {
 
     /// When it was last ejected, or a probe of it failed, in nanoseconds.
     pub(crate) fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Acquire)
+        self.aside.opened()
     }
 
     /// Whether it can take a request at `now`, be it as a probe.
@@ -258,7 +262,7 @@ impl Cell {
     /// Tells that it was let through so, once it has its ticket.
     #[cold]
     pub(crate) fn tell_panicked(&self, now: Instant, request: u64) {
-        let endpoint = self.address;
+        let endpoint = self.address();
         let decision = || Decision::Panicked { endpoint, request };
         self.pool.observers.tell(now, decision);
     }
@@ -290,7 +294,7 @@ impl Cell {
     #[cold]
     pub(crate) fn tell_probing(&self, now: Instant, request: u64) {
         self.pool.tell(now, || Decision::Probing {
-            endpoint: self.address,
+            endpoint: self.address(),
             request,
         });
     }
@@ -325,10 +329,10 @@ impl Cell {
         let mut state = lock(&self.state);
         self.tell_of_calm(&mut state, at);
         state.force(forced, now, &self.pool.guard);
-        self.opened.store(at, Ordering::Release);
+        self.aside.eject(at);
         self.publish(&state, at);
         drop(state);
-        let endpoint = self.address;
+        let endpoint = self.address();
         let what = match forced {
             Some(Forced::Open) => "opened",
             Some(Forced::Closed) => "closed",
@@ -345,7 +349,7 @@ impl Cell {
 
     /// What its breaker does, and why.
     pub(crate) fn breaker(&self, now: Instant) -> BreakerSnapshot {
-        let name = format!("{} {}", self.pool.name, self.address);
+        let name = format!("{} {}", self.pool.name, self.address());
         lock(&self.state).snapshot(name.into(), now)
     }
 

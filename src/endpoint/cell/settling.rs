@@ -5,7 +5,7 @@ use super::Cell;
 use crate::breaker::{Admitted, Transition};
 use crate::core::draw::Purpose;
 use crate::core::observe::Decision;
-use crate::core::sync::{MutexGuard, Ordering, lock};
+use crate::core::sync::{MutexGuard, lock};
 use crate::core::time::{nanos, now_after};
 use crate::verdict::{Issuer, Note, Outcome, Verdict};
 
@@ -123,8 +123,7 @@ impl Cell {
         self.sample(at, elapsed, sample, load.decay());
         let calm = outcome.is_plain_success()
             && self.word().is_calm(note.epoch, at)
-            && !self.loaded.is_full()
-            && !state.is_full();
+            && !self.loaded.is_full();
         if !calm {
             self.tell_of_calm(&mut state, at);
         }
@@ -139,7 +138,7 @@ impl Cell {
             self.aside.penalize(at, weight, &rules);
         }
         if calm {
-            state.count_success();
+            state.credit(1);
         } else {
             self.record_slowly(state, note, outcome, now);
         }
@@ -188,7 +187,7 @@ impl Cell {
         let pool = &self.pool;
         match transition {
             Transition::Opened { .. } => {
-                self.opened.store(at, Ordering::Release);
+                self.aside.eject(at);
                 // The last one: from now on they are probed in turn. A failed probe keeps the turn that was set.
                 if pool.turn().is_some_and(|due| due <= at) {
                     let word = pool.dice.draw(request, Purpose::ProbeBackoff, 1);
@@ -215,7 +214,7 @@ impl Cell {
 
     // Called without the lock: an observer may look at this cell.
     fn tell(&self, transition: Transition, now: Instant) {
-        let endpoint = self.address;
+        let endpoint = self.address();
         self.pool.tell(now, || match &transition {
             Transition::Opened { why, until } => Decision::Opened {
                 endpoint,
