@@ -171,7 +171,7 @@ fn strays(document: &Field<'_>, kind: &str, diagnostics: &mut Vec<Diagnostic>) {
         &["spec", "template", "metadata", "annotations"],
     ];
     for path in PLACES {
-        let mut place = Some(Field::root(&document.node, String::new(), document.origin));
+        let mut place = Some(Field::root(document.node, String::new(), document.origin));
         for key in path {
             place = place.and_then(|place| place.get(key).ok()?);
         }
