@@ -76,6 +76,8 @@ impl<L> Set<L> {
         Some(with(&member.site, ticket))
     }
 
+    // Into the pick, and with it the choice: a call each would be a fifteenth of all the time that a request takes here.
+    #[inline(always)]
     fn find<'a>(&self, choice: &Choice<'a, L>) -> Option<Found<'a, L>> {
         let (want, now, members) = (choice.want, choice.now, choice.members);
         let guard = &self.pool.guard;
@@ -105,13 +107,19 @@ impl<L> Set<L> {
                 members: split.side(guard.changes(), now, draw),
                 ..*choice
             };
-            if let Some(found) = self.choose(&side) {
+            if let Some(found) = self.choose_near(&side) {
                 return Some(found);
             }
         }
         self.choose(choice)
     }
 
+    #[inline(never)]
+    fn choose_near<'a>(&self, choice: &Choice<'a, L>) -> Option<Found<'a, L>> {
+        self.choose(choice)
+    }
+
+    #[inline(always)]
     fn choose<'a>(&self, choice: &Choice<'a, L>) -> Option<Found<'a, L>> {
         let (want, now) = (choice.want, choice.now);
         // A choice can be lost to another thread between the look and the ticket: a probe is given out once.

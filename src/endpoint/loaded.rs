@@ -309,6 +309,7 @@ pub(super) fn read(words: &[AtomicU64; 2]) -> Estimate {
     ))
 }
 
+#[inline(always)]
 pub(super) fn write(words: &[AtomicU64; 2], estimate: Estimate) {
     let (value, stamp) = estimate.words();
     words[0].store(value, Ordering::Relaxed);

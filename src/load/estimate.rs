@@ -74,7 +74,7 @@ impl Estimate {
     }
 
     /// An answer that took `sample` nanoseconds.
-    #[inline]
+    #[inline(always)]
     pub fn observe(&mut self, now: u64, sample: u64, tau: u64) {
         self.value = match self.stamp {
             // The first sample is all there is to know.
