@@ -1156,7 +1156,7 @@ fn builders_say_what_is_wrong() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "\"10.0.0.1\" is no endpoint: expected an IP address and a port, such as 10.0.0.7:8080 or [fd00::7]:8080"
+        "\"10.0.0.1\" is no endpoint: expected a port, too, such as 10.0.0.7:8080 or [fd00::7]:8080"
     );
     let error = Client::builder(policy()).build(mesh.connect()).unwrap_err();
     assert!(
@@ -1260,4 +1260,38 @@ async fn who_waits_goes_first() {
         .collect();
     let expected: Vec<_> = (0..40).map(|n| format!("/{n}")).collect();
     assert_eq!(waited, expected);
+}
+
+/// Each breaker backs off by itself; while all are ejected the pool's turn counts, and is what the snapshot must say.
+#[tokio::test(start_paused = true)]
+async fn the_snapshot_of_an_outage_says_when_the_next_probe_really_is() {
+    let mesh = Mesh::new(|_, _| Reply::Status(500, ms(1)));
+    let policy = ClientPolicy::http()
+        .failure_accrual(FailureAccrual::consecutive(1))
+        .build()
+        .unwrap();
+    let client = mesh.client(policy, [address(1)]);
+    assert_eq!(client.snapshot().backends[0].next_in_turn, None);
+    let mut refused = 0;
+    for _ in 0..20 {
+        let Err(error) = client.request(get()).await else {
+            continue;
+        };
+        refused += 1;
+        let snapshot = client.snapshot();
+        let next = snapshot.backends[0].next_in_turn;
+        assert_eq!(next, error.retry_at(), "{error}");
+        let text = snapshot.to_string();
+        assert!(
+            text.contains(", all ejected: the next probe in 1."),
+            "{text}"
+        );
+        tokio::time::sleep_until(next.unwrap()).await;
+        let text = client.snapshot().to_string();
+        assert!(text.contains(", all ejected: a probe is due"), "{text}");
+        let before = mesh.seen().len();
+        client.request(get()).await.unwrap();
+        assert_eq!(mesh.seen().len(), before + 1);
+    }
+    assert!(refused > 5, "{refused}");
 }

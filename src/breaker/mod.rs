@@ -50,6 +50,7 @@ pub use self::machine::Breaker;
 pub use self::registry::{Breakers, BreakersService};
 pub use self::settings::Wait;
 pub use self::settling::SettlingBody;
+pub(crate) use self::snapshot::Tenths;
 pub use self::snapshot::{BreakerSnapshot, Forced};
 
 pub(crate) use self::events::Events;

@@ -49,7 +49,7 @@ pub enum Forced {
 }
 
 /// Seconds with one digit behind the point.
-pub(super) struct Tenths(pub(super) Duration);
+pub(crate) struct Tenths(pub(crate) Duration);
 
 // === impl BreakerSnapshot ===
 

@@ -53,7 +53,9 @@ use crate::telemetry::Snapshot;
 /// that fail, all as its policy says. Clones share everything and cost one reference count. It is always ready; requests
 /// that find no endpoint wait inside their future, in a bounded line.
 ///
-/// It can be built anywhere, and must be called within a tokio runtime with time enabled.
+/// It can be built anywhere, and must be called within a tokio runtime with time enabled, for `build_http` and `build_grpc` with
+/// I/O, too. Elsewhere its future panics, as tokio's own timers and sockets do. Real sockets and paused time do not go together:
+/// time jumps to the next timeout before anything has arrived. Bring leaves of your own then, or use the simulator.
 ///
 /// ```
 /// use bytes::Bytes;

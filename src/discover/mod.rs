@@ -1,15 +1,17 @@
 //! Which endpoints exist: a fixed list, any stream of updates, or DNS (feature `dns`).
 
+mod address;
 #[cfg(feature = "dns")]
 mod dns;
 mod driver;
 mod source;
 
+pub use self::address::{InvalidEndpoint, ToEndpoint};
 #[cfg(feature = "dns")]
 pub use self::dns::{Dns, Family, Looked, Lookup, LookupError, Records, Service, dns};
 pub(crate) use self::driver::Driver;
 pub(crate) use self::source::Source;
-pub use self::source::{Endpoints, InvalidEndpoint, Resolve, ToEndpoint, backend_names};
+pub use self::source::{Endpoints, Resolve, backend_names};
 
 use std::net::SocketAddr;
 

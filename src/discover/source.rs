@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Update;
+use super::address::{InvalidEndpoint, ToEndpoint};
 use crate::core::BoxError;
 use crate::core::sync::{Mutex, lock};
 use crate::core::time::after;
@@ -32,23 +32,6 @@ pub(crate) enum Source {
     /// A stream for whoever asks.
     #[cfg(feature = "dns")]
     Made(Arc<dyn Fn() -> Updates + Send + Sync>),
-}
-
-/// Something that is not an endpoint's address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no endpoint: expected {expected}")]
-pub struct InvalidEndpoint {
-    text: String,
-    expected: &'static str,
-}
-
-/// Something that names an endpoint.
-pub trait ToEndpoint {
-    /// The endpoint.
-    ///
-    /// # Errors
-    /// A text that is no address.
-    fn to_endpoint(&self) -> Result<Endpoint, InvalidEndpoint>;
 }
 
 /// Finds the endpoints of a backend.
@@ -84,17 +67,6 @@ pub fn backend_names(backend: &Backend) -> Vec<String> {
     names.push(backend.meta.name().to_owned());
     names.dedup();
     names
-}
-
-// === impl InvalidEndpoint ===
-
-impl InvalidEndpoint {
-    pub(super) fn new(text: &str, expected: &'static str) -> Self {
-        Self {
-            text: text.to_owned(),
-            expected,
-        }
-    }
 }
 
 // === impl Endpoints ===
@@ -343,41 +315,6 @@ where
             .stream
             .poll_next(cx)
             .map(|item| item.map(|update| update.map_err(Into::into)))
-    }
-}
-
-// === impl ToEndpoint ===
-
-impl ToEndpoint for Endpoint {
-    fn to_endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
-        Ok(self.clone())
-    }
-}
-
-impl ToEndpoint for SocketAddr {
-    fn to_endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
-        Ok(Endpoint::new(*self))
-    }
-}
-
-impl ToEndpoint for str {
-    fn to_endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
-        self.parse::<SocketAddr>().map(Endpoint::new).map_err(|_| {
-            let expected = "an IP address and a port, such as 10.0.0.7:8080 or [fd00::7]:8080";
-            InvalidEndpoint::new(self, expected)
-        })
-    }
-}
-
-impl ToEndpoint for String {
-    fn to_endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
-        self.as_str().to_endpoint()
-    }
-}
-
-impl<T: ToEndpoint + ?Sized> ToEndpoint for &T {
-    fn to_endpoint(&self) -> Result<Endpoint, InvalidEndpoint> {
-        (**self).to_endpoint()
     }
 }
 

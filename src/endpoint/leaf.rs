@@ -14,7 +14,35 @@ use crate::core::BoxError;
 ///
 /// Implemented for closures `Fn(&Endpoint) -> S`. Called once for each endpoint, when it is first chosen. It should
 /// return at once: a leaf connects when it is used. A leaf is a *handle*: its clones share their connection. Errors are
-/// best [`TransportError`](crate::verdict::TransportError)s, which say how far a request got.
+/// best [`TransportError`](crate::verdict::TransportError)s, which say how far a request got; of any other nobody knows, so
+/// that only what is safe to repeat is sent again.
+///
+/// reqwest as leaf, for a program that has its proxies and certificates there. It dials what the URI names, which is
+/// therefore made the endpoint; the request's `host` header stays what it is about:
+///
+/// ```ignore
+/// let http = reqwest::Client::new();
+/// let leaf = move |endpoint: &Endpoint| {
+///     let (http, address) = (http.clone(), endpoint.address());
+///     tower::service_fn(move |request: http::Request<Body>| {
+///         let http = http.clone();
+///         async move {
+///             let (mut parts, body) = request.into_parts();
+///             if let (Some(authority), None) = (parts.uri.authority(), parts.headers.get(HOST)) {
+///                 let host = HeaderValue::from_str(authority.as_str())?;
+///                 parts.headers.insert(HOST, host);
+///             }
+///             let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+///             parts.uri = format!("http://{address}{path}").parse()?;
+///             let body = reqwest::Body::wrap_stream(BodyDataStream::new(body)); // of http-body-util
+///             let request = reqwest::Request::try_from(http::Request::from_parts(parts, body))?;
+///             let response = http.execute(request).await?;
+///             Ok::<_, BoxError>(http::Response::<reqwest::Body>::from(response))
+///         }
+///     })
+/// };
+/// let client = Client::builder(policy).endpoints(hosts).build(leaf)?;
+/// ```
 pub trait Connect: Send + Sync + 'static {
     /// The body of the leaf's responses.
     type ResponseBody: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::balance::Member;
-use crate::breaker::{BreakerSnapshot, Forced, Gate};
+use crate::breaker::{BreakerSnapshot, Forced, Gate, Tenths};
 use crate::budget::{BudgetSnapshot, RetryBudget};
 use crate::client::{BackendState, Counts};
 use crate::core::sync::Ordering;
@@ -38,6 +38,11 @@ pub struct BackendSnapshot {
     pub waiting: usize,
     /// Ejections that were refused since the beginning, because of the policy's limits.
     pub ejections_refused: u64,
+    /// In an outage of all its endpoints they are probed in turn: when the next is, or was, due, whatever the breaker of each
+    /// says of its own.
+    pub next_in_turn: Option<Instant>,
+    /// When this was so.
+    at: Instant,
     /// Its endpoints, by address.
     pub endpoints: Vec<EndpointSnapshot>,
 }
@@ -117,6 +122,12 @@ impl fmt::Display for Snapshot {
             if backend.ejections_refused > 0 {
                 write!(f, ", {} ejections refused", backend.ejections_refused)?;
             }
+            if let Some(next) = backend.next_in_turn {
+                match next.saturating_duration_since(backend.at) {
+                    Duration::ZERO => f.write_str(", all ejected: a probe is due")?,
+                    wait => write!(f, ", all ejected: the next probe in {}", Tenths(wait))?,
+                }
+            }
             for endpoint in &backend.endpoints {
                 let EndpointSnapshot {
                     endpoint,
@@ -159,6 +170,8 @@ impl BackendSnapshot {
             name: Arc::clone(&balance.pool.name),
             waiting: balance.line.waiting(),
             ejections_refused: balance.pool.guard.refused(),
+            next_in_turn: (balance.pool.turn()).map(|turn| balance.pool.epoch.instant(turn)),
+            at: now,
             endpoints: members
                 .iter()
                 .map(|member| EndpointSnapshot::take(member, at, now))

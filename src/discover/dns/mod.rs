@@ -14,7 +14,8 @@ use std::time::Duration;
 pub use self::lookup::{Family, Looked, Lookup, LookupError, Records, Service};
 
 use self::follow::Follow;
-use super::source::{Endpoints, InvalidEndpoint, Source};
+use super::address::InvalidEndpoint;
+use super::source::{Endpoints, Source};
 use crate::endpoint::Endpoint;
 
 /// The endpoints that DNS has for a name: `dns("payments.shop.svc:50051")` for its addresses (A and AAAA) with that port,
@@ -33,6 +34,9 @@ pub fn dns(name: impl Into<String>) -> Dns {
 /// family by family and target by target, `Decision::DiscoveryFailed` tells, and the next is made after a second, or twice
 /// as long as the last time, up to 30 s. A name that does not exist (NXDOMAIN) is
 /// [`Update::DoesNotExist`](super::Update::DoesNotExist), one without records an empty list: requests are refused at once.
+///
+/// Every address is an endpoint, of either family. Where a server listens on one only of those that its name has, as
+/// development servers do on `localhost`, the other refuses connections: write its address instead.
 ///
 /// Of SRV records those of the lowest priority are used that have addresses; their weights become the endpoints' own.
 #[must_use]

@@ -284,6 +284,12 @@ impl From<&str> for WorldPolicy {
     }
 }
 
+impl From<&String> for WorldPolicy {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
 impl From<String> for WorldPolicy {
     fn from(manifest: String) -> Self {
         Self(PolicyFrom::Text(manifest))

@@ -84,6 +84,7 @@ fn object(
         return Ok(());
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    strays(document, kind, diagnostics);
     let route = |kind, group, diagnostics: &mut Vec<Diagnostic>| {
         Route::read(document, kind, group, diagnostics).map(|route| Object::Route(Box::new(route)))
     };
@@ -115,6 +116,7 @@ fn object(
         _ => {
             let resource = document.origin.resource(resource(document, kind));
             misplaced(document, &resource, diagnostics);
+            meant(document, (api_version, kind), &resource, diagnostics);
             Object::Ignored(kind.to_owned())
         }
     });
@@ -147,7 +149,95 @@ fn misplaced(document: &Field<'_>, resource: &Origin, diagnostics: &mut Vec<Diag
         if keys::is_policy(&entry.key) {
             let message = "is read from a Service or a route only; here it has no effect";
             let diagnostic = Diagnostic::new(Severity::Warning, resource, message);
-            diagnostics.push(diagnostic.key(&entry.key).at(entry.key_at));
+            diagnostics.push(
+                diagnostic
+                    .key(&entry.key)
+                    .at(entry.key_at)
+                    .remedy("write it in metadata.annotations of the Service"),
+            );
         }
     }
+}
+
+// A wrong indent, and an annotation is none.
+fn strays(document: &Field<'_>, kind: &str, diagnostics: &mut Vec<Diagnostic>) {
+    const PLACES: [&[&str]; 7] = [
+        &[],
+        &["annotations"],
+        &["metadata"],
+        &["metadata", "labels"],
+        &["spec"],
+        &["spec", "annotations"],
+        &["spec", "template", "metadata", "annotations"],
+    ];
+    for path in PLACES {
+        let mut place = Some(Field::root(document.node, String::new(), document.origin));
+        for key in path {
+            place = place.and_then(|place| place.get(key).ok()?);
+        }
+        let Some(place) = place else { continue };
+        for entry in place.entries().unwrap_or_default() {
+            if !keys::is_policy(&entry.key) {
+                continue;
+            }
+            let message = match path {
+                [] | ["annotations"] => {
+                    "is no annotation here, outside of metadata; it has no effect".to_owned()
+                }
+                path => format!(
+                    "is no annotation here, in {}; it has no effect",
+                    path.join(".")
+                ),
+            };
+            let resource = document.origin.resource(resource(document, kind));
+            diagnostics.push(
+                Diagnostic::new(Severity::Warning, &resource, message)
+                    .key(&entry.key)
+                    .at(entry.key_at)
+                    .remedy("write it in metadata.annotations of the Service"),
+            );
+        }
+    }
+}
+
+// Almost one that is read: `kind: HttpRoute`, `apps/v1` for a Service. Other people's kinds may share a name with one.
+fn meant(
+    document: &Field<'_>,
+    (api_version, kind): (&str, &str),
+    resource: &Origin,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    const READ: [(&str, &str, &str); 7] = [
+        ("", "v1", "Service"),
+        ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
+        ("gateway.networking.k8s.io", "v1", "GRPCRoute"),
+        ("gateway.networking.k8s.io", "v1alpha2", "TLSRoute"),
+        ("gateway.networking.k8s.io", "v1alpha2", "TCPRoute"),
+        ("policy.linkerd.io", "v1alpha1", "EgressNetwork"),
+        ("linkerd.io", "v1alpha2", "ServiceProfile"),
+    ];
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let found = READ.into_iter().find(|(of, _, read)| {
+        let same = group == *of
+            || keys::nearest_of(group, &[of]).is_some()
+            || (of.is_empty() && !group.contains('.'));
+        let exact = group == *of && kind == *read && !of.is_empty();
+        let near = kind.eq_ignore_ascii_case(read)
+            || (kind != "UDPRoute" && keys::nearest_of(kind, &[read]).is_some());
+        same && near && !exact
+    });
+    let Some((group, version, read)) = found else {
+        return;
+    };
+    let slash = if group.is_empty() { "" } else { "/" };
+    let key = if kind == read { "apiVersion" } else { "kind" };
+    let at = document.get(key).ok().flatten();
+    let message =
+        format!("{api_version} {kind} is none of the kinds that are read; it is left out");
+    diagnostics.push(
+        Diagnostic::new(Severity::Warning, resource, message)
+            .key(key)
+            .at(at.map_or(document.at(), |at| at.at()))
+            .remedy(format!("did you mean {group}{slash}{version} {read}?")),
+    );
 }

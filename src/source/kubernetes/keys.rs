@@ -84,9 +84,17 @@ const PREFIXES: [&str; 5] = [
     OWN,
 ];
 
-/// Whether a key is the mesh's outbound policy, known or not.
+/// Whether a key is the mesh's outbound policy or was meant to be, known or not: `Retry.linkerd.io/http` and
+/// `timeouts.linkerd.io/request`, too.
 pub(super) fn is_policy(key: &str) -> bool {
-    PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+    const LONGEST: usize = 40;
+    let Some(slash) = key.find('/').filter(|slash| *slash < LONGEST) else {
+        return false;
+    };
+    let (prefix, _) = key.split_at(slash + 1);
+    let linkerd = || prefix.to_ascii_lowercase().contains(".linkerd.");
+    PREFIXES.contains(&prefix)
+        || (linkerd() && PREFIXES.iter().any(|known| distance(prefix, known) <= 2))
 }
 
 /// Whether a key is this crate's own, known or not.

@@ -289,6 +289,8 @@ fn refusal(text: &str, origin: &Origin, refused: Refused) -> Error {
                 error.remedy("a template has to be rendered first (helm template)")
             } else if message_is_about_tabs {
                 error.remedy("indent with spaces")
+            } else if message.contains("block mapping") || message.contains("block sequence") {
+                error.remedy("look at the indent of this line, and of those above")
             } else {
                 error
             }

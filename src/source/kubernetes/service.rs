@@ -39,7 +39,7 @@ pub(super) struct Port {
 }
 
 /// What a port is of. HTTP goes over TCP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Transport {
     Tcp,
     Udp,

@@ -65,7 +65,13 @@ impl Explanation {
             line!(out, "\n{}", diagnostic.with_line(text.map(String::as_str)));
         }
         let (errors, warnings) = self.counts();
-        line!(out, "\n{errors} errors, {warnings} warnings");
+        let many = |count: usize| if count == 1 { "" } else { "s" };
+        line!(
+            out,
+            "\n{errors} error{}, {warnings} warning{}",
+            many(errors),
+            many(warnings)
+        );
         on_their_lines(out)
     }
 }

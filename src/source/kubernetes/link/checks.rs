@@ -1,9 +1,10 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::backends::backends;
 use super::order::order;
 use super::policies::{profiles, traffic};
 use super::ports_of;
+use super::twins::twins;
 use crate::policy::{Fidelity, Timeouts};
 use crate::source::kubernetes::annotations::Settings;
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
@@ -42,6 +43,7 @@ pub(super) fn all(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
     }
     for service in objects.services.values() {
         protocols(service, diagnostics);
+        ports_twice(service, diagnostics);
         served(objects, service, diagnostics);
     }
     profiles(objects, diagnostics);
@@ -215,6 +217,27 @@ fn protocols(
     }
 }
 
+/// A port twice. One number of TCP and one of UDP are two ports.
+fn ports_twice(
+    service: &crate::source::kubernetes::service::Service,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let mut seen = BTreeMap::new();
+    for port in &service.ports {
+        let Some(first) = seen.insert((port.number, port.transport), &port.path) else {
+            continue;
+        };
+        let message = format!("port {} is already {first}", port.number);
+        diagnostics.push(
+            Diagnostic::new(Severity::Warning, &service.origin, message)
+                .key(format!("{}.port", port.path))
+                .at(port.at)
+                .mesh("never sees the Service: the API server refuses it")
+                .remedy("keep one of them"),
+        );
+    }
+}
+
 /// Routes that are attached to a port and not served there.
 fn served(
     objects: &Objects,
@@ -271,6 +294,7 @@ fn served(
         }
         both_namespaces(service, port.number, &attached, diagnostics);
     }
+    twins(&attached, diagnostics);
 }
 
 /// Consumer routes beside producer routes: merged.

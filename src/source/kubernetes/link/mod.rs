@@ -4,6 +4,7 @@ mod backends;
 mod checks;
 mod order;
 mod policies;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;

@@ -4,7 +4,8 @@ use super::{Group, note};
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
 use crate::source::kubernetes::error::Error;
 use crate::source::kubernetes::field::Field;
-use crate::source::kubernetes::place::Mark;
+use crate::source::kubernetes::keys;
+use crate::source::kubernetes::place::{Mark, quoted};
 
 /// What a route is attached to, as far as it is the mesh's business.
 #[derive(Clone, Debug)]
@@ -105,8 +106,10 @@ fn attaches(
     let (kind, wanted) = match kind {
         Some("Service") => (ParentKind::Service, "core"),
         Some("EgressNetwork") => (ParentKind::EgressNetwork, "policy.linkerd.io"),
-        // A Gateway, as most parents are, or a Server or a whole namespace of the inbound policy.
-        _ => return None,
+        other => {
+            stranger(parent, other, named, diagnostics);
+            return None;
+        }
     };
     let filled = named.unwrap_or(group.name());
     let fits = match kind {
@@ -130,4 +133,52 @@ fn attaches(
             .remedy(format!("write group: {wanted}")),
     );
     None
+}
+
+/// What is neither: a Gateway, as most parents are, a Server or a whole namespace of the inbound policy, or somebody else's.
+/// Said is what was probably meant to be a Service.
+fn stranger(
+    parent: &Field<'_>,
+    kind: Option<&str>,
+    named: Option<&str>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    const WORKLOADS: [&str; 5] = [
+        "DaemonSet",
+        "Deployment",
+        "Pod",
+        "ReplicaSet",
+        "StatefulSet",
+    ];
+    let core = named.is_some_and(|group| group.is_empty() || group.eq_ignore_ascii_case("core"));
+    let (message, remedy) = match kind {
+        None if core => (
+            "the kind is left out, so that the API server fills in Gateway, and the route is attached to nothing".to_owned(),
+            "write kind: Service",
+        ),
+        Some("Gateway" | "Server" | "Namespace") | None => return,
+        Some(kind) if WORKLOADS.contains(&kind) => (
+            format!("a route is not attached to a {kind}, but to the Service in front of it"),
+            "write kind: Service and group: core, with the Service's name",
+        ),
+        Some(kind) => {
+            let near = keys::nearest_of(kind, &["Service", "EgressNetwork"]);
+            let remedy = match near {
+                Some("EgressNetwork") => "did you mean EgressNetwork?",
+                Some(_) => "did you mean Service?",
+                None if core => "write kind: Service",
+                None => return,
+            };
+            let kind = quoted(kind);
+            (
+                format!("{kind} is no kind that a route can be attached to"),
+                remedy,
+            )
+        }
+    };
+    diagnostics.push(
+        note(parent, Severity::Warning, message)
+            .mesh("does not apply the route")
+            .remedy(remedy),
+    );
 }

@@ -84,7 +84,7 @@ error: HTTPRoute shop/quotes: spec.rules[0].backendRefs[1]: Service not found go
    = the mesh answers 500 to the requests that fall to this backend
    = write the manifest of Service shop/gone beside this one, or correct the name
 
-1 errors, 1 warnings
+1 error, 1 warning
 ";
     // Line by line, for a message that can be read.
     for (found, expected) in text.lines().zip(expected.lines()) {

@@ -1,4 +1,5 @@
 mod bad;
+mod careless;
 mod diagnostics;
 mod explain;
 mod folder;

@@ -337,7 +337,7 @@ pub(super) fn rows() -> Vec<Row> {
             "1 booleans",
             web(&format!("{ALPHA}/penalize-failures: ''")),
             ASK,
-            &["!a failure weighs", "1 errors"],
+            &["!a failure weighs", "1 error,"],
         ),
         (
             "1 status lists",

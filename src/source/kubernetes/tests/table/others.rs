@@ -221,7 +221,7 @@ pub(super) fn rows() -> Vec<Row> {
             "3 response classes",
             classes("{condition: {status: {min: 600, max: 700}}, isFailure: true}"),
             "web.shop:80 extended",
-            &["600", "1 errors"],
+            &["600", "1 error,"],
         ),
         (
             "3 retryable routes and the budget",

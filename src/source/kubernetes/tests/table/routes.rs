@@ -433,13 +433,13 @@ pub(super) fn rows() -> Vec<Row> {
             "2.5 ResponseHeaderModifier",
             linkerd(&response),
             ASK,
-            &["filter    request headers: add x-a: 1", "1 warnings"],
+            &["filter    request headers: add x-a: 1", "1 warning"],
         ),
         (
             "2.5 ResponseHeaderModifier",
             grpc(&response),
             ASK,
-            &["grpcroute.shop.g", "!filter  ", "1 errors"],
+            &["grpcroute.shop.g", "!filter  ", "1 error,"],
         ),
         (
             "2.5 RequestRedirect",
@@ -473,7 +473,7 @@ pub(super) fn rows() -> Vec<Row> {
             "2.5 other filters",
             web("") + &http("", &filter("{type: CORS, cors: {}}")),
             ASK,
-            &["default.http", "1 errors"],
+            &["default.http", "1 error,"],
         ),
         (
             "2.5 other filters",
@@ -484,7 +484,7 @@ pub(super) fn rows() -> Vec<Row> {
             &[
                 "httproute.shop.r",
                 "fails: unsupported backend filter: RequestMirror), 50 %",
-                "1 errors",
+                "1 error,",
             ],
         ),
         (
