@@ -691,7 +691,7 @@ async fn decisions_are_told_with_the_breakers_name() {
         [
             Decision::BreakerOpened {
                 breaker: name.clone(),
-                why: "1 failures in a row".into(),
+                why: "1 failure in a row".into(),
                 until: Some(until)
             },
             Decision::BreakerRefused {

@@ -90,6 +90,13 @@ impl<'a, L> Choice<'a, L> {
     pub(super) fn of_two(&self, attempt: u64) -> Option<&'a Member<L>> {
         let count = self.members.count() as u64;
         let want = self.want;
+        // Where there is one, there is no choice.
+        if count == 1 && want.except.is_none() {
+            let only = self.members.get(0)?;
+            if only.cell.is_open() {
+                return Some(only);
+            }
+        }
         // Most often the first two are open, and no endpoint is excepted: the first round below, without its questions.
         if count >= 2 && want.except.is_none() && want.avoid.is_empty() {
             let number = (want.round * DRAWS + attempt) * DRAWS;

@@ -110,15 +110,15 @@ impl Held {
     }
 
     /// As the body that it was.
-    pub(crate) fn into_body(mut self) -> Body {
+    pub(crate) fn into_body(mut self: Box<Self>) -> Body {
         match (self.frames.len(), &mut self.rest) {
             (0, Rest::Open(body)) => std::mem::take(body),
-            (0, Rest::Ended) => Body::empty(),
+            (0, Rest::Ended | Rest::Broke(None)) => Body::empty(),
             (1, Rest::Ended) if self.frames[0].is_data() => {
                 let frame = self.frames.pop_front().map(Frame::into_data);
                 frame.and_then(Result::ok).unwrap_or_default().into()
             }
-            _ => Body::new(self),
+            _ => Body::of_box(self),
         }
     }
 }

@@ -102,6 +102,14 @@ impl Body {
         }
     }
 
+    /// One that is in a box already.
+    pub(crate) fn of_box<B>(body: Box<B>) -> Self
+    where
+        B: HttpBody<Data = Bytes, Error = BoxError> + Send + 'static,
+    {
+        Kind::Boxed(Box::into_pin(body)).into()
+    }
+
     /// The same body, if it is empty or in memory and nothing of it was taken yet.
     pub fn try_clone(&self) -> Option<Self> {
         match &self.kind {

@@ -241,7 +241,8 @@ impl Breaker {
                 }
                 // First to trip is named.
                 let why = if rules.max_failures > 0 && failures >= rules.max_failures {
-                    format!("{failures} failures in a row").into()
+                    let s = if failures == 1 { "" } else { "s" };
+                    format!("{failures} failure{s} in a row").into()
                 } else if failures >= ON_RECORD
                     && rules.max_failures > 0
                     && rules.memory.is_some()

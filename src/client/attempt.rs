@@ -60,7 +60,7 @@ pub(super) struct Answered {
     /// What its head says, if that is enough, or else its trailers, if they are here.
     pub(super) verdict: Option<Verdict>,
     /// Its body, instead of the response's own, once some of it was read here.
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<Box<Held>>,
     /// Whether it is handed over although a code in its trailers may still be one that is retried.
     pub(super) late: bool,
     // Until when the rest of a body is read that is kept while another try is prepared.
@@ -182,7 +182,7 @@ impl Answered {
     pub(super) fn hold(&mut self) -> &mut Held {
         let body = self.response.body_mut();
         self.held
-            .get_or_insert_with(|| Held::new(std::mem::take(body)))
+            .get_or_insert_with(|| Box::new(Held::new(std::mem::take(body))))
     }
 
     /// It failed, and another try is prepared. Settles, so that the wait is not booked as the endpoint's.

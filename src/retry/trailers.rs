@@ -76,7 +76,7 @@ pin_project! {
 
 struct Holding {
     response: Response<()>,
-    held: Held,
+    held: Box<Held>,
     hold: Hold,
 }
 
@@ -173,7 +173,7 @@ where
             let (parts, body) = response.into_parts();
             *this.holding = Some(Box::new(Holding {
                 response: Response::from_parts(parts, ()),
-                held: Held::new(body),
+                held: Box::new(Held::new(body)),
                 hold,
             }));
         }
