@@ -124,12 +124,23 @@ impl<'a> Field<'a> {
     pub(super) fn string(&self) -> Result<&'a str, Error> {
         match &self.node.value {
             Value::String(text) => Ok(text),
+            // In quotes alone it would be the next mistake.
+            Value::Number(text, _) if self.is_a_time() => Err(self.expected("a string").remedy(
+                format!("write it with its unit: \"{text}ms\" or \"{text}s\""),
+            )),
             Value::Bool(text) | Value::Number(text, _) => Err(self
                 .expected("a string")
                 .remedy(format!("quote it: \"{text}\""))),
             Value::Null => Err(self.expected("a string").remedy("write it in quotes: \"\"")),
             Value::List(_) | Value::Map(_) => Err(self.expected("a string")),
         }
+    }
+
+    // By its name: that of a field or an annotation, or of what it is in.
+    fn is_a_time(&self) -> bool {
+        let path = self.path.to_ascii_lowercase();
+        let times = ["timeout", "penalty", "window", "backoff", "decay", "ttl"];
+        times.iter().any(|time| path.contains(time))
     }
 
     /// The text of a string.

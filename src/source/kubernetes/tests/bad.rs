@@ -80,6 +80,7 @@ fn annotations_that_are_not_valid() {
         (alone("retry.linkerd.io/limit", "' 3'"), Annotation, 7, "retry.linkerd.io/limit", &["write \"3\""]),
         (alone("retry.linkerd.io/limit", "'65536'"), Annotation, 7, "retry.linkerd.io/limit", &["65535"]),
         (alone("retry.linkerd.io/limit", "0x3"), Field, 7, "retry.linkerd.io/limit", &["quote it: \"0x3\""]),
+        (alone("timeout.linkerd.io/request", "1000"), Field, 7, "timeout.linkerd.io/request", &["with its unit: \"1000ms\" or \"1000s\""]),
         (alone("retry.linkerd.io/timeout", "fast"), Annotation, 7, "retry.linkerd.io/timeout", &["(ms, s, m, h, d)"]),
         (alone("timeout.linkerd.io/request", "1h30m"), Annotation, 7, "timeout.linkerd.io/request", &["write \"90m\""]),
         (alone("timeout.linkerd.io/request", "'5'"), Annotation, 7, "timeout.linkerd.io/request",
