@@ -331,18 +331,11 @@ impl<'a, L> Pair<'a, L> {
         self.0.iter().flatten().any(same)
     }
 
-    // Whether it is complete.
-    fn add(&mut self, member: &'a Member<L>) -> bool {
+    fn add(&mut self, member: &'a Member<L>) {
         match self.0 {
-            [None, _] => {
-                self.0[0] = Some(member);
-                false
-            }
-            [Some(first), None] if !Arc::ptr_eq(&first.cell, &member.cell) => {
-                self.0[1] = Some(member);
-                true
-            }
-            _ => self.0[1].is_some(),
+            [None, _] => self.0[0] = Some(member),
+            [Some(_), None] if !self.has(member) => self.0[1] = Some(member),
+            _ => {}
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use tokio::time::Instant;
 
 use super::{Member, Set};
@@ -33,5 +35,38 @@ impl<L> Set<L> {
         };
         due.filter(|due| *due > at)
             .map(|due| self.pool.epoch.instant(due))
+    }
+
+    /// The earliest moment at which something can be picked, as far as it is known: of all endpoints, or of `only` one.
+    pub(crate) fn next_probe(&self, now: Instant, only: Option<SocketAddr>) -> Option<Instant> {
+        let at = self.pool.epoch.nanos(now);
+        let members = self.members.load();
+        let due = members
+            .iter()
+            .map(|member| &member.cell)
+            .filter(|cell| only.is_none_or(|only| only == cell.address()))
+            .filter_map(|cell| match cell.availability(at) {
+                Availability::Ejected(until) | Availability::Probing(until) => Some(until),
+                Availability::Open | Availability::ProbeDue => Some(at),
+                Availability::Held => None,
+            });
+        let probing =
+            |member: &Member<L>| matches!(member.cell.availability(at), Availability::Probing(_));
+        let due = match self.pool.turn() {
+            // In turn, whatever each one's own time is; unless a probe of every one of them is out.
+            Some(turn) if only.is_none() && !members.iter().all(probing) => Some(turn),
+            _ => due.min(),
+        };
+        due.map(|due| self.pool.epoch.instant(due))
+    }
+
+    /// When the next probe is due, if nothing can change before that: every endpoint is ejected, and no probe is out.
+    pub(crate) fn hopeless_until(&self, now: Instant) -> Option<Instant> {
+        let at = self.pool.epoch.nanos(now);
+        let ejected =
+            |member: &Member<L>| matches!(member.cell.availability(at), Availability::Ejected(_));
+        let members = self.members.load();
+        let hopeless = !members.is_empty() && members.iter().all(ejected);
+        hopeless.then(|| self.next_probe(now, None)).flatten()
     }
 }

@@ -9,9 +9,10 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
+use super::Want;
 use super::error::BalanceError;
 use super::service::Local;
-use super::{Place, PlaceKind, Set, Want};
+use super::waiting::Waiting;
 use crate::breaker::ClassifyResult;
 use crate::core::BoxError;
 use crate::core::time::after;
@@ -53,15 +54,6 @@ pin_project! {
         },
         Calling { #[pin] future: F },
         Done,
-    }
-}
-
-// Boxed, as few calls wait.
-pin_project! {
-    struct Waiting {
-        place: Option<Place>,
-        #[pin]
-        alarm: Option<Sleep>,
     }
 }
 
@@ -215,9 +207,9 @@ where
                 }
                 StateProj::Waiting { waiting } => {
                     let (local, number, round) = (&**this.local, *this.number, &mut *this.round);
-                    let found = waiting
-                        .as_mut()
-                        .poll(cx, local, |now| choose(local, number, round, now, None));
+                    let found = waiting.as_mut().poll(cx, &local.shared.set, |now| {
+                        choose(local, number, round, now, None)
+                    });
                     match ready!(found) {
                         Ok((service, ticket, endpoint)) => {
                             *this.ticket = Held(Some(ticket));
@@ -368,84 +360,6 @@ impl Drop for Held {
         // One that was settled returns nothing.
         if let Some(ticket) = self.0.take_if(|ticket| !ticket.note().sent) {
             ticket.give_back();
-        }
-    }
-}
-
-// === impl Waiting ===
-
-impl Waiting {
-    fn begin<S>(set: &Set<S>, now: Instant) -> Option<Pin<Box<Self>>> {
-        let kind = PlaceKind {
-            counted: true,
-            any: true,
-        };
-        let place = set.line.enter(kind, now)?;
-        Some(Box::pin(Self {
-            place: Some(place),
-            alarm: None,
-        }))
-    }
-
-    // Looks when it is its turn, and a last time before it is refused.
-    fn poll<S>(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        local: &Local<S>,
-        mut choose: impl FnMut(Instant) -> Option<Chosen<S>>,
-    ) -> Poll<Result<Chosen<S>, BalanceError>> {
-        let set = &local.shared.set;
-        loop {
-            let mut this = self.as_mut().project();
-            let Some(place) = this.place.as_ref() else {
-                return Poll::Pending;
-            };
-            let now = Instant::now();
-            let mut looks = 0;
-            loop {
-                let mine = place.may_look(cx, now);
-                let late = || now >= set.line.unready(&set.pool.epoch, now);
-                if !mine && (looks > 0 || !late()) {
-                    break;
-                }
-                if let Some(found) = choose(now) {
-                    let place = this.place.take();
-                    place
-                        .into_iter()
-                        .for_each(|place| place.leave(!mine || set.is_able(now)));
-                    return Poll::Ready(Ok(found));
-                }
-                if mine {
-                    place.looked(false, now);
-                }
-                looks += 1;
-            }
-            let failfast = set.line.unready(&set.pool.epoch, now);
-            let until = set.hopeless_until(now);
-            if let (1.., Some(until)) = (looks, until) {
-                place.hopeless(until);
-            }
-            let hopeless = until.is_some_and(|until| until >= failfast);
-            if now >= failfast || hopeless || set.absence().is_some() {
-                return Poll::Ready(Err(BalanceError::Unavailable {
-                    balance: Arc::clone(&set.pool.name),
-                    why: set.why_unready(now),
-                    retry_at: set.next_probe(now, None),
-                }));
-            }
-            let due = place.is_first().then(|| set.next_due(now)).flatten();
-            let keeps = place.keep_time(due, failfast);
-            let due = due.filter(|_| keeps);
-            let until = due.map_or(failfast, |due| due.min(failfast));
-            let alarm = this.alarm.as_mut();
-            match alarm.as_pin_mut().filter(|alarm| alarm.deadline() == until) {
-                Some(_) => {}
-                None => this.alarm.set(Some(sleep_until(until))),
-            }
-            match this.alarm.as_mut().as_pin_mut() {
-                Some(alarm) => ready!(alarm.poll(cx)),
-                None => return Poll::Pending,
-            }
         }
     }
 }

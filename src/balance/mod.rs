@@ -12,6 +12,7 @@ mod pick;
 mod service;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod zones;
 
 use std::net::SocketAddr;

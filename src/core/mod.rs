@@ -15,6 +15,22 @@ pub mod time;
 /// Any error.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
+/// A text whose control characters, but those that it `keeps`, are spelled out: whatever a stranger wrote stays where it is
+/// shown.
+#[cfg(any(feature = "kubernetes", feature = "linkerd"))]
+pub(crate) fn spelled_out(text: &str, keeps: impl Fn(char) -> bool) -> String {
+    let moves = |c: char| c.is_control() && !keeps(c);
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if moves(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// The first error of this type in a chain of sources.
 pub(crate) fn find_source<'a, T: StdError + 'static>(
     error: &'a (dyn StdError + 'static),

@@ -1,6 +1,7 @@
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use super::place::{Mark, Origin};
+use crate::core::spelled_out;
 use crate::policy::Difference;
 
 /// How much a [`Diagnostic`] matters.
@@ -127,14 +128,7 @@ impl Diagnostic {
             text.push_str("; ");
             text.push_str(remedy);
         }
-        for c in text.chars() {
-            if c.is_control() {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                f.write_char(c)?;
-            }
-        }
-        Ok(())
+        f.write_str(&spelled_out(&text, |_| false))
     }
 }
 

@@ -124,10 +124,6 @@ impl<'a> Field<'a> {
     pub(super) fn string(&self) -> Result<&'a str, Error> {
         match &self.node.value {
             Value::String(text) => Ok(text),
-            // In quotes alone it would be the next mistake.
-            Value::Number(text, _) if self.is_a_time() => Err(self.expected("a string").remedy(
-                format!("write it with its unit: \"{text}ms\" or \"{text}s\""),
-            )),
             Value::Bool(text) | Value::Number(text, _) => Err(self
                 .expected("a string")
                 .remedy(format!("quote it: \"{text}\""))),
@@ -136,11 +132,18 @@ impl<'a> Field<'a> {
         }
     }
 
-    // By its name: that of a field or an annotation, or of what it is in.
-    fn is_a_time(&self) -> bool {
-        let path = self.path.to_ascii_lowercase();
-        let times = ["timeout", "penalty", "window", "backoff", "decay", "ttl"];
-        times.iter().any(|time| path.contains(time))
+    /// The same of what is to be a duration: a bare number in quotes would be the next mistake.
+    ///
+    /// # Errors
+    /// Not a string.
+    pub(super) fn duration(&self) -> Result<&'a str, Error> {
+        match &self.node.value {
+            Value::Number(text, _) => {
+                let remedy = format!("write it with its unit: \"{text}ms\" or \"{text}s\"");
+                Err(self.expected("a string").remedy(remedy))
+            }
+            _ => self.string(),
+        }
     }
 
     /// The text of a string.

@@ -75,6 +75,26 @@ const KNOWN: [&str; 31] = [
     OWN_ZONE,
 ];
 
+/// Those of [`KNOWN`] that hold a duration.
+const DURATIONS: [&str; 11] = [
+    MIN_PENALTY,
+    MAX_PENALTY,
+    WINDOW,
+    PENALTY,
+    MAX_RETRY_AFTER,
+    RETRY_TIMEOUT,
+    TIMEOUT_REQUEST,
+    TIMEOUT_RESPONSE,
+    TIMEOUT_IDLE,
+    OWN_SLOW_CALL,
+    OWN_MEMORY,
+];
+
+/// Whether an annotation holds a duration.
+pub(super) fn is_duration(key: &str) -> bool {
+    DURATIONS.contains(&key)
+}
+
 /// Under these nothing stands but outbound policy. (`config.linkerd.io/` has many keys that are none of ours.)
 const PREFIXES: [&str; 5] = [
     "balancer.linkerd.io/",

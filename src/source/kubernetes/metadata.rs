@@ -1,5 +1,6 @@
 use super::error::Error;
 use super::field::Field;
+use super::keys;
 use super::place::{Mark, Origin};
 
 /// What every object says of itself.
@@ -69,7 +70,11 @@ pub(super) fn annotations(metadata: &Field<'_>) -> Result<Vec<Annotation>, Error
         let value = Field::root(&entry.value, entry.key.clone(), metadata.origin);
         Ok(Annotation {
             key: entry.key.clone(),
-            value: value.string()?.to_owned(),
+            value: match keys::is_duration(&entry.key) {
+                true => value.duration()?,
+                false => value.string()?,
+            }
+            .to_owned(),
             key_at: entry.key_at,
             at: value.at(),
         })

@@ -156,5 +156,5 @@ fn budget(constraint: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<B
 }
 
 fn interval(field: &Field<'_>) -> Result<Duration, Error> {
-    duration::gateway(field.string()?).map_err(|mistake| field.mistake(mistake))
+    duration::gateway(field.duration()?).map_err(|mistake| field.mistake(mistake))
 }

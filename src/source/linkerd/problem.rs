@@ -1,5 +1,7 @@
 use std::fmt::{self, Write as _};
 
+use crate::core::spelled_out;
+
 /// A part of a message or of a policy that did not come over as it was.
 ///
 /// Written out (`Display`) as one line: where, what is the matter, what became of it.
@@ -62,14 +64,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = format!("{}: {}; {}", self.path, self.message, self.effect);
         // One line, whatever stands in the message.
-        for c in text.chars() {
-            if c.is_control() {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                f.write_char(c)?;
-            }
-        }
-        Ok(())
+        f.write_str(&spelled_out(&text, |_| false))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A diagnostic with the line of the text that it is about.
 
+use crate::core::spelled_out;
 use std::fmt::Write as _;
 
 use super::super::diagnostic::Diagnostic;
@@ -71,17 +72,9 @@ impl Diagnostic {
     }
 }
 
-/// Nothing in it moves the cursor.
+// Nothing in it moves the cursor.
 fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
+    spelled_out(text, |_| false)
 }
 
 /// How many characters the value at this column has: to its closing quote, the end of its flow, a comment, or the line.

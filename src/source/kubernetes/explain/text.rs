@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::tree::{Asked, Fit, Placed, RetryNode, RuleNode, Tree};
 use super::words::Words;
 use super::{Explanation, Outcome};
+use crate::core::spelled_out;
 use crate::policy::Timeouts;
 
 /// Writing to a string does not fail.
@@ -72,25 +73,9 @@ impl Explanation {
             many(errors),
             many(warnings)
         );
-        on_their_lines(out)
+        // A name that is none may hold anything, and is shown all the same; not so that it writes elsewhere on a terminal.
+        spelled_out(&out, |c| c == '\n')
     }
-}
-
-// A name that is none may hold anything, and is shown all the same; not so that it writes elsewhere on a terminal.
-fn on_their_lines(text: String) -> String {
-    let moves = |c: char| c.is_control() && c != '\n';
-    if !text.contains(moves) {
-        return text;
-    }
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if moves(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 fn write_tree(out: &mut String, tree: &Tree) {

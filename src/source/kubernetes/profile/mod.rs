@@ -168,7 +168,7 @@ fn route(
     };
     let mut timeout = None;
     if let Some(field) = field.get("timeout")? {
-        match duration::go(field.string()?) {
+        match duration::go(field.duration()?) {
             Ok(limit) => timeout = Some(limit).filter(|limit| !limit.is_zero()),
             Err(mistake) => {
                 let error = field
@@ -220,7 +220,7 @@ fn budget(budget: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Optio
         .require("minRetriesPerSecond", "a whole number")?
         .integer(0, i64::from(u32::MAX))?;
     let ttl = budget.require("ttl", "a duration from 1s to 1m")?;
-    let keep = duration::go(ttl.string()?).map_err(|mistake| ttl.mistake(mistake))?;
+    let keep = duration::go(ttl.duration()?).map_err(|mistake| ttl.mistake(mistake))?;
     let off = |field: &Field<'_>, range: &str| {
         let message = format!(
             "found {}, expected {range}: retries are off",

@@ -123,7 +123,7 @@ fn timeouts(
         let Some(field) = timeouts.get(key)? else {
             return Ok(None);
         };
-        let duration = parse(field.string()?).map_err(|mistake| field.mistake(mistake))?;
+        let duration = parse(field.duration()?).map_err(|mistake| field.mistake(mistake))?;
         Ok(Some((field, duration)))
     };
     let request = read("request")?;
@@ -184,7 +184,7 @@ fn retry(field: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Retry, 
     }
     if let Some(backoff) = field.get("backoff")? {
         let min =
-            duration::gateway(backoff.string()?).map_err(|mistake| backoff.mistake(mistake))?;
+            duration::gateway(backoff.duration()?).map_err(|mistake| backoff.mistake(mistake))?;
         retry = if min.is_zero() {
             retry.no_backoff()
         } else {

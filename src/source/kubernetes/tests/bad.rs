@@ -81,6 +81,8 @@ fn annotations_that_are_not_valid() {
         (alone("retry.linkerd.io/limit", "'65536'"), Annotation, 7, "retry.linkerd.io/limit", &["65535"]),
         (alone("retry.linkerd.io/limit", "0x3"), Field, 7, "retry.linkerd.io/limit", &["quote it: \"0x3\""]),
         (alone("timeout.linkerd.io/request", "1000"), Field, 7, "timeout.linkerd.io/request", &["with its unit: \"1000ms\" or \"1000s\""]),
+        // What it means is for others to say.
+        (alone("example.com/ttl", "60"), Field, 7, "example.com/ttl", &["quote it: \"60\""]),
         (alone("retry.linkerd.io/timeout", "fast"), Annotation, 7, "retry.linkerd.io/timeout", &["(ms, s, m, h, d)"]),
         (alone("timeout.linkerd.io/request", "1h30m"), Annotation, 7, "timeout.linkerd.io/request", &["write \"90m\""]),
         (alone("timeout.linkerd.io/request", "'5'"), Annotation, 7, "timeout.linkerd.io/request",
