@@ -7,10 +7,11 @@ use tokio::time::Instant;
 
 use crate::balance::{REMEMBERED, Set, Settings, applier};
 use crate::breaker::Events;
+use crate::core::driver::Driver;
 use crate::core::observe::Observers;
 use crate::core::sync::{Mutex, lock};
 use crate::core::time::{Epoch, after};
-use crate::discover::{Driver, Endpoints, Resolve, Source, Update, backend_names};
+use crate::discover::{Endpoints, Resolve, Source, Update, backend_names};
 use crate::endpoint::{Endpoint, Leaf, Pool};
 use crate::policy::{Backend, BackendDispatcher, EndpointDiscovery};
 

@@ -16,11 +16,12 @@ use super::origin::Origin;
 use super::plan::{Budgets, Paces};
 use super::{Client, Counts, Shared};
 use crate::core::draw;
+use crate::core::driver::Driver;
 use crate::core::in_flight::InFlight;
 use crate::core::observe::{Observer, Observers};
 use crate::core::sync::AtomicU64;
 use crate::core::time::Epoch;
-use crate::discover::{Driver, Endpoints, InvalidEndpoint, Resolve, backend_names};
+use crate::discover::{Endpoints, InvalidEndpoint, Resolve, backend_names};
 use crate::endpoint::Connect;
 use crate::policy::{BackendDispatcher, ClientPolicy};
 #[cfg(feature = "reload")]

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 pub mod backoff;
 pub mod decay;
 pub mod draw;
+pub(crate) mod driver;
 pub mod in_flight;
 #[cfg(feature = "kubernetes")]
 pub(crate) mod json;

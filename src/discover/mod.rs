@@ -3,13 +3,11 @@
 mod address;
 #[cfg(feature = "dns")]
 mod dns;
-mod driver;
 mod source;
 
 pub use self::address::{InvalidEndpoint, ToEndpoint};
 #[cfg(feature = "dns")]
 pub use self::dns::{Dns, Family, Looked, Lookup, LookupError, Records, Service, dns};
-pub(crate) use self::driver::Driver;
 pub(crate) use self::source::Source;
 pub use self::source::{Endpoints, Resolve, backend_names};
 

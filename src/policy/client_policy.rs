@@ -197,13 +197,16 @@ fn used<F>(distribution: &RouteDistribution<F>, backends: &mut Vec<Arc<Backend>>
     }
 }
 
+/// How long the mesh looks at a connection before it takes it for opaque, unless told otherwise.
+pub(crate) const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 // === impl Protocol ===
 
 impl Protocol {
     /// The same policy for both versions, as the mesh's control plane sends for a port without `appProtocol`.
     pub fn detect(policy: HttpPolicy) -> Self {
         Self::Detect {
-            timeout: Duration::from_secs(10),
+            timeout: DETECT_TIMEOUT,
             http1: policy.clone(),
             http2: policy,
             opaque: OpaquePolicy::default(),

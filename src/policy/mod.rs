@@ -51,6 +51,8 @@ pub use self::backoff::ExponentialBackoff;
 pub use self::budget::{Budget, EarnedBy};
 pub use self::builder::{ClientPolicyBuilder, Method, Methods};
 pub use self::classes::ResponseClasses;
+#[cfg(any(feature = "kubernetes", feature = "linkerd"))]
+pub(crate) use self::client_policy::DETECT_TIMEOUT;
 pub use self::client_policy::{ClientPolicy, HttpPolicy, Protocol};
 pub use self::condition::Condition;
 pub use self::connection::{ConnectionFilter, ConnectionRoute, OpaquePolicy, TlsPolicy, TlsRoute};

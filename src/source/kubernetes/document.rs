@@ -207,12 +207,13 @@ fn meant(
     resource: &Origin,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    const READ: [(&str, &str, &str); 7] = [
+    const READ: [(&str, &str, &str); 8] = [
         ("", "v1", "Service"),
         ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
         ("gateway.networking.k8s.io", "v1", "GRPCRoute"),
         ("gateway.networking.k8s.io", "v1alpha2", "TLSRoute"),
         ("gateway.networking.k8s.io", "v1alpha2", "TCPRoute"),
+        ("policy.linkerd.io", "v1beta3", "HTTPRoute"),
         ("policy.linkerd.io", "v1alpha1", "EgressNetwork"),
         ("linkerd.io", "v1alpha2", "ServiceProfile"),
     ];

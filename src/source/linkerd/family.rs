@@ -230,7 +230,7 @@ impl Family for Http {
     }
 
     fn write(problems: &mut Problems, at: &At<'_>, filter: &Filter) -> Option<Self::Wire> {
-        super::write::http_filter(problems, at, filter)
+        Some(super::write::http_filter(problems, at, filter))
     }
 
     fn refusing(message: String) -> Filter {

@@ -54,22 +54,23 @@ impl Manifests {
     /// What these manifests come to for a target, as [`resolve`](Self::resolve) takes it; and everything there is to say
     /// about them, what is about no target in particular included.
     pub fn explain(&self, target: &str) -> Explanation {
+        let said = self.said_of(target);
         let outcome = match self.resolve(target) {
             Ok(policy) => Outcome::Policy(Box::new(policy)),
+            // About nobody there is nothing to say.
+            Err(error) if said.is_some() => Outcome::None(error),
             Err(error) => {
                 let mut mesh = self.clone();
                 mesh.options.fidelity = Fidelity::Mesh;
                 mesh.strict = false;
                 match mesh.resolve(target) {
-                    // About nobody there is nothing to say.
-                    _ if self.said_of(target).is_some() => Outcome::None(error),
                     Ok(policy) => Outcome::Lenient(Box::new(policy), error),
                     Err(_) => Outcome::None(error),
                 }
             }
         };
         let mut diagnostics = self.diagnostics.clone();
-        if let (Outcome::Policy(_), Some(error)) = (&outcome, self.said_of(target)) {
+        if let (Outcome::Policy(_), Some(error)) = (&outcome, said) {
             diagnostics.push(Diagnostic {
                 severity: Severity::Warning,
                 ..error.diagnostic().clone()

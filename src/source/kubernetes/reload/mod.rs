@@ -57,8 +57,8 @@ use tokio::sync::watch;
 use self::eyes::Watching;
 use self::follow::{Core, Read};
 use super::{Diagnostic, Error, Manifests};
+use crate::core::driver::Driver;
 use crate::core::sync::lock;
-use crate::discover::Driver;
 use crate::policy::ClientPolicy;
 
 /// Files and folders that are read again when they change. See the [module](self). Clones are the same folder.

@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub(super) use self::address::policy as address;
 pub(super) use self::backend::invalid as invalid_backend;
@@ -25,12 +24,9 @@ use super::route::{Kind, ParentKind, Route};
 use super::service::{Port, Service, Transport};
 use super::target::Target;
 use crate::policy::{
-    Backend, ClientPolicy, Fidelity, HttpPolicy, InvalidPolicy, Load, Meta, OpaquePolicy, Protocol,
-    Resource,
+    Backend, ClientPolicy, DETECT_TIMEOUT, Fidelity, HttpPolicy, InvalidPolicy, Load, Meta,
+    OpaquePolicy, Protocol, Resource,
 };
-
-/// How long the mesh looks at a connection before it takes it for opaque.
-const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For whom, and how.
 #[derive(Clone, Debug, Default)]

@@ -205,6 +205,12 @@ fn kinds_that_are_almost_read() {
             "gateway.networking.k8s.io/v1 GRPCRoute",
         ),
         (
+            "policy.linkerd.io/v1beta3",
+            "HttpRoute",
+            "kind",
+            "policy.linkerd.io/v1beta3 HTTPRoute",
+        ),
+        (
             "linkerd.io/v1alpha2",
             "ServiceProfiles",
             "kind",

@@ -15,16 +15,14 @@ use linkerd2_proxy_api::outbound as api;
 use super::family::{Grpc, Http};
 use super::problem::{At, Effect, Problems};
 use crate::policy::{
-    ClientPolicy, Fidelity, GrpcPolicy, HttpPolicy, Meta, OpaquePolicy, Protocol, TlsPolicy,
+    ClientPolicy, DETECT_TIMEOUT, Fidelity, GrpcPolicy, HttpPolicy, Meta, OpaquePolicy, Protocol,
+    TlsPolicy,
 };
 
 pub(super) use self::backend::fails;
 pub(super) use self::filter::{grpc_filter, http_filter};
 pub(super) use self::matches::{http_match, rpc_match};
 pub(super) use self::params::{grpc_conditions, http_conditions};
-
-/// How long the mesh looks at a connection unless told otherwise.
-const DETECT: Duration = Duration::from_secs(10);
 
 /// What those are told whose requests are refused for something that is not valid.
 pub(super) fn not_valid(at: &At<'_>) -> String {
@@ -66,7 +64,7 @@ fn protocol(problems: &mut Problems, at: &At<'_>, kind: api::proxy_protocol::Kin
             let http1 = detect.http1.map(|http| (http.routes, http.failure_accrual));
             let http2 = detect.http2.map(|http| (http.routes, http.failure_accrual));
             Protocol::Detect {
-                timeout: timeout.unwrap_or(DETECT),
+                timeout: timeout.unwrap_or(DETECT_TIMEOUT),
                 http1: detected(problems, &at.field("http1"), http1),
                 http2: detected(problems, &at.field("http2"), http2),
                 opaque: match detect.opaque {

@@ -5,15 +5,11 @@ use super::super::problem::{At, Effect, Problems};
 use super::lost;
 use crate::policy::{Filter, GrpcFilter, ModifyHeader, ModifyPath, Ratio, RedirectRequest};
 
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "of other families there are filters that cannot be written"
-)]
 pub(in super::super) fn http_filter(
     problems: &mut Problems,
     at: &At<'_>,
     filter: &Filter,
-) -> Option<outbound::http_route::Filter> {
+) -> outbound::http_route::Filter {
     use outbound::http_route::filter::Kind;
     let kind = match filter {
         Filter::InjectFailure(failure) => Kind::FailureInjector(http_route::HttpFailureInjector {
@@ -31,7 +27,7 @@ pub(in super::super) fn http_filter(
             })
         }
     };
-    Some(outbound::http_route::Filter { kind: Some(kind) })
+    outbound::http_route::Filter { kind: Some(kind) }
 }
 
 pub(in super::super) fn grpc_filter(
