@@ -105,12 +105,7 @@ impl Waits {
     fn keep_time(&self, rule: &RulePlan, too_late: Instant, now: Instant) -> Option<Instant> {
         let due = self.0.iter().filter_map(|wait| {
             let balance = &rule.backends[wait.backend].state.balance;
-            if !wait.place.is_first() {
-                wait.place.keep_time(None, too_late);
-                return None;
-            }
-            let due = balance.next_due(now);
-            wait.place.keep_time(due, too_late).then_some(due).flatten()
+            balance.keep_time(&wait.place, too_late, now)
         });
         due.min()
     }
