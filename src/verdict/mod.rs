@@ -5,16 +5,14 @@
 
 mod classify;
 pub mod grpc;
-mod hint;
 mod http;
 mod ticket;
 mod transport;
 
 pub use self::classify::{Classified, ClassifyEos, ClassifyResponse};
 pub use self::grpc::GrpcClassifier;
-pub(crate) use self::hint::retry_after;
 pub use self::http::HttpClassifier;
-pub(crate) use self::http::judge_head;
+pub(crate) use self::http::{judge_head, retry_after};
 pub use self::ticket::{Issuer, Note, Settle, Ticket};
 pub use self::transport::{Sent, TransportError, TransportFailure};
 
