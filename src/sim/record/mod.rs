@@ -12,7 +12,7 @@ use tokio::time::Instant;
 pub(crate) use self::digest::Digest;
 pub(crate) use self::histogram::Histogram;
 use crate::core::observe::Decision;
-use crate::sim::stage::station_at;
+use crate::sim::address::station_at;
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
 
