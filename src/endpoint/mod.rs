@@ -4,6 +4,7 @@ mod address;
 mod aside;
 mod cell;
 mod compact;
+mod estimate;
 mod gatekeeper;
 mod guard;
 mod leaf;
