@@ -11,7 +11,7 @@ use http_body::{Frame, SizeHint};
 use tonic::transport::{Channel, Endpoint as Transport};
 use tower_service::Service;
 
-use super::body::{Link, Outgoing, Until};
+use super::outgoing::{Link, Outgoing, Until};
 use super::sort::sort_channel;
 use crate::body::Body;
 use crate::core::sync::{Mutex, lock};

@@ -57,8 +57,10 @@ mod body;
 mod channel;
 mod connection;
 mod dial;
+mod handle;
 mod leaf;
 mod lease;
+mod outgoing;
 mod pool;
 mod request;
 mod settings;
@@ -72,7 +74,8 @@ pub use self::body::HttpBody;
 #[cfg(feature = "tonic")]
 pub use self::channel::{TonicBody, TonicCall, TonicConnector, TonicLeaf};
 pub use self::dial::{Dial, Dialed, Tcp};
-pub use self::leaf::{Connections, HttpCall, HttpLeaf};
+pub use self::leaf::{HttpCall, HttpLeaf};
+pub use self::pool::Connections;
 pub use self::settings::Settings;
 
 use self::pool::Pool;
