@@ -1,6 +1,7 @@
 //! Endpoints, the choice among them, and the line for requests that find none: within a client one for each backend, and
 //! on its own as [`Balance`], over services of any kind.
 
+mod builder;
 mod choice;
 mod due;
 mod error;
@@ -10,6 +11,7 @@ mod line;
 mod members;
 mod pick;
 mod service;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub use self::builder::BalanceBuilder;
 pub(crate) use self::choice::Want;
 pub use self::error::BalanceError;
 pub use self::future::BalanceFuture;
@@ -27,12 +30,13 @@ use self::known::Known;
 pub(crate) use self::known::REMEMBERED;
 pub(crate) use self::line::{Line, Place, PlaceKind};
 pub(crate) use self::members::{Member, Members};
-pub(crate) use self::service::applier;
-pub use self::service::{Balance, BalanceBuilder, Errors};
+pub use self::service::{Balance, Errors};
 
+use crate::core::BoxError;
+use crate::core::driver::Driver;
 use crate::core::observe::Decision;
 use crate::core::sync::{AtomicU64, Mutex, Swap, lock};
-use crate::discover::{Absence, Update};
+use crate::discover::{Absence, Source, Update};
 use crate::endpoint::Pool;
 use crate::policy::{FailureAccrual, Load, Queue};
 
@@ -189,6 +193,39 @@ impl<L> Set<L> {
         }
         if changes.any() || absent {
             self.pool.notify();
+        }
+    }
+}
+
+impl<L: Send + Sync + 'static> Set<L> {
+    /// Its endpoints are those of `source`: a fixed list at once, of any other what it says, by the driver that is returned.
+    pub(crate) fn follow(self: &Arc<Self>, source: &Source, now: Instant) -> Option<Driver> {
+        if let Source::Fixed(Ok(endpoints)) = source {
+            self.update(Update::Reset(endpoints.clone()), now);
+        }
+        // A task must not keep alive what it keeps up to date.
+        let set = Arc::downgrade(self);
+        let apply = move |updates| match set.upgrade() {
+            Some(set) => {
+                set.hear(updates, Instant::now());
+                true
+            }
+            None => false,
+        };
+        source.task(apply).map(Driver::new)
+    }
+
+    fn hear(&self, updates: Result<Vec<Update>, BoxError>, now: Instant) {
+        match updates {
+            Ok(updates) => self.update_all(updates, now),
+            Err(error) => {
+                let backend = &self.pool.name;
+                tracing::warn!(%backend, %error, "endpoint discovery failed; what is known stays in use");
+                self.pool.observers.tell(now, || Decision::DiscoveryFailed {
+                    backend: Arc::clone(backend),
+                    error: error.to_string(),
+                });
+            }
         }
     }
 }

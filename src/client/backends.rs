@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::balance::{REMEMBERED, Set, Settings, applier};
+use crate::balance::{REMEMBERED, Set, Settings};
 use crate::breaker::Events;
 use crate::core::driver::Driver;
 use crate::core::observe::Observers;
 use crate::core::sync::{Mutex, lock};
 use crate::core::time::{Epoch, after};
-use crate::discover::{Endpoints, Resolve, Source, Update, backend_names};
+use crate::discover::{Endpoints, Resolve, Source, backend_names};
 use crate::endpoint::{Endpoint, Leaf, Pool};
 use crate::policy::{Backend, BackendDispatcher, EndpointDiscovery};
 
@@ -150,13 +150,7 @@ impl Backends {
             BackendDispatcher::Fail { .. } => None,
         };
         let sourced = source.is_some();
-        if let Some(Source::Fixed(Ok(endpoints))) = &source {
-            balance.update(Update::Reset(endpoints.clone()), now);
-        }
-        let apply = applier(Arc::downgrade(&balance));
-        let driver = source
-            .and_then(|source| source.task(apply))
-            .map(Driver::new);
+        let driver = source.and_then(|source| balance.follow(&source, now));
         BackendState {
             balance,
             driver,
