@@ -141,21 +141,21 @@ impl<L> Set<L> {
         }
     }
 
-    /// Why it cannot serve: in words, for an error.
-    pub(crate) fn why_unready(&self, now: Instant) -> String {
-        let count = self.members.load().count();
+    /// Why it cannot serve, or `only` this member of it: in words, for an error.
+    pub(crate) fn why_unready(&self, now: Instant, only: Option<SocketAddr>) -> String {
+        let count = match only {
+            Some(_) => 1,
+            None => self.members.load().count(),
+        };
         if count == 0 {
-            let heard = self.heard();
-            if let Some(absence) = self.absence() {
-                return absence.why().to_owned();
+            return match (self.absence(), self.heard()) {
+                (Some(absence), _) => absence.why(),
+                (None, true) => "it has no endpoints",
+                (None, false) => "its endpoint source has said nothing yet",
             }
-            let why = [
-                "its endpoint source has said nothing yet",
-                "it has no endpoints",
-            ];
-            return why[usize::from(heard)].to_owned();
+            .to_owned();
         }
-        match self.next_probe(now, None) {
+        match self.next_probe(now, only) {
             Some(due) if due > now => {
                 let wait = due.saturating_duration_since(now);
                 format!("all {count} are ejected; the next probe is due in {wait:?}")

@@ -30,7 +30,6 @@ pub use self::ready::NotReady;
 pub use self::respond::{AnswerErrors, AnswerErrorsLayer, AnswerFuture};
 pub use crate::options::{RequestOptions, Served};
 
-pub(crate) use self::backends::BackendState;
 use self::backends::Backends;
 use self::origin::Origin;
 #[cfg(any(test, fuzzing))]
@@ -45,7 +44,7 @@ use crate::core::sync::{AtomicU64, Ordering};
 use crate::endpoint::ErasedConnect;
 use crate::error::Error;
 use crate::policy::ClientPolicy;
-use crate::telemetry::Snapshot;
+use crate::telemetry::{BackendSnapshot, Snapshot};
 
 /// A client of one target, made from a policy.
 ///
@@ -110,11 +109,11 @@ pub(crate) struct Shared {
 
 /// What happened so often.
 #[derive(Default)]
-pub(crate) struct Counts {
+struct Counts {
     /// Requests that could not be sent again because their body was larger than the policy keeps.
-    pub(crate) bodies_too_large: Arc<AtomicU64>,
+    bodies_too_large: Arc<AtomicU64>,
     /// Codes in trailers that the policy would have retried, had they come while the response was held back.
-    pub(crate) trailers_too_late: Arc<AtomicU64>,
+    trailers_too_late: Arc<AtomicU64>,
 }
 
 // === impl Client ===
@@ -151,14 +150,20 @@ impl Client {
 
     /// What is going on right now. Takes a short lock for each endpoint.
     pub fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
         let plan = self.shared.plan.load_full();
-        Snapshot::take(
-            plan.iter().flat_map(|plan| plan.backends()),
-            plan.iter().flat_map(|plan| plan.budgets()),
-            self.shared.in_flight.count(),
-            &self.shared.counts,
-            Instant::now(),
-        )
+        let backends = plan.iter().flat_map(|plan| plan.backends());
+        let budgets = plan.iter().flat_map(|plan| plan.budgets());
+        let counts = &self.shared.counts;
+        Snapshot {
+            in_flight: self.shared.in_flight.count(),
+            backends: backends
+                .map(|backend| BackendSnapshot::take(&backend.balance, now))
+                .collect(),
+            budgets: budgets.map(|budget| budget.snapshot(now)).collect(),
+            bodies_too_large: counts.bodies_too_large.load(Ordering::Relaxed),
+            trailers_too_late: counts.trailers_too_late.load(Ordering::Relaxed),
+        }
     }
 }
 

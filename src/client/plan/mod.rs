@@ -125,24 +125,34 @@ impl Plan {
         &self.routes[matched.version][matched.route][matched.rule]
     }
 
-    /// Every backend that can have endpoints, once for each mention.
-    pub(crate) fn backends(&self) -> impl Iterator<Item = &Arc<BackendState>> {
+    /// The backends that can have endpoints, in the order in which they are first named.
+    pub(crate) fn backends(&self) -> Vec<&Arc<BackendState>> {
         let rules = self.routes.iter().flatten().flatten();
-        let backends = rules.flat_map(|rule| &rule.backends);
-        backends
-            .filter(|backend| backend.fails.is_none())
-            .map(|backend| &backend.state)
+        let named = rules.flat_map(|rule| &rule.backends);
+        let named = named.filter(|backend| backend.fails.is_none());
+        distinct(named.map(|backend| &backend.state), Arc::ptr_eq)
     }
 
-    /// Every budget, once for each mention.
-    pub(crate) fn budgets(&self) -> impl Iterator<Item = &RetryBudget> {
+    /// The budgets, in the order in which they are first named.
+    pub(crate) fn budgets(&self) -> Vec<&RetryBudget> {
         let rules = self.routes.iter().flatten().flatten();
-        rules.flat_map(|rule| {
+        let named = rules.flat_map(|rule| {
             let retry = rule.retry.as_ref().and_then(|retry| retry.budget.as_ref());
             let hedge = rule.hedge.as_ref().map(|hedge| &hedge.budget);
             retry.into_iter().chain(hedge)
-        })
+        });
+        distinct(named, RetryBudget::is_same)
     }
+}
+
+fn distinct<'a, T>(all: impl Iterator<Item = &'a T>, same: impl Fn(&T, &T) -> bool) -> Vec<&'a T> {
+    let mut distinct: Vec<&T> = Vec::new();
+    for one in all {
+        if !distinct.iter().any(|known| same(known, one)) {
+            distinct.push(one);
+        }
+    }
+    distinct
 }
 
 // === impl Filters ===
