@@ -91,13 +91,15 @@ impl Compiler<'_> {
         &self,
         routes: &[Route<M, F>],
         accrual: &Option<FailureAccrual>,
-    ) -> (Vec<Vec<RulePlan>>, Index)
+    ) -> (Vec<Vec<Arc<RulePlan>>>, Index)
     where
         Filters: From<Vec<F>>,
     {
         let rules = |route: &Route<M, F>| {
             let rules = route.rules.iter();
-            rules.map(|rule| self.rule(&rule.policy, accrual)).collect()
+            rules
+                .map(|rule| Arc::new(self.rule(&rule.policy, accrual)))
+                .collect()
         };
         (routes.iter().map(rules).collect(), Index::new(routes))
     }

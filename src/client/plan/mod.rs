@@ -31,7 +31,7 @@ pub(crate) struct Plan {
     pub(crate) origin: Option<Origin>,
     policy: Arc<ClientPolicy>,
     // One for each version where they differ, else one.
-    routes: [Vec<Vec<RulePlan>>; 2],
+    routes: [Vec<Vec<Arc<RulePlan>>>; 2],
     indexes: [Index; 2],
 }
 
@@ -76,53 +76,63 @@ pub(crate) enum Filters {
     Grpc(Vec<GrpcFilter>),
 }
 
-/// Which rule of a plan a request matched.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Matched {
-    version: usize,
-    route: usize,
-    rule: usize,
+/// What a request is sent by: the plan that it began with, and the rule of it that it matched.
+pub(crate) struct Routed {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) rule: Arc<RulePlan>,
     pub(crate) path: PathMatched,
+}
+
+// === impl Routed ===
+
+impl Routed {
+    /// Whether the mesh is followed where this crate would do otherwise.
+    pub(crate) fn is_mesh(&self) -> bool {
+        self.plan.is_mesh()
+    }
 }
 
 // === impl Plan ===
 
 impl Plan {
+    pub(crate) fn is_mesh(&self) -> bool {
+        self.fidelity == Fidelity::Mesh
+    }
+
     /// The most specific rule that matches.
     pub(crate) fn find(
-        &self,
+        self: &Arc<Self>,
         version: Version,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
-    ) -> Option<Matched> {
-        let matched = |version, route, rule, path| Matched {
-            version,
-            route,
-            rule,
-            path,
+    ) -> Option<Routed> {
+        let other = version == Version::HTTP_2 && !self.routes[1].is_empty();
+        let which = usize::from(other);
+        let (index, routes) = (&self.indexes[which], &self.routes[which]);
+        let (route, rule, path) = match &self.policy.protocol {
+            Protocol::Grpc(grpc) => {
+                let found = index.find(&grpc.routes, method, uri, headers)?;
+                (found.route_index, found.rule_index, found.path)
+            }
+            _ => {
+                let policy = self.policy.for_version(version);
+                let found = index.find(&policy.routes, method, uri, headers)?;
+                (found.route_index, found.rule_index, found.path)
+            }
         };
-        let [first, other] = &self.indexes;
-        if let Protocol::Grpc(grpc) = &self.policy.protocol {
-            let found = first.find(&grpc.routes, method, uri, headers)?;
-            return Some(matched(0, found.route_index, found.rule_index, found.path));
-        }
-        let second = version == Version::HTTP_2 && !self.routes[1].is_empty();
-        let index = if second { other } else { first };
-        let policy = self.policy.for_version(version);
-        let found = index.find(&policy.routes, method, uri, headers)?;
-        let (route, rule) = (found.route_index, found.rule_index);
-        Some(matched(usize::from(second), route, rule, found.path))
+        let rule = routes.get(route)?.get(rule)?;
+        Some(Routed {
+            plan: Arc::clone(self),
+            rule: Arc::clone(rule),
+            path,
+        })
     }
 
     /// What the policy's target speaks, if that cannot be carried.
     pub(crate) fn not_carried(&self) -> Option<&'static str> {
         let protocol = &self.policy.protocol;
         (!protocol.is_http()).then(|| protocol.name())
-    }
-
-    pub(crate) fn rule(&self, matched: &Matched) -> &RulePlan {
-        &self.routes[matched.version][matched.route][matched.rule]
     }
 
     /// The backends that can have endpoints, in the order in which they are first named.
