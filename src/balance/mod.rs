@@ -1,5 +1,34 @@
 //! Endpoints, the choice among them, and the line for requests that find none: within a client one for each backend, and
 //! on its own as [`Balance`], over services of any kind.
+//!
+//! [`Balance`] is for what is not HTTP, or has no policy: replicas of a database, connections of a protocol of your own.
+//! Of two random endpoints the less loaded gets a call; one that fails is ejected, if a
+//! [policy](crate::policy::FailureAccrual) says so; a call that finds none waits in a bounded line.
+//!
+//! ```
+//! use tower::{Service, service_fn};
+//! use tower_mesh::balance::{Balance, BalanceError};
+//! use tower_mesh::policy::FailureAccrual;
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//!
+//! let replica = |up: bool| service_fn(move |n: u32| async move { if up { Ok(n + 1) } else { Err("down") } });
+//! let mut replicas = Balance::builder()
+//!     .failure_accrual(FailureAccrual::consecutive(1))
+//!     .seed(7)
+//!     .over([replica(true), replica(false)]);
+//!
+//! let mut failed = 0;
+//! for _ in 0..100 {
+//!     match replicas.call(1).await {
+//!         Ok(answer) => assert_eq!(answer, 2),
+//!         Err(BalanceError::Inner { .. }) => failed += 1,
+//!         Err(refused) => panic!("{refused}"),
+//!     }
+//! }
+//! assert_eq!(failed, 1, "after its first failure it is left alone");
+//! # }
+//! ```
 
 mod builder;
 mod choice;

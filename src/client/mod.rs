@@ -1,4 +1,43 @@
 //! The client: a policy compiled to a plan, and the future that walks it.
+//!
+//! A [`Client`] is one target's: it routes, bounds in time, retries, balances and ejects as its policy says, over leaves of
+//! any kind. One is made by a [`ClientBuilder`], from a policy that stays or one that is
+//! [watched](PolicySource). What a single request wants otherwise goes along as [`RequestOptions`]; who answered comes back
+//! as [`Served`].
+//!
+//! ```
+//! use tokio::sync::watch;
+//! use tower_mesh::client::Served;
+//! use tower_mesh::policy::{ClientPolicy, Retry};
+//! use tower_mesh::{Body, BoxError, Client, RequestOptions};
+//! # use http::{Request, Response};
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let leaf = |_: &tower_mesh::Endpoint| tower::service_fn(|_: Request<Body>| async {
+//! #     Ok::<_, BoxError>(Response::builder().status(503).body(Body::empty())?)
+//! # });
+//!
+//! let (policies, watched) = watch::channel(ClientPolicy::http().build()?);
+//! let client = Client::builder(watched).endpoints(["10.0.0.7:8080"]).build(leaf)?; // it answers 503
+//! # client.ready(std::time::Duration::from_secs(1)).await?;
+//! # tokio::task::yield_now().await;
+//!
+//! let request = || Request::get("http://payments.shop/quote");
+//! let response = client.request(request().body(Body::empty())?).await?;
+//! assert_eq!(response.extensions().get::<Served>().unwrap().attempts, 1);
+//!
+//! // Another policy, as soon as the client's task has seen it. What was learned stays.
+//! policies.send(ClientPolicy::http().retry(Retry::on(500..=599)).build()?)?;
+//! # tokio::task::yield_now().await;
+//! let response = client.request(request().body(Body::empty())?).await?;
+//! assert_eq!(response.extensions().get::<Served>().unwrap().attempts, 2);
+//!
+//! let once = request().extension(RequestOptions::new().no_retries());
+//! let response = client.request(once.body(Body::empty())?).await?;
+//! assert_eq!(response.extensions().get::<Served>().unwrap().attempts, 1);
+//! # Ok(())
+//! # }
+//! ```
 
 mod attempt;
 mod backends;

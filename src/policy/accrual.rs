@@ -5,6 +5,18 @@ use super::{ExponentialBackoff, InvalidPolicy, Ratio};
 /// When an endpoint is ejected for its failures, and when it is tried again.
 ///
 /// Its [extensions](AccrualExtensions) go beyond what the mesh does.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_mesh::policy::{FailureAccrual, Ratio};
+///
+/// let accrual = FailureAccrual::success_rate(Ratio::percent(80)) // over 10 s, of at least 5 requests
+///     .or_consecutive(7) // whichever comes first, and is named when it ejects
+///     .max_ejected(Ratio::percent(50))
+///     .slow_call(Duration::from_secs(2));
+/// assert_eq!(accrual.max_consecutive_failures(), 7);
+/// assert_eq!(accrual.extensions().slow_call, Some(Duration::from_secs(2)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FailureAccrual {
@@ -101,14 +113,6 @@ impl FailureAccrual {
     ///
     /// A threshold of zero turns it off, and one beyond one acts as one. For another window or number of requests, see
     /// [`Unified::try_new`].
-    ///
-    /// ```
-    /// use tower_mesh::policy::{FailureAccrual, Ratio};
-    ///
-    /// let rate = FailureAccrual::success_rate(Ratio::percent(80));
-    /// // Whichever comes first, and is named when it ejects.
-    /// let both = rate.or_consecutive(7).slow_call(std::time::Duration::from_secs(2));
-    /// ```
     #[must_use]
     pub fn success_rate(threshold: Ratio) -> Self {
         Self::Unified(Unified {

@@ -5,6 +5,18 @@ use super::{InvalidPolicy, Ratio};
 /// What an endpoint's load is, and so which of two gets the next request.
 ///
 /// Its [extensions](LoadExtensions) go beyond what the mesh does, and are on by default.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_mesh::policy::{Load, PeakEwma, PreferZone};
+///
+/// // The default, with what it leaves to you.
+/// let load = Load::PeakEwma(PeakEwma::DEFAULT)
+///     .slow_start(Duration::from_secs(30)) // for who joins or is re-admitted
+///     .prefer_zone(PreferZone::default()); // see `ClientBuilder::zone`
+/// assert_eq!(load.ewma().decay(), Duration::from_secs(10));
+/// assert_ne!(load, Load::default());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Load {
