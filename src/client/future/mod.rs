@@ -1,15 +1,4 @@
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
-
-use http::Request;
-use http::{Response, Version};
-use pin_project_lite::pin_project;
-use tokio::sync::futures::OwnedNotified;
-use tokio::time::Instant;
+//! The future that walks the plan: one step after the other, each in a file of its own.
 
 mod again;
 mod choose;
@@ -18,6 +7,18 @@ mod hedge;
 mod held;
 mod send;
 mod wait;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response, Version};
+use pin_project_lite::pin_project;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::Instant;
 
 use self::hedge::Hedging;
 use self::held::Holding;
