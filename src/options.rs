@@ -75,7 +75,7 @@ impl RequestOptions {
         self.max_retries(0)
     }
 
-    /// At most so many attempts after the first, on a route that retries.
+    /// At most so many attempts after the first, on a route that retries. Default: the route's own limit.
     #[must_use]
     pub fn max_retries(mut self, max_retries: u16) -> Self {
         self.max_retries = Some(max_retries);

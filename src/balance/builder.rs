@@ -74,13 +74,13 @@ impl<C> BalanceBuilder<C> {
         self
     }
 
-    /// The line for calls that find no endpoint able to serve.
+    /// The line for calls that find no endpoint able to serve. Default: 100 calls, 3 s.
     pub fn queue(mut self, queue: Queue) -> Self {
         self.settings.queue = queue;
         self
     }
 
-    /// Tells decisions to `observer`.
+    /// Tells decisions to `observer`. Default: nobody.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers = Observers::new(observer);
         self

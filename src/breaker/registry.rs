@@ -179,7 +179,7 @@ impl<K, C, M> Breakers<K, C, M> {
         }
     }
 
-    /// At most so many breakers. Zero has none: every request passes.
+    /// At most so many breakers. Zero has none: every request passes. Default: [`CAPACITY`](Breakers::CAPACITY).
     #[must_use]
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.capacity = capacity;
@@ -198,7 +198,7 @@ impl<K, C, M> Breakers<K, C, M> {
         self.with(|settings| settings.dry_run = true)
     }
 
-    /// Tells every decision; a breaker's name is its key.
+    /// Tells every decision; a breaker's name is its key. Default: nobody.
     #[must_use]
     pub fn observer(self, observer: impl Observer) -> Self {
         self.with(|settings| settings.observers = Observers::new(observer))

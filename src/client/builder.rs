@@ -193,7 +193,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Tells every decision to `observer`.
+    /// Tells every decision to `observer`. Default: nobody.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers = Observers::new(observer);
         self

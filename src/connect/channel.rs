@@ -98,7 +98,8 @@ impl TonicConnector {
         Self::default()
     }
 
-    /// The scheme and authority of every request: `http://payments.shop:50051`.
+    /// The scheme and authority of every request: `http://payments.shop:50051`. Default: `http` and the endpoint's server name,
+    /// or its address.
     #[must_use]
     pub fn origin(mut self, origin: Uri) -> Self {
         self.origin = Some(origin);

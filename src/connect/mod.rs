@@ -138,21 +138,21 @@ impl Default for HttpConnector {
 }
 
 impl<D> HttpConnector<D> {
-    /// With another version of HTTP.
+    /// With another version of HTTP. Default: [`Version::Http1`].
     #[must_use]
     pub fn with_version(mut self, version: Version) -> Self {
         self.version = version;
         self
     }
 
-    /// With other settings.
+    /// With other settings. Default: [`Settings::new`].
     #[must_use]
     pub fn with_settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// With another way to reach an endpoint, such as TLS.
+    /// With another way to reach an endpoint, such as TLS. Default: [`Tcp`].
     #[must_use]
     pub fn with_dialer<E: Dial>(self, dialer: E) -> HttpConnector<E> {
         HttpConnector {

@@ -153,7 +153,7 @@ impl FailureAccrual {
         })
     }
 
-    /// With other waits between ejection and probe.
+    /// With other waits between ejection and probe. Default: 1 s to 60 s, with jitter one half.
     #[must_use]
     pub fn backoff(mut self, backoff: ExponentialBackoff) -> Self {
         match &mut self {
@@ -163,7 +163,7 @@ impl FailureAccrual {
         self
     }
 
-    /// With a floor: an ejection that would leave fewer endpoints in service is refused.
+    /// With a floor: an ejection that would leave fewer endpoints in service is refused. Default: 0.
     #[must_use]
     pub fn min_ready_endpoints(mut self, min_ready_endpoints: u32) -> Self {
         self.ejection_mut().min_ready_endpoints = min_ready_endpoints;
@@ -171,14 +171,15 @@ impl FailureAccrual {
     }
 
     /// With a limit: an ejection that would leave out more than this share is refused. One may always be ejected.
+    /// Default: all.
     #[must_use]
     pub fn max_ejected(mut self, share: Ratio) -> Self {
         self.ejection_mut().max_ejected = share;
         self
     }
 
-    /// With panic: after so many pairs of endpoints that are all ejected, the next one is taken anyway. See
-    /// [`Ejection::panic_after`].
+    /// With panic: after so many pairs of endpoints that are all ejected, the next one is taken anyway. Default:
+    /// never. See [`Ejection::panic_after`].
     #[must_use]
     pub fn panic_after(mut self, pairs: u32) -> Self {
         self.ejection_mut().panic_after = Some(pairs);
@@ -221,13 +222,14 @@ impl FailureAccrual {
     }
 
     /// With slow calls as failures: an answer that takes longer than `threshold`, or a caller that left after more.
+    /// Default: none is slow.
     #[must_use]
     pub fn slow_call(mut self, threshold: Duration) -> Self {
         self.extensions_mut().slow_call = Some(threshold);
         self
     }
 
-    /// With so many probes in a row that must succeed.
+    /// With so many probes in a row that must succeed. Default: 1.
     #[must_use]
     pub fn probes(mut self, probes: u32) -> Self {
         self.extensions_mut().probes = probes;
@@ -241,7 +243,7 @@ impl FailureAccrual {
         self
     }
 
-    /// With a memory: `healthy` time in service makes up for one ejection.
+    /// With a memory: `healthy` time in service makes up for one ejection. Default: every recovery starts anew.
     #[must_use]
     pub fn memory(mut self, healthy: Duration) -> Self {
         self.extensions_mut().memory = Some(healthy);
