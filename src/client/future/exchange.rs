@@ -88,17 +88,18 @@ impl Walk {
             };
         };
         // It had its time: that is evidence against the endpoint, unless it waited for the caller.
-        let outcome = match attempt.waits_for_caller() {
+        let mut outcome = match attempt.waits_for_caller() {
             true => Outcome::NEUTRAL,
             false => Outcome::FAILURE,
         };
+        outcome.sent = Some(Sent::Unknown);
         let error = Error::new(timeout.into());
         if self.has_rival() && !self.is_late(now) {
-            self.settled(attempt, error, &outcome, Sent::Unknown, now);
+            self.settled(attempt, error, &outcome, now);
             return self.promote(now);
         }
         self.end_race(now);
-        self.ended(routed, attempt, error, &outcome, Sent::Unknown, now)
+        self.ended(routed, attempt, error, &outcome, now)
     }
 
     fn answered(
@@ -218,15 +219,15 @@ impl Walk {
         source: BoxError,
         now: Instant,
     ) -> Next {
-        let (error, outcome, sent) = sort(source);
-        self.ended(routed, attempt, error, &outcome, sent, now)
+        let (error, outcome) = sort(source);
+        self.ended(routed, attempt, error, &outcome, now)
     }
 
     // The same of an attempt beside which there is another.
     pub(super) fn settle_failed(&mut self, attempt: Attempt, source: BoxError, now: Instant) {
-        let (error, outcome, sent) = sort(source);
+        let (error, outcome) = sort(source);
         self.tried(attempt.endpoint());
-        self.settled(attempt, error, &outcome, sent, now);
+        self.settled(attempt, error, &outcome, now);
     }
 
     // An attempt ended without a response, and its endpoint hears of it.
@@ -235,15 +236,11 @@ impl Walk {
         attempt: Attempt,
         error: Error,
         outcome: &Outcome,
-        sent: Sent,
         now: Instant,
     ) -> Error {
         let endpoint = attempt.endpoint();
         self.told_answer(endpoint, Answer::Error(error.kind().name()), now);
-        attempt.settle(&Outcome {
-            sent: Some(sent),
-            ..*outcome
-        });
+        attempt.settle(outcome);
         error
             .with_endpoint(endpoint)
             .with_attempts(self.tries.sent())
@@ -256,11 +253,11 @@ impl Walk {
         attempt: Attempt,
         error: Error,
         outcome: &Outcome,
-        sent: Sent,
         now: Instant,
     ) -> Next {
         let endpoint = attempt.endpoint();
-        let error = self.settled(attempt, error, outcome, sent, now);
+        let error = self.settled(attempt, error, outcome, now);
+        let sent = outcome.sent.unwrap_or(Sent::Unknown);
         match self.judge(routed, Attempted::Failed(error.kind(), sent)) {
             Judgement::Retry(again) => {
                 self.again(routed, endpoint, Prior::Error(error), again, now)
@@ -275,16 +272,18 @@ impl Walk {
     }
 }
 
-fn sort(source: BoxError) -> (Error, Outcome, Sent) {
+// What a leaf's error is, and what it says of its endpoint.
+fn sort(source: BoxError) -> (Error, Outcome) {
     let sent = TransportError::find(&*source).map_or(Sent::Unknown, TransportError::sent);
     let error = Error::from_leaf(source);
-    let outcome = match error.kind() {
+    let mut outcome = match error.kind() {
         ErrorKind::RequestBody | ErrorKind::InvalidRequest => Outcome::NEUTRAL,
         // Another client's refusal: its endpoints have nothing to do with it.
         kind if kind.is_local() => Outcome::NEUTRAL,
         _ => Outcome::FAILURE,
     };
-    (error, outcome, sent)
+    outcome.sent = Some(sent);
+    (error, outcome)
 }
 
 // What a client within this one has already said of its own answer. Nobody judges twice, and a refusal made by us is no
