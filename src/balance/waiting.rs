@@ -73,7 +73,7 @@ impl Waiting {
             if now >= failfast || hopeless || set.absence().is_some() {
                 return Poll::Ready(Err(BalanceError::Unavailable {
                     balance: Arc::clone(&set.pool.name),
-                    why: set.why_unready(now),
+                    why: set.why_unready(now, None),
                     retry_at: set.next_probe(now, None),
                 }));
             }

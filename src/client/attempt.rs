@@ -286,11 +286,11 @@ impl Template {
     }
 
     /// The same request for an attempt beside another.
-    pub(super) fn race(&mut self) -> Option<Request<Body>> {
+    pub(super) fn race(&mut self) -> Option<(Parts, Body)> {
         let Outbound::Again(replay) = &mut self.body else {
             return None;
         };
-        Some(Request::from_parts(self.parts.clone()?, replay.race()?))
+        Some((self.parts.clone()?, replay.race()?))
     }
 
     /// Ends the bodies of the attempts so far.
@@ -307,19 +307,19 @@ impl Template {
     }
 
     /// The request; what remains is enough for another only if `again`.
-    pub(super) fn take(&mut self, again: bool) -> Option<Request<Body>> {
+    pub(super) fn take(&mut self, again: bool) -> Option<(Parts, Body)> {
         if again {
             let Outbound::Again(replay) = &mut self.body else {
                 return None;
             };
             let body = replay.attempt()?;
-            return Some(Request::from_parts(self.parts.clone()?, body));
+            return Some((self.parts.clone()?, body));
         }
         let parts = self.parts.take()?;
         let body = match std::mem::replace(&mut self.body, Outbound::Once(None)) {
             Outbound::Once(body) => body?,
             Outbound::Again(replay) => replay.last()?,
         };
-        Some(Request::from_parts(parts, body))
+        Some((parts, body))
     }
 }

@@ -28,6 +28,31 @@ use crate::policy::{BackendDispatcher, ClientPolicy};
 use crate::source::kubernetes::reload::FolderPolicy;
 
 /// Makes a [`Client`]; see [`Client::builder`].
+///
+/// ```
+/// use tower_mesh::client::BuildError;
+/// use tower_mesh::policy::ClientPolicy;
+/// # use http::{Request, Response};
+/// # use tower_mesh::{Body, BoxError, Client};
+/// # fn main() -> Result<(), BoxError> {
+/// # let leaf = |_: &tower_mesh::Endpoint| tower::service_fn(|_: Request<Body>| async {
+/// #     Ok::<_, BoxError>(Response::new(Body::empty()))
+/// # });
+///
+/// let policy = ClientPolicy::http().named("payments.shop:8080").build()?;
+/// let builder = || Client::builder(policy.clone());
+/// let client = builder()
+///     .endpoints_of("payments.shop:8080", ["10.0.0.7:8080", "10.0.0.8:8080"])
+///     .seed(7) // the same decisions every time, in a test
+///     .build(leaf)?;
+/// assert_eq!(client.snapshot().endpoints().count(), 2);
+///
+/// // What is missing is said when it is built.
+/// let error = builder().build(leaf).unwrap_err();
+/// assert!(matches!(error, BuildError::NoEndpoints { .. }), "{error}");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder does nothing until it is built"]
 pub struct ClientBuilder {
     policy: PolicySource,
@@ -168,7 +193,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Tells every decision to `observer`.
+    /// Tells every decision to `observer`. Default: nobody.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers = Observers::new(observer);
         self

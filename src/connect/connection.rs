@@ -11,9 +11,9 @@ use hyper_util::rt::TokioTimer;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::Version;
-use super::body::Outgoing;
 use super::dial::Dial;
-use super::lease::{Card, Http1, Http2, Parking};
+use super::handle::{Card, Http1, Http2, Parking};
+use super::outgoing::Outgoing;
 use super::pool::{Dialing, Pool};
 use super::settings::Settings;
 use super::sort::{DialError, NoConnection};

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body as _;
 use hyper::ext::Protocol;
 
-use super::body::Outgoing;
+use super::outgoing::Outgoing;
 use crate::endpoint::Endpoint;
 
 /// Who is asked, if a request does not say.
@@ -82,20 +82,7 @@ pub(super) fn for_http2(
         true => request.headers_mut().remove(HOST),
         false => None,
     };
-    let authority = match (host, parts.authority) {
-        (_, None) if connect => return Err(Unsendable::NoTarget),
-        (_, Some(target)) if connect => target,
-        (Some(host), _) => Authority::try_from(host.as_bytes())
-            .map_err(|invalid| Unsendable::Host(Some(invalid)))?,
-        (None, Some(authority)) => authority,
-        (None, None) => fallback.authority()?.clone(),
-    };
-    let authority = match without_userinfo(&authority) {
-        host if host.len() < authority.as_str().len() => {
-            Authority::try_from(host).map_err(|invalid| Unsendable::Host(Some(invalid)))?
-        }
-        _ => authority,
-    };
+    let authority = http2_authority(connect, host, parts.authority.take(), fallback)?;
     *request.uri_mut() = if connect {
         if request
             .body()
@@ -124,6 +111,27 @@ pub(super) fn for_http2(
         only_trailers(request.headers_mut());
     }
     Ok(())
+}
+
+// CONNECT names its target; for all others a Host header goes first.
+fn http2_authority(
+    connect: bool,
+    host: Option<HeaderValue>,
+    named: Option<Authority>,
+    fallback: &Fallback,
+) -> Result<Authority, Unsendable> {
+    let invalid = |invalid| Unsendable::Host(Some(invalid));
+    let authority = match (host, named) {
+        (_, None) if connect => return Err(Unsendable::NoTarget),
+        (_, Some(target)) if connect => target,
+        (Some(host), _) => Authority::try_from(host.as_bytes()).map_err(invalid)?,
+        (None, Some(authority)) => authority,
+        (None, None) => fallback.authority()?.clone(),
+    };
+    match without_userinfo(&authority) {
+        host if host.len() < authority.as_str().len() => Authority::try_from(host).map_err(invalid),
+        _ => Ok(authority),
+    }
 }
 
 fn path(path: Option<PathAndQuery>) -> PathAndQuery {
