@@ -1,0 +1,459 @@
+//! Real servers on loopback that misbehave in every way we know, callers that do, too, several threads, and endpoints and
+//! policies that come and go: nobody may hang, nothing may be left behind, nothing may be done twice that must not be.
+//!
+//! The seed decides what is tried, not how it comes out: this is no deterministic test. The wall clock is used for one thing
+//! only, to tell a hang from a slow machine, a minute later.
+//!
+//! By hand, for longer: `CHAOS_SECONDS=600 CHAOS_SEED=1 cargo test --release --test chaos -- --nocapture`.
+
+mod caller;
+mod ledger;
+mod node;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tower_mesh::breaker::Gate;
+use tower_mesh::connect::{
+    Connections, HttpBody, HttpConnector, HttpLeaf, Settings, TonicConnector, Version,
+};
+use tower_mesh::discover::{Endpoints, Update};
+use tower_mesh::policy::{
+    Budget, ClientPolicy, ExponentialBackoff, FailureAccrual, Hedge, MethodKind, Queue, Ratio, Retry,
+    Timeouts,
+};
+use tower_mesh::{BoxError, Client, Connect, Endpoint};
+
+use caller::{Callers, Went};
+use ledger::{Dice, Ledger, Living};
+use node::{Phase, Town, node, settles};
+
+/// Far beyond what anything here takes, on any machine.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// Over which leaf, and what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    Http1,
+    Http2,
+    Grpc,
+    Tonic,
+}
+
+const ALL: [Over; 4] = [Over::Http1, Over::Http2, Over::Grpc, Over::Tonic];
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn nothing_hangs_and_nothing_is_left() {
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::SeqCst);
+        told(panic);
+    }));
+    let seed = number("CHAOS_SEED").unwrap_or(1);
+    let began = Instant::now();
+    let long = number("CHAOS_SECONDS").map(Duration::from_secs);
+    let mut rounds = 0;
+    loop {
+        for over in ALL {
+            round(over, seed.wrapping_mul(1000) + rounds);
+        }
+        rounds += 1;
+        if long.is_none_or(|long| began.elapsed() > long) {
+            break;
+        }
+    }
+    assert_eq!(PANICS.load(Ordering::SeqCst), 0, "somebody panicked");
+}
+
+// === one round ===
+
+fn round(over: Over, seed: u64) {
+    let mut dice = Dice::new(seed, over as u64);
+    let threads = 2 + dice.below(3) as usize;
+    let runtime = |threads| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(threads).enable_all().build().unwrap()
+    };
+    let (ours, theirs): (Runtime, Runtime) = (runtime(threads), runtime(1));
+    let ledger = Arc::<Ledger>::default();
+    let began = Instant::now();
+    let (phases, phase) = watch::channel(Phase::Bad);
+    let town = Town {
+        seed,
+        http2: over != Over::Http1,
+        ledger: Arc::clone(&ledger),
+        sockets: Living::default(),
+        phase,
+        connections: Arc::default(),
+    };
+    let mut nodes = Vec::new();
+    for n in 0..1 + dice.below(5) {
+        let (address, living) = theirs.block_on(node(town.clone(), n));
+        theirs.spawn(living);
+        nodes.push(address);
+    }
+    let bodies = Living::default();
+    let sockets = town.sockets.clone();
+    let summary = ours.block_on(chaos(over, seed, dice, &town, nodes, &bodies, &phases));
+    // The client is dropped.
+    let metrics = ours.metrics();
+    let left = || (metrics.num_alive_tasks(), sockets.count(), bodies.count());
+    if !ours.block_on(settles(STUCK, || left() == (0, 0, 0))) {
+        let (tasks, sockets, bodies) = left();
+        ledger.wrong(format!(
+            "left of the client: {tasks} tasks, {sockets} sockets, {bodies} request bodies"
+        ));
+    }
+    let _ = phases.send(Phase::Gone);
+    println!(
+        "{over:?} seed {seed}, {threads} threads, {:.1?}, {} kB: {summary}\n  {}",
+        began.elapsed(),
+        resident(),
+        ledger.counts()
+    );
+    let wrong = ledger.all_wrong();
+    assert!(wrong.is_empty(), "{over:?}, seed {seed}: {wrong:#?}");
+}
+
+async fn chaos(
+    over: Over,
+    seed: u64,
+    mut dice: Dice,
+    town: &Town,
+    nodes: Vec<SocketAddr>,
+    bodies: &Living,
+    phases: &watch::Sender<Phase>,
+) -> String {
+    let grpc = matches!(over, Over::Grpc | Over::Tonic);
+    let ledger = &town.ledger;
+    let patience = ms(100 + dice.below(400));
+    let limit = dice.below(3) as u16;
+    let policy = |n: u64| policy(&mut Dice::new(seed, 1 << 44 | n), grpc, patience, limit);
+    let (policies, watched) = watch::channel(policy(0));
+    let leaves = dice.percent(50).then(Leaves::default);
+    let (say, source) = discovery(dice.percent(50), &nodes);
+    let builder = Client::builder(watched).endpoints(source).seed(seed);
+    let settings = Settings::new()
+        .with_connect_timeout(ms(300))
+        .with_idle_timeout(ms(dice.one_of(&[0, 5, 50, 5000])))
+        .with_max_age(dice.one_of(&[None, Some(ms(100))]))
+        .with_max_idle(dice.one_of(&[0, 1, 32]))
+        .with_streams_per_connection(dice.one_of(&[1, 3, 100]))
+        .with_keep_alive(dice.one_of(&[None, Some((ms(100), ms(100)))]));
+    let connector = HttpConnector::new().with_settings(settings);
+    let client = match over {
+        Over::Http1 => builder.build(Recorded(connector, leaves.clone())),
+        Over::Http2 | Over::Grpc => {
+            let connector = connector.with_version(Version::Http2);
+            builder.build(Recorded(connector, leaves.clone()))
+        }
+        Over::Tonic => {
+            let tonic = TonicConnector::new();
+            builder.build(tonic.with(|endpoint| endpoint.connect_timeout(ms(300))))
+        }
+    };
+    let callers = Arc::new(Callers {
+        client: client.unwrap(),
+        seed,
+        grpc,
+        ledger: Arc::clone(ledger),
+        bodies: bodies.clone(),
+        nodes: nodes.clone(),
+        patience,
+        // One that is untouched is sent again unasked, and one hedge.
+        extra: usize::from(limit) + 2,
+        shelf: Mutex::default(),
+    });
+    let over_now = Arc::<AtomicBool>::default();
+    let calls = Arc::<AtomicU64>::default();
+    let tasks: Vec<_> = (0..dice.one_of(&[4, 40, 120]))
+        .map(|_| {
+            let (callers, over) = (Arc::clone(&callers), Arc::clone(&over_now));
+            let calls = Arc::clone(&calls);
+            tokio::spawn(async move {
+                while !over.load(Ordering::Relaxed) {
+                    let number = calls.fetch_add(1, Ordering::Relaxed);
+                    if callers.any(number).await == Went::Closed {
+                        return;
+                    }
+                }
+            })
+        })
+        .collect();
+    // The weather.
+    let end = Instant::now() + ms(600 + dice.below(1200));
+    let mut n = 0;
+    while Instant::now() < end {
+        n += 1;
+        tokio::time::sleep(ms(dice.below(60))).await;
+        match dice.below(10) {
+            0..3 => policies.send(policy(n)).unwrap(),
+            3..7 => say(&mut dice),
+            7 => {
+                let some = callers.client.breakers().all();
+                if let Some(breaker) = some.get(dice.below(8) as usize) {
+                    match dice.below(3) {
+                        0 => breaker.force_open(),
+                        1 => breaker.force_closed(),
+                        _ => breaker.reset(),
+                    }
+                }
+            }
+            8 => callers.shelf.lock().unwrap().truncate(3),
+            _ => drop(format!("{}", callers.client.snapshot())),
+        }
+    }
+    let closing = dice.percent(30);
+    let closed = closing.then(|| {
+        let client = callers.client.clone();
+        tokio::spawn(async move { client.close().await })
+    });
+    over_now.store(true, Ordering::Relaxed);
+    for task in tasks {
+        if tokio::time::timeout(2 * STUCK, task).await.is_err() {
+            ledger.wrong(format!("a caller hangs: {}", callers.client.snapshot()));
+        }
+    }
+    // Nobody reads these, so that no deadline ends them.
+    callers.shelf.lock().unwrap().clear();
+    if let Some(closed) = closed
+        && tokio::time::timeout(STUCK, closed).await.is_err()
+    {
+        ledger.wrong(format!("`close` hangs: {}", callers.client.snapshot()));
+    }
+    quiet(&callers, leaves.as_ref(), bodies).await;
+    let snapshot = callers.client.snapshot();
+    let extra = ledger.close();
+    let paid: u64 = snapshot.budgets.iter().map(|budget| budget.withdrawals).sum();
+    if extra > paid {
+        ledger.wrong(format!("{extra} sent again, {paid} paid for"));
+    }
+    for budget in &snapshot.budgets {
+        let (ratio, floor) = (budget.policy.ratio.ppm(), budget.policy.min_per_sec);
+        let seconds = budget_seconds(end);
+        let most = 10_000 + budget.deposits * u64::from(ratio) / 1000 + u64::from(floor) * seconds;
+        if budget.withdrawals * 1000 + budget.balance_milli > most + 1 {
+            ledger.wrong(format!("more was paid than there was: {budget}"));
+        }
+    }
+    if !closing {
+        recover(&callers, &nodes, &say, &policies, policy(0), phases).await;
+    }
+    format!("{} calls, {extra} sent again", calls.load(Ordering::Relaxed))
+}
+
+// How long a budget has had an income, in milliseconds, at most.
+fn budget_seconds(end: Instant) -> u64 {
+    let most = Duration::from_secs(2) + end.elapsed();
+    most.as_millis() as u64
+}
+
+async fn quiet(callers: &Callers, leaves: Option<&Leaves>, bodies: &Living) {
+    let client = &callers.client;
+    let none = |connections: Connections| {
+        connections.active == 0 && connections.dialing == 0 && connections.waiting == 0
+    };
+    let quiet = || {
+        let snapshot = client.snapshot();
+        let probe = |gate| matches!(gate, Gate::HalfOpen { .. });
+        snapshot.in_flight == 0
+            && snapshot.backends.iter().all(|backend| backend.waiting == 0)
+            && snapshot.endpoints().all(|at| at.pending == 0 && !probe(at.gate))
+            && leaves.is_none_or(|leaves| leaves.all().into_iter().all(none))
+            && bodies.count() == 0
+    };
+    if !settles(STUCK, quiet).await {
+        callers.ledger.wrong(format!(
+            "it does not come to rest: {}\n{:?}, {} request bodies",
+            client.snapshot(),
+            leaves.map(Leaves::all),
+            bodies.count()
+        ));
+    }
+}
+
+// All servers are well: all requests are served, before long.
+async fn recover(
+    callers: &Callers,
+    nodes: &[SocketAddr],
+    say: &impl Fn(&mut Dice),
+    policies: &watch::Sender<ClientPolicy>,
+    policy: ClientPolicy,
+    phases: &watch::Sender<Phase>,
+) {
+    let _ = phases.send(Phase::Well);
+    let _ = policies.send(policy);
+    // Zero says: all of them.
+    say(&mut Dice::new(0, u64::MAX));
+    for breaker in callers.client.breakers().all() {
+        breaker.reset();
+    }
+    let well = async {
+        let mut in_a_row = 0;
+        while in_a_row < 10 * nodes.len() {
+            let all = callers.client.snapshot().endpoints().count() == nodes.len();
+            match callers.plain().await {
+                Went::Well if all => in_a_row += 1,
+                _ => {
+                    in_a_row = 0;
+                    tokio::time::sleep(ms(2)).await;
+                }
+            }
+        }
+    };
+    if tokio::time::timeout(STUCK, well).await.is_err() {
+        let snapshot = callers.client.snapshot();
+        callers.ledger.wrong(format!("it does not recover: {snapshot}"));
+    }
+}
+
+// === what is given to the client ===
+
+fn policy(dice: &mut Dice, grpc: bool, patience: Duration, limit: u16) -> ClientPolicy {
+    let backoff = |most| {
+        let most = ms(1 + most);
+        ExponentialBackoff::try_new(ms(1), most, Ratio::percent(50)).unwrap()
+    };
+    let some = |dice: &mut Dice, most| dice.percent(50).then(|| ms(5 + dice.below(most)));
+    let timeouts = Timeouts {
+        request: Some(patience),
+        response: some(dice, 300),
+        idle: some(dice, 200),
+    };
+    let mut retry = match grpc {
+        true => Retry::on_codes([14, 13]).and_on(500..=599),
+        false => Retry::on(500..=599),
+    };
+    retry = retry
+        .limit(limit)
+        .backoff(backoff(dice.below(10)))
+        .max_request_bytes(dice.one_of(&[0, 1000, 20_000, 64 * 1024]))
+        // The same always, so that it is one bank.
+        .budget(Budget::percent(50));
+    if let Some(timeout) = some(dice, 80) {
+        retry = retry.timeout(timeout);
+    }
+    let queue = Queue {
+        capacity: dice.one_of(&[0, 3, 1000]),
+        failfast_timeout: ms(dice.one_of(&[1, 20, 400])),
+    };
+    let accrual = match dice.below(4) {
+        0 => None,
+        1 => Some(FailureAccrual::consecutive(3).backoff(backoff(30))),
+        2 => Some(FailureAccrual::success_rate(Ratio::percent(70)).backoff(backoff(20))),
+        _ => Some(
+            FailureAccrual::consecutive(5)
+                .backoff(backoff(50))
+                .slow_call(ms(60))
+                .min_ready_endpoints(1)
+                .probes(2)
+                .memory(ms(200)),
+        ),
+    };
+    let hedge = dice.percent(40).then(|| match dice.percent(50) {
+        true => Hedge::after(ms(dice.below(30))),
+        false => Hedge::after_percentile(80),
+    });
+    let kind = dice.one_of(&[MethodKind::Auto, MethodKind::Unary, MethodKind::Streaming]);
+    macro_rules! build {
+        ($builder:expr) => {{
+            let mut builder = $builder.timeouts(timeouts).retry(retry).queue(queue);
+            if let Some(accrual) = accrual {
+                builder = builder.failure_accrual(accrual);
+            }
+            if let Some(hedge) = hedge {
+                builder = builder.hedge(hedge);
+            }
+            builder.kind(kind).build().unwrap()
+        }};
+    }
+    match grpc {
+        true => build!(ClientPolicy::grpc()),
+        false => build!(ClientPolicy::http()),
+    }
+}
+
+// Says something else whenever it is asked to: some of the nodes, or with a seed of zero all.
+fn discovery(by_watch: bool, nodes: &[SocketAddr]) -> (impl Fn(&mut Dice) + use<>, Endpoints) {
+    let all = nodes.to_vec();
+    let list = move |dice: &mut Dice| -> Vec<Endpoint> {
+        let everyone = dice.percent(40) || dice.is_fixed();
+        let some = all.iter().filter(|_| everyone || dice.percent(50));
+        some.map(|address| Endpoint::new(*address)).collect()
+    };
+    let first: Vec<_> = nodes.iter().map(|address| Endpoint::new(*address)).collect();
+    let (lists, list_source) = watch::channel(first.clone());
+    let (updates, update_source) = tokio::sync::mpsc::unbounded_channel();
+    updates.send(Ok::<_, BoxError>(Update::Reset(first))).unwrap();
+    let say = move |dice: &mut Dice| {
+        let some = list(dice);
+        if by_watch {
+            let _ = lists.send(some);
+            return;
+        }
+        let update = match dice.below(6) {
+            _ if dice.is_fixed() => Ok(Update::Add(some)),
+            0 => Ok(Update::Reset(some)),
+            1..3 => Ok(Update::Add(some)),
+            3..5 => Ok(Update::Remove(some.iter().map(Endpoint::address).collect())),
+            _ => Err("the source stutters".into()),
+        };
+        let _ = updates.send(update);
+    };
+    let source = match by_watch {
+        true => Endpoints::from(list_source),
+        false => {
+            let updates = tokio_stream::wrappers::UnboundedReceiverStream::new(update_source);
+            Endpoints::stream(updates)
+        }
+    };
+    (say, source)
+}
+
+/// Every leaf that was made, so that its connections can be counted. Held, it keeps them.
+#[derive(Clone, Default)]
+struct Leaves(Arc<Mutex<Vec<HttpLeaf>>>);
+
+struct Recorded(HttpConnector, Option<Leaves>);
+
+impl Leaves {
+    fn all(&self) -> Vec<Connections> {
+        let leaves = self.0.lock().unwrap();
+        leaves.iter().map(HttpLeaf::connections).collect()
+    }
+}
+
+impl Connect for Recorded {
+    type ResponseBody = HttpBody;
+    type Leaf = HttpLeaf;
+
+    fn connect(&self, endpoint: &Endpoint) -> HttpLeaf {
+        let leaf = self.0.connect(endpoint);
+        if let Some(leaves) = &self.1 {
+            leaves.0.lock().unwrap().push(leaf.clone());
+        }
+        leaf
+    }
+}
+
+// What the process has in memory; for whoever reads the output.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kb = line.and_then(|line| line.split_whitespace().next());
+    kb.and_then(|kb| kb.parse().ok()).unwrap_or(0)
+}

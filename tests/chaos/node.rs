@@ -1,0 +1,439 @@
+//! A server at one address, in all moods.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Sleep, sleep, timeout};
+use tower_mesh::BoxError;
+
+use super::ledger::{Dice, Ledger, Left, Living, bytes, framed};
+
+/// How the servers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Bad,
+    /// They answer whatever comes from now on.
+    Well,
+    Gone,
+}
+
+/// What all nodes of a round share.
+#[derive(Clone)]
+pub struct Town {
+    pub seed: u64,
+    pub http2: bool,
+    pub ledger: Arc<Ledger>,
+    pub sockets: Living,
+    pub phase: watch::Receiver<Phase>,
+    pub connections: Arc<AtomicU64>,
+}
+
+/// Opens the first listener, so that the address is known, and lives until all are [`Phase::Gone`].
+pub async fn node(town: Town, n: u64) -> (SocketAddr, impl Future<Output = ()> + Send) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let dice = Dice::new(town.seed, 1 << 40 | n);
+    (address, live(town, listener, address, dice))
+}
+
+async fn live(mut town: Town, first: TcpListener, address: SocketAddr, mut dice: Dice) {
+    let mut open = Some(first);
+    let mut connections = JoinSet::new();
+    loop {
+        let phase = *town.phase.borrow_and_update();
+        if phase == Phase::Gone {
+            return;
+        }
+        let listener = match open.take() {
+            Some(listener) => listener,
+            // Somebody's outgoing connection may have the port for a moment.
+            None => match TcpListener::bind(address).await {
+                Ok(listener) => listener,
+                Err(_) => {
+                    sleep(Duration::from_millis(1)).await;
+                    continue;
+                }
+            },
+        };
+        let mute = phase == Phase::Bad && dice.percent(8);
+        let mood = match phase {
+            Phase::Bad => Duration::from_millis(20 + dice.below(400)),
+            _ => Duration::MAX,
+        };
+        let end = {
+            let accept = async {
+                loop {
+                    let Ok((stream, _)) = listener.accept().await else {
+                        continue;
+                    };
+                    let number = town.connections.fetch_add(1, Ordering::Relaxed);
+                    connections.spawn(connection(town.clone(), stream, number, mute));
+                    while connections.try_join_next().is_some() {}
+                }
+            };
+            let mut phases = town.phase.clone();
+            tokio::select! {
+                () = accept => {}
+                _ = sleep(mood) => {}
+                _ = phases.changed() => {}
+            }
+            dice.below(100)
+        };
+        if *town.phase.borrow() != phase {
+            open = Some(listener);
+            continue;
+        }
+        match end {
+            0..45 => open = Some(listener),
+            // Crashes, and is gone for a while.
+            45..65 => {
+                drop(listener);
+                connections.shutdown().await;
+                sleep(Duration::from_millis(dice.below(150))).await;
+            }
+            // Refuses new connections.
+            65..85 => {
+                drop(listener);
+                sleep(Duration::from_millis(dice.below(150))).await;
+            }
+            _ => {
+                connections.shutdown().await;
+                open = Some(listener);
+            }
+        }
+    }
+}
+
+async fn connection(town: Town, stream: TcpStream, number: u64, mute: bool) {
+    let _socket = town.sockets.one();
+    let mut dice = Dice::new(town.seed, 1 << 41 | number);
+    let bad = *town.phase.borrow() == Phase::Bad;
+    let _ = stream.set_nodelay(true);
+    if dice.percent(30) {
+        // Its end is a reset.
+        let _ = stream.set_zero_linger();
+    }
+    if mute {
+        return listen(stream).await;
+    }
+    let killed = Arc::new(Notify::new());
+    let service = {
+        let (town, killed) = (town.clone(), Arc::clone(&killed));
+        let requests = Arc::new(AtomicU64::new(0));
+        service_fn(move |request| {
+            let nth = requests.fetch_add(1, Ordering::Relaxed);
+            let dice = Dice::new(town.seed, 1 << 62 | number << 20 | nth);
+            answer(town.clone(), request, dice, Arc::clone(&killed))
+        })
+    };
+    let leaves = match bad && dice.percent(40) {
+        true => Duration::from_millis(dice.below(300)),
+        false => Duration::MAX,
+    };
+    let io = TokioIo::new(stream);
+    // One macro for two types of connections.
+    macro_rules! serve {
+        ($serving:expr) => {{
+            let mut serving = pin!($serving);
+            let ended = tokio::select! {
+                _ = serving.as_mut() => true,
+                () = killed.notified() => true,
+                () = sleep(leaves) => false,
+            };
+            if !ended {
+                serving.as_mut().graceful_shutdown();
+                tokio::select! {
+                    _ = serving => {}
+                    () = killed.notified() => {}
+                }
+            }
+        }};
+    }
+    if town.http2 {
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new());
+        if bad {
+            let window = dice.one_of(&[None, None, Some(100), Some(3000)]);
+            builder.initial_stream_window_size(window);
+            builder.max_concurrent_streams(dice.one_of(&[Some(200), Some(200), Some(1), Some(3)]));
+        }
+        serve!(builder.serve_connection(io, service));
+    } else {
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder.timer(TokioTimer::new());
+        serve!(builder.serve_connection(io, service));
+    }
+}
+
+// Accepts, hears, and says nothing.
+async fn listen(mut stream: TcpStream) {
+    let mut buffer = [0; 4096];
+    while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    Whole,
+    Breaks,
+    Stalls,
+    Kills,
+    /// gRPC: without trailers.
+    Bare,
+}
+
+async fn answer(
+    town: Town,
+    request: Request<Incoming>,
+    mut dice: Dice,
+    kill: Arc<Notify>,
+) -> Result<Response<Chunks>, BoxError> {
+    let ledger = &town.ledger;
+    let number = |name: &str| -> Option<u64> {
+        let value = request.headers().get(name)?;
+        value.to_str().ok()?.parse().ok()
+    };
+    let Some(id) = number("x-id") else {
+        ledger.wrong(format!("a request without a number: {request:?}"));
+        return Err("no number".into());
+    };
+    let body = number("x-body");
+    let receipt = ledger.received(id);
+    let bad = *town.phase.borrow() == Phase::Bad;
+    let grpc = request.headers().contains_key("te");
+    let what = if bad { dice.below(100) } else { 0 };
+    let early = bad && dice.percent(15);
+    let mut incoming = request.into_body();
+    let mut rest = None;
+    if early {
+        // The request's body is read later, or never.
+        rest = dice.percent(50).then_some(incoming);
+    } else if what < 75 || dice.percent(50) {
+        if let Some(wrong) = read(&mut incoming, id, body).await {
+            ledger.wrong(wrong);
+        }
+    }
+    if bad && dice.percent(30) {
+        sleep(Duration::from_millis(dice.below(120))).await;
+    }
+    let mut status = 200;
+    let mut ends = Ends::Whole;
+    let mut code = Some(0);
+    match what {
+        0..55 => {}
+        55..65 if grpc => code = Some(dice.one_of(&[14, 14, 13, 5, 8])),
+        55..60 => status = 500,
+        60..65 => status = 503,
+        65..68 => {
+            ledger.count("server: kills before the head");
+            kill.notify_one();
+            return std::future::pending().await;
+        }
+        68..73 if town.http2 => {
+            let reason = dice.one_of(&[
+                h2::Reason::REFUSED_STREAM,
+                h2::Reason::REFUSED_STREAM,
+                h2::Reason::INTERNAL_ERROR,
+                h2::Reason::CANCEL,
+                h2::Reason::ENHANCE_YOUR_CALM,
+                h2::Reason::NO_ERROR,
+            ]);
+            if reason == h2::Reason::REFUSED_STREAM {
+                ledger.left(id, receipt, Left::Refused);
+            }
+            ledger.count("server: resets");
+            return Err(h2::Error::from(reason).into());
+        }
+        68..73 => {
+            ledger.count("server: closes before the head");
+            return Err("closes".into());
+        }
+        73..77 => ends = Ends::Breaks,
+        77..81 => ends = Ends::Stalls,
+        81..85 => ends = Ends::Kills,
+        85..88 if grpc => ends = Ends::Bare,
+        88..90 if grpc => {
+            status = 503;
+            code = None;
+        }
+        90..94 => {
+            ledger.count("server: never answers");
+            return std::future::pending().await;
+        }
+        _ => {}
+    }
+    let len = match dice.below(10) {
+        0 => 0,
+        1..7 => dice.below(2000) as usize,
+        _ => dice.below(150_000) as usize,
+    };
+    let page = grpc && code.is_none();
+    let period = if grpc && !page { 1 + dice.below(3000) as usize } else { 0 };
+    let len = match period {
+        0 => len,
+        _ => len / (period + 5) * (period + 5),
+    };
+    let salt = id << 8 | receipt as u64 & 0xff;
+    ledger.left(id, receipt, Left::Status(status));
+    let mut response = Response::builder()
+        .status(status)
+        .header("x-salt", salt)
+        .header("x-len", len)
+        .header("x-period", period);
+    let mut trailers = None;
+    if page {
+        response = response.header("content-type", "text/html");
+    } else if grpc {
+        response = response.header("content-type", "application/grpc");
+        let code = code.unwrap_or(0);
+        if len == 0 && ends == Ends::Whole && dice.percent(50) {
+            response = response.header("grpc-status", code);
+        } else if ends != Ends::Bare {
+            trailers = Some(code);
+        }
+    }
+    if status != 200 && dice.percent(20) {
+        response = response.header("retry-after", 0);
+    }
+    let sized = !grpc && dice.percent(50);
+    if sized {
+        response = response.header("content-length", len);
+    }
+    let stop = match ends {
+        Ends::Whole | Ends::Bare => len,
+        _ => dice.below(len as u64 + 1) as usize,
+    };
+    ledger.count(format!("server: {status} {ends:?}"));
+    Ok(response
+        .body(Chunks {
+            salt,
+            period,
+            at: 0,
+            stop,
+            ends,
+            trailers,
+            kill,
+            pause: None,
+            dice,
+            slow: bad && len < 20_000,
+            _request: rest,
+        })
+        .unwrap())
+}
+
+// What is wrong with it.
+async fn read(body: &mut Incoming, id: u64, whole: Option<u64>) -> Option<String> {
+    let mut read = 0;
+    loop {
+        match body.frame().await {
+            None => break,
+            Some(Err(_)) => return None,
+            Some(Ok(frame)) => {
+                let Some(data) = frame.data_ref() else {
+                    continue;
+                };
+                if **data != *bytes(id, read, data.len()) {
+                    return Some(format!("request {id}: other bytes from {read} on"));
+                }
+                read += data.len();
+            }
+        }
+    }
+    match whole {
+        Some(whole) if whole == read as u64 => None,
+        whole => Some(format!("request {id}: a clean end after {read} of {whole:?}")),
+    }
+}
+
+/// A response's body.
+pub struct Chunks {
+    salt: u64,
+    period: usize,
+    at: usize,
+    stop: usize,
+    ends: Ends,
+    trailers: Option<u16>,
+    kill: Arc<Notify>,
+    pause: Option<Pin<Box<Sleep>>>,
+    dice: Dice,
+    slow: bool,
+    _request: Option<Incoming>,
+}
+
+impl http_body::Body for Chunks {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Some(pause) = &mut this.pause {
+            if pause.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.pause = None;
+        } else if this.slow && this.dice.percent(20) {
+            let pause = Duration::from_millis(this.dice.below(15));
+            this.pause = Some(Box::pin(sleep(pause)));
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if this.at < this.stop {
+            let most = this.dice.one_of(&[10, 1000, 30_000]);
+            let len = (this.stop - this.at).min(most);
+            let data = framed(this.salt, this.period, this.at, len);
+            this.at += len;
+            return Poll::Ready(Some(Ok(Frame::data(data.into()))));
+        }
+        match this.ends {
+            Ends::Whole => Poll::Ready(this.trailers.take().map(|code| {
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", code.into());
+                Ok(Frame::trailers(trailers))
+            })),
+            Ends::Bare => Poll::Ready(None),
+            Ends::Breaks => {
+                let reason = this.dice.one_of(&[
+                    h2::Reason::INTERNAL_ERROR,
+                    h2::Reason::CANCEL,
+                    h2::Reason::REFUSED_STREAM,
+                    h2::Reason::NO_ERROR,
+                ]);
+                Poll::Ready(Some(Err(h2::Error::from(reason).into())))
+            }
+            Ends::Stalls => Poll::Pending,
+            Ends::Kills => {
+                this.kill.notify_one();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Whether all that is counted comes to nothing in good time. The wall clock tells a hang from a slow machine, and no more.
+pub async fn settles(within: Duration, done: impl Fn() -> bool) -> bool {
+    let settled = timeout(within, async {
+        while !done() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    });
+    settled.await.is_ok()
+}
+
