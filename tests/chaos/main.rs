@@ -33,7 +33,7 @@ use ledger::{Dice, Ledger, Living};
 use node::{Phase, Town, node, settles};
 
 /// Far beyond what anything here takes, on any machine.
-const STUCK: Duration = Duration::from_secs(60);
+const STUCK: Duration = Duration::from_secs(10);
 
 /// Over which leaf, and what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -219,14 +219,11 @@ async fn answer(
     let what = if bad { dice.below(100) } else { 0 };
     let early = bad && dice.percent(15);
     let mut incoming = request.into_body();
-    let mut rest = None;
-    if early {
-        // The request's body is read later, or never.
-        rest = dice.percent(50).then_some(incoming);
-    } else if what < 75 || dice.percent(50) {
-        if let Some(wrong) = read(&mut incoming, id, body).await {
-            ledger.wrong(wrong);
-        }
+    if !early
+        && (what < 75 || dice.percent(50))
+        && let Some(wrong) = read(&mut incoming, id, body).await
+    {
+        ledger.wrong(wrong);
     }
     if bad && dice.percent(30) {
         sleep(Duration::from_millis(dice.below(120))).await;
@@ -273,6 +270,8 @@ async fn answer(
         }
         90..94 => {
             ledger.count("server: never answers");
+            sleep(Duration::from_millis(dice.below(600))).await;
+            let _ = read(&mut incoming, id, body).await;
             return std::future::pending().await;
         }
         _ => {}
@@ -310,6 +309,8 @@ async fn answer(
     if status != 200 && dice.percent(20) {
         response = response.header("retry-after", 0);
     }
+    let unread = dice.below(600);
+    let kept = ends == Ends::Stalls || dice.percent(50);
     let sized = !grpc && dice.percent(50);
     if sized {
         response = response.header("content-length", len);
@@ -331,7 +332,9 @@ async fn answer(
             pause: None,
             dice,
             slow: bad && len < 20_000,
-            _request: rest,
+            // Where it is not read, it is read sooner or later: hyper learns only then that the client has left.
+            request: kept.then_some(incoming),
+            unread: Box::pin(sleep(Duration::from_millis(unread))),
         })
         .unwrap())
 }
@@ -372,7 +375,8 @@ pub struct Chunks {
     pause: Option<Pin<Box<Sleep>>>,
     dice: Dice,
     slow: bool,
-    _request: Option<Incoming>,
+    request: Option<Incoming>,
+    unread: Pin<Box<Sleep>>,
 }
 
 impl http_body::Body for Chunks {
@@ -384,6 +388,16 @@ impl http_body::Body for Chunks {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if let Some(request) = &mut this.request
+            && this.unread.as_mut().poll(cx).is_ready()
+        {
+            while let Poll::Ready(frame) = Pin::new(&mut *request).poll_frame(cx) {
+                if !matches!(frame, Some(Ok(_))) {
+                    this.request = None;
+                    break;
+                }
+            }
+        }
         if let Some(pause) = &mut this.pause {
             if pause.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
