@@ -140,7 +140,9 @@ impl Callers {
     /// A call as chance has it. Every one has an end: a deadline, or a caller who leaves.
     pub async fn any(&self, number: u64) -> Went {
         let mut dice = Dice::new(self.seed, 1 << 42 | number);
-        let own = dice.percent(30).then(|| Duration::from_millis(dice.below(400)));
+        let own = dice
+            .percent(30)
+            .then(|| Duration::from_millis(dice.below(400)));
         let (request, id) = self.request(&mut dice, own);
         let deadline = own.unwrap_or(self.patience);
         let asked = Instant::now();
@@ -159,7 +161,8 @@ impl Callers {
             _ => match timeout(deadline + STUCK, call).await {
                 Ok(answered) => Some(answered),
                 Err(_) => {
-                    self.ledger.wrong(format!("request {id} hangs: {}", self.client.snapshot()));
+                    self.ledger
+                        .wrong(format!("request {id} hangs: {}", self.client.snapshot()));
                     None
                 }
             },
@@ -175,7 +178,8 @@ impl Callers {
             Some(Ok(response)) => {
                 let local = response.extensions().get::<Arc<Error>>();
                 if let Some(error) = local.filter(|_| !response.headers().contains_key("x-salt")) {
-                    self.ledger.count(format!("call: answered {}", error.kind().name()));
+                    self.ledger
+                        .count(format!("call: answered {}", error.kind().name()));
                     return self.refused(error);
                 }
                 // gRPC streams may outlive what the policy says.
@@ -226,7 +230,9 @@ impl Callers {
     fn request(&self, dice: &mut Dice, own: Option<Duration>) -> (Request<Body>, u64) {
         let method = match self.grpc {
             true => Method::POST,
-            false => dice.one_of(&[Method::GET, Method::POST, Method::POST, Method::PUT].each_ref()).clone(),
+            false => dice
+                .one_of(&[Method::GET, Method::POST, Method::POST, Method::PUT].each_ref())
+                .clone(),
         };
         let keyed = dice.percent(10);
         let safe = dice.percent(20);
@@ -351,7 +357,9 @@ impl Callers {
             Err(_) if deadline.is_none() => Went::Otherwise,
             Err(_) => {
                 let after = asked.elapsed();
-                self.ledger.wrong(format!("the response to {id} has not ended after {after:?}"));
+                self.ledger.wrong(format!(
+                    "the response to {id} has not ended after {after:?}"
+                ));
                 Went::Otherwise
             }
         }
@@ -373,14 +381,17 @@ impl Callers {
             number(headers, "x-len"),
             number(headers, "x-period"),
         ) else {
-            self.ledger.wrong(format!("{id}: an answer of nobody's: {response:?}"));
+            self.ledger
+                .wrong(format!("{id}: an answer of nobody's: {response:?}"));
             return None;
         };
         if salt >> 8 != id as usize {
-            self.ledger.wrong(format!("{id} has the answer of {}", salt >> 8));
+            self.ledger
+                .wrong(format!("{id} has the answer of {}", salt >> 8));
         }
         let mut code = number(headers, "grpc-status");
         let status = response.status();
+        let served = response.extensions().get::<tower_mesh::Served>().cloned();
         let mut body = pin!(response.into_body());
         let mut read = 0;
         let mut left = frames;
@@ -401,7 +412,8 @@ impl Callers {
                         continue;
                     };
                     if **data != *framed(salt as u64, period, read, data.len()) {
-                        self.ledger.wrong(format!("{id}: other bytes from {read} on"));
+                        self.ledger
+                            .wrong(format!("{id}: other bytes from {read} on"));
                         return None;
                     }
                     if hint.upper().is_some_and(|most| most < data.len() as u64) {
@@ -414,10 +426,12 @@ impl Callers {
         // A broken gRPC stream ends well, and its trailers say how it is.
         let failed = self.grpc && code != Some(0);
         if self.grpc && code.is_none() && status == 200 {
-            self.ledger.wrong(format!("{id}: no status"));
+            self.ledger
+                .wrong(format!("{id}: no status after {read} of {len}, {served:?}"));
         }
         if read != len && !failed {
-            self.ledger.wrong(format!("{id}: a clean end after {read} of {len}, {status}"));
+            self.ledger
+                .wrong(format!("{id}: a clean end after {read} of {len}, {status}"));
         }
         Some(code.map(|code| code as u16))
     }

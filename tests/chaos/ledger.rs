@@ -20,10 +20,7 @@ impl Dice {
 
     pub fn below(&mut self, n: u64) -> u64 {
         self.turn += 1;
-        below(
-            draw(self.seed, self.who, Purpose::Simulate, self.turn),
-            n,
-        )
+        below(draw(self.seed, self.who, Purpose::Simulate, self.turn), n)
     }
 
     /// Not of this round: whoever throws it wants the one thing that is always possible.
@@ -144,7 +141,10 @@ impl Ledger {
 
     pub fn counts(&self) -> String {
         let counts = self.counts.lock().unwrap();
-        let counts: Vec<_> = counts.iter().map(|(what, n)| format!("{what} {n}")).collect();
+        let counts: Vec<_> = counts
+            .iter()
+            .map(|(what, n)| format!("{what} {n}"))
+            .collect();
         counts.join(", ")
     }
 
@@ -160,7 +160,10 @@ impl Ledger {
                 self.wrong(format!("request {id} was repeated: {receipts:?}"));
             }
             if receipts.len() > allows.times {
-                self.wrong(format!("request {id}: {receipts:?}, allowed {}", allows.times));
+                self.wrong(format!(
+                    "request {id}: {receipts:?}, allowed {}",
+                    allows.times
+                ));
             }
         }
         extra

@@ -23,8 +23,8 @@ use tower_mesh::connect::{
 };
 use tower_mesh::discover::{Endpoints, Update};
 use tower_mesh::policy::{
-    Budget, ClientPolicy, ExponentialBackoff, FailureAccrual, Hedge, MethodKind, Queue, Ratio, Retry,
-    Timeouts,
+    Budget, ClientPolicy, ExponentialBackoff, FailureAccrual, Hedge, MethodKind, Queue, Ratio,
+    Retry, Timeouts,
 };
 use tower_mesh::{BoxError, Client, Connect, Endpoint};
 
@@ -86,7 +86,11 @@ fn round(over: Over, seed: u64) {
     let threads = 2 + dice.below(3) as usize;
     let runtime = |threads| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(threads).enable_all().build().unwrap()
+        builder
+            .worker_threads(threads)
+            .enable_all()
+            .build()
+            .unwrap()
     };
     let (ours, theirs): (Runtime, Runtime) = (runtime(threads), runtime(1));
     let ledger = Arc::<Ledger>::default();
@@ -96,7 +100,6 @@ fn round(over: Over, seed: u64) {
         seed,
         http2: over != Over::Http1,
         ledger: Arc::clone(&ledger),
-        sockets: Living::default(),
         phase,
         connections: Arc::default(),
     };
@@ -107,15 +110,15 @@ fn round(over: Over, seed: u64) {
         nodes.push(address);
     }
     let bodies = Living::default();
-    let sockets = town.sockets.clone();
     let summary = ours.block_on(chaos(over, seed, dice, &town, nodes, &bodies, &phases));
     // The client is dropped.
     let metrics = ours.metrics();
-    let left = || (metrics.num_alive_tasks(), sockets.count(), bodies.count());
-    if !ours.block_on(settles(STUCK, || left() == (0, 0, 0))) {
-        let (tasks, sockets, bodies) = left();
+    // Its tasks have its sockets.
+    let left = || (metrics.num_alive_tasks(), bodies.count());
+    if !ours.block_on(settles(STUCK, || left() == (0, 0))) {
+        let (tasks, bodies) = left();
         ledger.wrong(format!(
-            "left of the client: {tasks} tasks, {sockets} sockets, {bodies} request bodies"
+            "left of the client: {tasks} tasks, {bodies} request bodies"
         ));
     }
     let _ = phases.send(Phase::Gone);
@@ -187,8 +190,11 @@ async fn chaos(
             tokio::spawn(async move {
                 while !over.load(Ordering::Relaxed) {
                     let number = calls.fetch_add(1, Ordering::Relaxed);
-                    if callers.any(number).await == Went::Closed {
-                        return;
+                    match callers.any(number).await {
+                        Went::Well => {}
+                        // Refusals are at once: a loop of them would leave no thread for the clock.
+                        Went::Otherwise => tokio::time::sleep(ms(1)).await,
+                        Went::Closed => return,
                     }
                 }
             })
@@ -238,7 +244,11 @@ async fn chaos(
     quiet(&callers, leaves.as_ref(), bodies).await;
     let snapshot = callers.client.snapshot();
     let extra = ledger.close();
-    let paid: u64 = snapshot.budgets.iter().map(|budget| budget.withdrawals).sum();
+    let paid: u64 = snapshot
+        .budgets
+        .iter()
+        .map(|budget| budget.withdrawals)
+        .sum();
     if extra > paid {
         ledger.wrong(format!("{extra} sent again, {paid} paid for"));
     }
@@ -253,7 +263,10 @@ async fn chaos(
     if !closing {
         recover(&callers, &nodes, &say, &policies, policy(0), phases).await;
     }
-    format!("{} calls, {extra} sent again", calls.load(Ordering::Relaxed))
+    format!(
+        "{} calls, {extra} sent again",
+        calls.load(Ordering::Relaxed)
+    )
 }
 
 // How long a budget has had an income, in milliseconds, at most.
@@ -272,7 +285,9 @@ async fn quiet(callers: &Callers, leaves: Option<&Leaves>, bodies: &Living) {
         let probe = |gate| matches!(gate, Gate::HalfOpen { .. });
         snapshot.in_flight == 0
             && snapshot.backends.iter().all(|backend| backend.waiting == 0)
-            && snapshot.endpoints().all(|at| at.pending == 0 && !probe(at.gate))
+            && snapshot
+                .endpoints()
+                .all(|at| at.pending == 0 && !probe(at.gate))
             && leaves.is_none_or(|leaves| leaves.all().into_iter().all(none))
             && bodies.count() == 0
     };
@@ -299,12 +314,16 @@ async fn recover(
     let _ = policies.send(policy);
     // Zero says: all of them.
     say(&mut Dice::new(0, u64::MAX));
-    for breaker in callers.client.breakers().all() {
-        breaker.reset();
-    }
     let well = async {
         let mut in_a_row = 0;
         while in_a_row < 10 * nodes.len() {
+            // One that comes back is held as it was when it left.
+            callers
+                .client
+                .breakers()
+                .all()
+                .iter()
+                .for_each(|breaker| breaker.reset());
             let all = callers.client.snapshot().endpoints().count() == nodes.len();
             match callers.plain().await {
                 Went::Well if all => in_a_row += 1,
@@ -317,7 +336,9 @@ async fn recover(
     };
     if tokio::time::timeout(STUCK, well).await.is_err() {
         let snapshot = callers.client.snapshot();
-        callers.ledger.wrong(format!("it does not recover: {snapshot}"));
+        callers
+            .ledger
+            .wrong(format!("it does not recover: {snapshot}"));
     }
 }
 
@@ -395,10 +416,15 @@ fn discovery(by_watch: bool, nodes: &[SocketAddr]) -> (impl Fn(&mut Dice) + use<
         let some = all.iter().filter(|_| everyone || dice.percent(50));
         some.map(|address| Endpoint::new(*address)).collect()
     };
-    let first: Vec<_> = nodes.iter().map(|address| Endpoint::new(*address)).collect();
+    let first: Vec<_> = nodes
+        .iter()
+        .map(|address| Endpoint::new(*address))
+        .collect();
     let (lists, list_source) = watch::channel(first.clone());
     let (updates, update_source) = tokio::sync::mpsc::unbounded_channel();
-    updates.send(Ok::<_, BoxError>(Update::Reset(first))).unwrap();
+    updates
+        .send(Ok::<_, BoxError>(Update::Reset(first)))
+        .unwrap();
     let say = move |dice: &mut Dice| {
         let some = list(dice);
         if by_watch {

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 use tower_mesh::BoxError;
 
-use super::ledger::{Dice, Ledger, Left, Living, bytes, framed};
+use super::ledger::{Dice, Ledger, Left, bytes, framed};
 
 /// How the servers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,6 @@ pub struct Town {
     pub seed: u64,
     pub http2: bool,
     pub ledger: Arc<Ledger>,
-    pub sockets: Living,
     pub phase: watch::Receiver<Phase>,
     pub connections: Arc<AtomicU64>,
 }
@@ -121,7 +120,6 @@ async fn live(mut town: Town, first: TcpListener, address: SocketAddr, mut dice:
 }
 
 async fn connection(town: Town, stream: TcpStream, number: u64, mute: bool) {
-    let _socket = town.sockets.one();
     let mut dice = Dice::new(town.seed, 1 << 41 | number);
     let bad = *town.phase.borrow() == Phase::Bad;
     let _ = stream.set_nodelay(true);
@@ -190,7 +188,7 @@ async fn listen(mut stream: TcpStream) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ends {
     Whole,
-    Breaks,
+    Breaks(h2::Reason),
     Stalls,
     Kills,
     /// gRPC: without trailers.
@@ -260,7 +258,14 @@ async fn answer(
             ledger.count("server: closes before the head");
             return Err("closes".into());
         }
-        73..77 => ends = Ends::Breaks,
+        73..77 => {
+            ends = Ends::Breaks(dice.one_of(&[
+                h2::Reason::INTERNAL_ERROR,
+                h2::Reason::CANCEL,
+                h2::Reason::REFUSED_STREAM,
+                h2::Reason::NO_ERROR,
+            ]));
+        }
         77..81 => ends = Ends::Stalls,
         81..85 => ends = Ends::Kills,
         85..88 if grpc => ends = Ends::Bare,
@@ -282,13 +287,24 @@ async fn answer(
         _ => dice.below(150_000) as usize,
     };
     let page = grpc && code.is_none();
-    let period = if grpc && !page { 1 + dice.below(3000) as usize } else { 0 };
+    let period = if grpc && !page {
+        1 + dice.below(3000) as usize
+    } else {
+        0
+    };
     let len = match period {
         0 => len,
         _ => len / (period + 5) * (period + 5),
     };
     let salt = id << 8 | receipt as u64 & 0xff;
-    ledger.left(id, receipt, Left::Status(status));
+    // h2 drops a head that has not been sent when the stream is reset.
+    let refuses = ends == Ends::Breaks(h2::Reason::REFUSED_STREAM);
+    let left = if refuses {
+        Left::Refused
+    } else {
+        Left::Status(status)
+    };
+    ledger.left(id, receipt, left);
     let mut response = Response::builder()
         .status(status)
         .header("x-salt", salt)
@@ -359,7 +375,9 @@ async fn read(body: &mut Incoming, id: u64, whole: Option<u64>) -> Option<String
     }
     match whole {
         Some(whole) if whole == read as u64 => None,
-        whole => Some(format!("request {id}: a clean end after {read} of {whole:?}")),
+        whole => Some(format!(
+            "request {id}: a clean end after {read} of {whole:?}"
+        )),
     }
 }
 
@@ -423,15 +441,7 @@ impl http_body::Body for Chunks {
                 Ok(Frame::trailers(trailers))
             })),
             Ends::Bare => Poll::Ready(None),
-            Ends::Breaks => {
-                let reason = this.dice.one_of(&[
-                    h2::Reason::INTERNAL_ERROR,
-                    h2::Reason::CANCEL,
-                    h2::Reason::REFUSED_STREAM,
-                    h2::Reason::NO_ERROR,
-                ]);
-                Poll::Ready(Some(Err(h2::Error::from(reason).into())))
-            }
+            Ends::Breaks(reason) => Poll::Ready(Some(Err(h2::Error::from(reason).into()))),
             Ends::Stalls => Poll::Pending,
             Ends::Kills => {
                 this.kill.notify_one();
@@ -450,4 +460,3 @@ pub async fn settles(within: Duration, done: impl Fn() -> bool) -> bool {
     });
     settled.await.is_ok()
 }
-

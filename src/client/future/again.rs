@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::options::Served;
 use crate::policy::{Fidelity, MethodKind};
 use crate::retry::{self, Again, Attempted, Bounds, Judgement, Rules};
-use crate::verdict::Verdict;
+
 use crate::verdict::grpc::{GRPC_STATUS, is_grpc};
 
 // === impl Walk ===
@@ -150,6 +150,7 @@ impl Walk {
     fn hand_over(&mut self, plan: &Plan, rule: &RulePlan, answered: Answered) -> Response<Body> {
         let (endpoint, backend) = (answered.endpoint, answered.backend);
         let (verdict, late) = (answered.verdict, answered.late);
+        let status_due = answered.status_due;
         let (mut response, ticket, limits) = answered.into_response();
         let backend = &rule.backends[backend];
         backend.filters.response(response.headers_mut());
@@ -165,7 +166,7 @@ impl Walk {
             let mut due = self.budgets().filter(|_| verdict.is_none()).cloned();
             [due.next(), due.next()]
         };
-        let (limits, grpc) = self.grpc_end(plan, rule, limits, endpoint, verdict);
+        let (limits, grpc) = self.grpc_end(plan, rule, limits, endpoint, status_due);
         let tail = Tail::new(ticket, limits, self.in_flight.take());
         let mut tail = tail.with_budgets(budgets).with_grpc(grpc);
         if let Some(retry) = self.retry.as_ref().filter(|_| late) {
@@ -184,7 +185,7 @@ impl Walk {
         rule: &RulePlan,
         limits: Limits,
         endpoint: SocketAddr,
-        verdict: Option<Verdict>,
+        status_due: bool,
     ) -> (Limits, Option<GrpcEnd>) {
         if !self.grpc {
             return (limits, None);
@@ -192,7 +193,7 @@ impl Walk {
         let mut end = GrpcEnd {
             in_trailers: self.shared.answer_grpc_errors,
             // Difference::GrpcMissingStatus.
-            status_due: verdict.is_none() && plan.fidelity != Fidelity::Mesh,
+            status_due: status_due && plan.fidelity != Fidelity::Mesh,
             once_begun: None,
             endpoint,
             attempts: self.tries.sent(),
