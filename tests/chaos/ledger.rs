@@ -150,9 +150,9 @@ impl Ledger {
 
     /// Says what is wrong with who was asked how often; receipts beyond the first of each.
     pub fn close(&self) -> u64 {
-        let calls = std::mem::take(&mut *self.calls.lock().unwrap());
+        let calls = self.calls.lock().unwrap();
         let mut extra = 0;
-        for (id, Entry { allows, receipts }) in calls {
+        for (id, Entry { allows, receipts }) in &*calls {
             extra += receipts.len().saturating_sub(1) as u64;
             let again = receipts.split_last().map_or(&[][..], |(_, before)| before);
             let known = |left: &Left| matches!(left, Left::Refused | Left::Status(500..));

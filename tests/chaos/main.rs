@@ -166,7 +166,13 @@ async fn chaos(
         }
         Over::Tonic => {
             let tonic = TonicConnector::new();
-            builder.build(tonic.with(|endpoint| endpoint.connect_timeout(ms(300))))
+            // A connection to somebody who never speaks is found out by its keep-alive alone.
+            builder.build(tonic.with(|endpoint| {
+                endpoint
+                    .connect_timeout(ms(300))
+                    .http2_keep_alive_interval(ms(200))
+                    .keep_alive_timeout(ms(200))
+            }))
         }
     };
     let callers = Arc::new(Callers {

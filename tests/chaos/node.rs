@@ -144,11 +144,20 @@ async fn connection(town: Town, stream: TcpStream, number: u64, mute: bool) {
         true => Duration::from_millis(dice.below(300)),
         false => Duration::MAX,
     };
+    let frozen = bad && dice.percent(10);
     let io = TokioIo::new(stream);
     // One macro for two types of connections.
     macro_rules! serve {
         ($serving:expr) => {{
             let mut serving = pin!($serving);
+            if frozen {
+                // Serves for a moment, and then neither reads nor writes for a while.
+                let moment = Duration::from_millis(dice.below(30));
+                if timeout(moment, serving.as_mut()).await.is_ok() {
+                    return;
+                }
+                sleep(Duration::from_millis(dice.below(1000))).await;
+            }
             let ended = tokio::select! {
                 _ = serving.as_mut() => true,
                 () = killed.notified() => true,

@@ -1,14 +1,16 @@
 //! Policies and endpoints that change, or have not come yet.
 
-use crate::support::{
-    Log, Mesh, Reply, address, addresses, ejected, get, ms, ok, s, served, updates,
-};
 use std::time::Duration;
+
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tower_mesh::discover::{Endpoints, Update};
 use tower_mesh::policy::{ClientPolicy, FailureAccrual, Fidelity};
 use tower_mesh::{Client, Endpoint, ErrorKind};
+
+use crate::support::{
+    Log, Mesh, Reply, address, addresses, ejected, get, ms, ok, s, served, updates,
+};
 
 #[tokio::test(start_paused = true)]
 async fn policies_swap_without_forgetting_what_was_learned() {

@@ -1,13 +1,14 @@
 //! A client's own life: how it is built, where it runs, how it is closed.
 
-use crate::backend;
-use crate::support::routes::policy_to;
-use crate::support::{Mesh, address, addresses, get, ms, ok, plain, s, served};
 use tokio::sync::watch;
 use tower_mesh::client::BuildError;
 use tower_mesh::discover::{Endpoints, Update};
 use tower_mesh::policy::{ClientPolicy, RouteDistribution};
 use tower_mesh::{Client, Endpoint, ErrorKind};
+
+use crate::backend;
+use crate::support::routes::policy_to;
+use crate::support::{Mesh, address, addresses, get, ms, ok, plain, s, served};
 
 #[tokio::test(start_paused = true)]
 async fn close_waits_for_the_last_body_and_refuses_the_rest() {

@@ -1,10 +1,5 @@
 //! Endpoints that fail: ejection, those who wait meanwhile, probes.
 
-use crate::support::routes::{backend_with, policy_to};
-use crate::support::{
-    Log, Mesh, Reply, address, addresses, body, ejected, get, ms, ok, plain, s, served, steady,
-    with,
-};
 use http::Request;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -13,6 +8,12 @@ use tower_mesh::policy::{
     RouteDistribution,
 };
 use tower_mesh::{Body, Client, Endpoint, ErrorKind, RequestOptions};
+
+use crate::support::routes::{backend_with, policy_to};
+use crate::support::{
+    Log, Mesh, Reply, address, addresses, body, ejected, get, ms, ok, plain, s, served, steady,
+    with,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_endpoint_is_ejected_and_comes_back() {

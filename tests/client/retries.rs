@@ -1,12 +1,9 @@
 //! Retries: when, where, how often, and what they may send.
 
-use crate::retry;
-use crate::support::{
-    Log, Mesh, Reply, address, addresses, body, get, ms, ok, s, served, steady, with,
-};
+use std::time::Duration;
+
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use std::time::Duration;
 use tokio::time::Instant;
 use tower_mesh::breaker::Gate;
 use tower_mesh::policy::{
@@ -14,6 +11,11 @@ use tower_mesh::policy::{
 };
 use tower_mesh::verdict::{Sent, TransportFailure};
 use tower_mesh::{Body, Client, Endpoint, ErrorKind, RequestOptions};
+
+use crate::retry;
+use crate::support::{
+    Log, Mesh, Reply, address, addresses, body, get, ms, ok, s, served, steady, with,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_response_says_who_served_it_and_its_body_is_whole() {

@@ -1,9 +1,5 @@
 //! Which backend a request goes to, and what the request itself says about it.
 
-use crate::backend;
-use crate::retry;
-use crate::support::routes::{policy_of, policy_to, rule};
-use crate::support::{Mesh, Reply, address, addresses, get, ms, ok, s, served, with};
 use http::{Request, StatusCode};
 use tower_mesh::discover::Endpoints;
 use tower_mesh::policy::{
@@ -11,6 +7,11 @@ use tower_mesh::policy::{
     ModifyHeader, Queue, Ratio, RouteBackend, RouteDistribution, Timeouts,
 };
 use tower_mesh::{Body, Client, Endpoint, ErrorKind, RequestOptions};
+
+use crate::backend;
+use crate::retry;
+use crate::support::routes::{policy_of, policy_to, rule};
+use crate::support::{Mesh, Reply, address, addresses, get, ms, ok, s, served, with};
 
 #[tokio::test(start_paused = true)]
 async fn options_win_over_the_policy() {
