@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use http_body::Body as _;
+use http_body_util::BodyExt;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tower_mesh::breaker::Gate;
@@ -83,16 +85,8 @@ fn nothing_hangs_and_nothing_is_left() {
 
 fn round(over: Over, seed: u64) {
     let mut dice = Dice::new(seed, over as u64);
-    let threads = 2 + dice.below(3) as usize;
-    let runtime = |threads| {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder
-            .worker_threads(threads)
-            .enable_all()
-            .build()
-            .unwrap()
-    };
-    let (ours, theirs): (Runtime, Runtime) = (runtime(threads), runtime(1));
+    let threads = 1 + dice.below(4) as usize;
+    let (ours, theirs): (Runtime, Runtime) = (runtime(threads), runtime(2));
     let ledger = Arc::<Ledger>::default();
     let began = Instant::now();
     let (phases, phase) = watch::channel(Phase::Bad);
@@ -130,6 +124,15 @@ fn round(over: Over, seed: u64) {
     );
     let wrong = ledger.all_wrong();
     assert!(wrong.is_empty(), "{over:?}, seed {seed}: {wrong:#?}");
+}
+
+fn runtime(threads: usize) -> Runtime {
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.worker_threads(threads.max(1));
+    builder.enable_all().build().unwrap()
 }
 
 async fn chaos(
@@ -189,21 +192,31 @@ async fn chaos(
     });
     let over_now = Arc::<AtomicBool>::default();
     let calls = Arc::<AtomicU64>::default();
-    let tasks: Vec<_> = (0..dice.one_of(&[4, 40, 120]))
-        .map(|_| {
-            let (callers, over) = (Arc::clone(&callers), Arc::clone(&over_now));
-            let calls = Arc::clone(&calls);
-            tokio::spawn(async move {
-                while !over.load(Ordering::Relaxed) {
-                    let number = calls.fetch_add(1, Ordering::Relaxed);
-                    match callers.any(number).await {
-                        Went::Well => {}
-                        // Refusals are at once: a loop of them would leave no thread for the clock.
-                        Went::Otherwise => tokio::time::sleep(ms(1)).await,
-                        Went::Closed => return,
-                    }
+    // Some call from a runtime that ends before the others do, with the connections that it carries.
+    let mut spare = dice.percent(30).then(|| runtime(2));
+    let calling = || {
+        let (callers, over) = (Arc::clone(&callers), Arc::clone(&over_now));
+        let calls = Arc::clone(&calls);
+        async move {
+            while !over.load(Ordering::Relaxed) {
+                let number = calls.fetch_add(1, Ordering::Relaxed);
+                match callers.any(number).await {
+                    Went::Well => {}
+                    // Refusals are at once: a loop of them would leave no thread for the clock.
+                    Went::Otherwise => tokio::time::sleep(ms(1)).await,
+                    Went::Closed => return,
                 }
-            })
+            }
+        }
+    };
+    let count = dice.one_of(&[4, 40, 120]);
+    let tasks: Vec<_> = (0..count)
+        .filter_map(|n| match &spare {
+            Some(spare) if n % 2 == 0 => {
+                spare.spawn(calling());
+                None
+            }
+            _ => Some(tokio::spawn(calling())),
         })
         .collect();
     // The weather.
@@ -225,6 +238,11 @@ async fn chaos(
                     }
                 }
             }
+            8 if dice.percent(30) => {
+                if let Some(spare) = spare.take() {
+                    spare.shutdown_background();
+                }
+            }
             8 => callers.shelf.lock().unwrap().truncate(3),
             _ => drop(format!("{}", callers.client.snapshot())),
         }
@@ -234,18 +252,35 @@ async fn chaos(
         let client = callers.client.clone();
         tokio::spawn(async move { client.close().await })
     });
+    if let Some(spare) = spare {
+        spare.shutdown_background();
+    }
     over_now.store(true, Ordering::Relaxed);
+    let abrupt = dice.percent(30);
+    if abrupt {
+        tasks.iter().for_each(|task| task.abort());
+    }
     for task in tasks {
         if tokio::time::timeout(2 * STUCK, task).await.is_err() {
             ledger.wrong(format!("a caller hangs: {}", callers.client.snapshot()));
         }
     }
     // Nobody reads these, so that no deadline ends them.
-    callers.shelf.lock().unwrap().clear();
+    let mut shelf = std::mem::take(&mut *callers.shelf.lock().unwrap());
+    let last = shelf.pop().filter(|_| !closing);
+    drop(shelf);
     if let Some(closed) = closed
         && tokio::time::timeout(STUCK, closed).await.is_err()
     {
         ledger.wrong(format!("`close` hangs: {}", callers.client.snapshot()));
+    }
+    if let Some(last) = last {
+        // In flight until it is read, whoever has its connection.
+        if callers.client.snapshot().in_flight == 0 && !last.body().is_end_stream() {
+            ledger.wrong("an unread response is not in flight".to_owned());
+        }
+        let reading = last.into_body().collect();
+        let _ = tokio::time::timeout(patience, reading).await;
     }
     quiet(&callers, leaves.as_ref(), bodies).await;
     let snapshot = callers.client.snapshot();
