@@ -99,7 +99,7 @@ impl<L> Set<L> {
         lock(&self.known).heard()
     }
 
-    /// Whether the source's last word was that there are no endpoints: waiting for one is of no use.
+    /// Whether the source's last word was that there are no endpoints, or it has ended without any: waiting is of no use.
     pub(crate) fn absence(&self) -> Option<Absence> {
         // Whoever finds an endpoint does not ask, and of those who find none most have some that are ejected.
         if !self.members.load().is_empty() {
@@ -188,6 +188,15 @@ impl<L> Set<L> {
             self.line.wake_all(now);
         }
         if changes.any() || absent {
+            self.pool.notify();
+        }
+    }
+
+    /// The source says nothing more: what is known stays in use, and who waits for more waits in vain.
+    pub(crate) fn end(&self, now: Instant) {
+        lock(&self.known).end();
+        if self.absence().is_some() {
+            self.line.wake_all(now);
             self.pool.notify();
         }
     }

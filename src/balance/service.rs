@@ -16,7 +16,7 @@ use crate::core::driver::Driver;
 use crate::core::observe::{Decision, Observer, Observers};
 use crate::core::sync::{AtomicU64, Ordering};
 use crate::core::time::Epoch;
-use crate::discover::{Endpoints, InvalidEndpoint, Source, Update};
+use crate::discover::{Endpoints, InvalidEndpoint, Said, Source, Update};
 use crate::endpoint::{Endpoint, Pool};
 use crate::policy::{FailureAccrual, Load, Queue};
 use crate::verdict::Outcome;
@@ -365,15 +365,16 @@ impl<C> fmt::Debug for BalanceBuilder<C> {
 /// What a driver does with what its source says. A task must not keep alive what it keeps up to date.
 pub(crate) fn applier<L: Send + Sync + 'static>(
     set: Weak<Set<L>>,
-) -> impl Fn(Result<Vec<Update>, BoxError>) -> bool + Clone + Send + Sync + 'static {
-    move |updates| {
+) -> impl Fn(Said) -> bool + Clone + Send + Sync + 'static {
+    move |said| {
         let Some(set) = set.upgrade() else {
             return false;
         };
         let now = Instant::now();
-        match updates {
-            Ok(updates) => set.update_all(updates, now),
-            Err(error) => {
+        match said {
+            Said::Updates(updates) => set.update_all(updates, now),
+            Said::Ended => set.end(now),
+            Said::Failed(error) => {
                 let backend = &set.pool.name;
                 tracing::warn!(%backend, %error, "endpoint discovery failed; what is known stays in use");
                 set.pool.observers.tell(now, || Decision::DiscoveryFailed {

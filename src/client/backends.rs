@@ -11,7 +11,7 @@ use crate::core::driver::Driver;
 use crate::core::observe::Observers;
 use crate::core::sync::{Mutex, lock};
 use crate::core::time::{Epoch, after};
-use crate::discover::{Endpoints, Resolve, Source, Update, backend_names};
+use crate::discover::{Absence, Endpoints, Resolve, Source, Update, backend_names};
 use crate::endpoint::{Endpoint, Leaf, Pool};
 use crate::policy::{Backend, BackendDispatcher, EndpointDiscovery};
 
@@ -223,6 +223,8 @@ impl BackendState {
         if count == 0 {
             return if !self.sourced {
                 "nobody was named who knows its endpoints; give them to the builder".to_owned()
+            } else if self.balance.absence() == Some(Absence::Ended) {
+                Absence::Ended.why().to_owned()
             } else if self.balance.heard() {
                 "it has no endpoints".to_owned()
             } else {

@@ -6,10 +6,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tower_mesh::discover::{Endpoints, Update};
 use tower_mesh::policy::{ClientPolicy, FailureAccrual, Fidelity};
-use tower_mesh::{Client, Endpoint, ErrorKind};
+use tower_mesh::{BoxError, Client, Endpoint, Error, ErrorKind};
 
 use crate::support::{
-    Log, Mesh, Reply, address, addresses, ejected, get, ms, ok, s, served, updates,
+    Log, Mesh, Reply, address, addresses, ejected, get, ms, ok, plain, s, served, updates,
 };
 
 #[tokio::test(start_paused = true)]
@@ -215,4 +215,89 @@ async fn an_endpoint_that_returns_is_remembered() {
     sender.send(vec![Endpoint::new(address(1))]).unwrap();
     tokio::time::sleep(ms(1)).await;
     assert_eq!(known(), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_policy_that_will_not_come() {
+    let mesh = Mesh::new(|_, _| ok());
+    let start = Instant::now();
+    // The sender was gone before anybody asked; it goes while somebody waits; its last word is a policy.
+    let (sender, receiver) = watch::channel(None);
+    drop(sender);
+    let early = mesh.client(receiver, addresses(2));
+    let error = early.request(get()).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::PolicyEnded);
+    let error = early.ready(s(1)).await.unwrap_err();
+    assert_eq!(error.missing(), ["a policy, whose source has ended"]);
+    assert_eq!(start.elapsed(), ms(0));
+
+    let (sender, receiver) = watch::channel(None);
+    let client = mesh.client(receiver, addresses(2));
+    let waiting = tokio::spawn(client.request(get()));
+    let ready = tokio::spawn(async move { client.ready(s(1)).await });
+    tokio::time::sleep(ms(10)).await;
+    drop(sender);
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::PolicyEnded);
+    assert!(ready.await.unwrap().is_err());
+    assert_eq!(start.elapsed(), ms(10));
+
+    let (sender, receiver) = watch::channel(None);
+    let client = mesh.client(receiver, addresses(2));
+    let waiting = tokio::spawn(client.request(get()));
+    tokio::time::sleep(ms(10)).await;
+    sender.send(Some(plain())).unwrap();
+    drop(sender);
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+    client.ready(s(1)).await.unwrap();
+    assert_eq!(client.request(get()).await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_endpoints_that_will_not_come() {
+    let mesh = Mesh::new(|_, _| ok());
+    let start = Instant::now();
+    let refused = |error: &Error| match error.kind() {
+        ErrorKind::NoEndpoints { why, .. } => why.contains("has ended"),
+        _ => false,
+    };
+    // Gone before anybody asked, by watch and by stream.
+    let (sender, receiver) = watch::channel(Vec::new());
+    drop(sender);
+    let silent = Endpoints::stream(tokio_stream::empty::<Result<Update, BoxError>>());
+    for endpoints in [receiver.into(), silent] {
+        let client = mesh.client(plain(), endpoints);
+        let error = client.request(get()).await.unwrap_err();
+        assert!(refused(&error), "{error}");
+        let missing = client.ready(s(1)).await.unwrap_err();
+        let name = "endpoints of default.http, whose source has ended";
+        assert_eq!(missing.missing(), [name]);
+    }
+    assert_eq!(start.elapsed(), ms(0));
+    // While somebody waits.
+    let (sender, receiver) = watch::channel(Vec::new());
+    let client = mesh.client(plain(), receiver);
+    let waiting = tokio::spawn(client.request(get()));
+    tokio::time::sleep(ms(10)).await;
+    drop(sender);
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(refused(&error), "{error}");
+    assert_eq!(start.elapsed(), ms(10));
+    // The last one has left; and what was known stays in use.
+    let (send, endpoints) = updates();
+    let client = mesh.client(plain(), endpoints);
+    send(Update::Add(vec![Endpoint::new(address(1))]));
+    client.request(get()).await.unwrap();
+    send(Update::Remove(vec![address(1)]));
+    let waiting = tokio::spawn(client.request(get()));
+    tokio::time::sleep(ms(10)).await;
+    drop(send);
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(refused(&error), "{error}");
+    let (sender, receiver) = watch::channel(vec![Endpoint::new(address(1))]);
+    drop(sender);
+    let client = mesh.client(plain(), receiver);
+    for _ in 0..2 {
+        assert_eq!(client.request(get()).await.unwrap().status(), 200);
+    }
 }
