@@ -1,5 +1,6 @@
 //! The right to use a connection for one request. Whatever happens to it, what it holds is given back once.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::task::Waker;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::body::Outgoing;
@@ -31,8 +33,16 @@ pub(super) struct Http1 {
 #[derive(Clone)]
 pub(super) struct Http2 {
     pub(super) sender: http2::SendRequest<Outgoing>,
-    pub(super) peer_limit: Arc<AtomicUsize>,
+    pub(super) handles: Arc<Handles>,
     pub(super) card: Card,
+}
+
+/// What all handles on an HTTP/2 connection share.
+pub(super) struct Handles {
+    // How many streams the peer allows.
+    pub(super) peer_limit: Arc<AtomicUsize>,
+    // Dropped with the last handle, which tells the connection's task.
+    pub(super) _any: oneshot::Sender<Infallible>,
 }
 
 /// Where an HTTP/1.1 connection's handle waits until the response body has ended, watched by the connection's task.
@@ -131,7 +141,7 @@ impl Drop for Http1Lease {
 impl Http2 {
     /// How many streams the peer allows.
     pub(super) fn peer_limit(&self) -> usize {
-        self.peer_limit.load(Ordering::Relaxed)
+        self.handles.peer_limit.load(Ordering::Relaxed)
     }
 }
 
