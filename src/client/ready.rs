@@ -52,7 +52,7 @@ impl Client {
             }
             if in_vain {
                 return Err(NotReady {
-                    waited: begun.elapsed(),
+                    waited: Instant::now().saturating_duration_since(begun),
                     missing,
                 });
             }

@@ -14,12 +14,13 @@ mod node;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tower_mesh::breaker::Gate;
 use tower_mesh::connect::{
     Connections, HttpBody, HttpConnector, HttpLeaf, Settings, TonicConnector, Version,
@@ -36,7 +37,7 @@ use ledger::{Dice, Ledger, Living};
 use node::{Phase, Town, node, settles};
 
 /// Far beyond what anything here takes, on any machine.
-const STUCK: Duration = Duration::from_secs(10);
+const STUCK: Duration = Duration::from_secs(60);
 
 /// Over which leaf, and what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ fn nothing_hangs_and_nothing_is_left() {
             round(over, seed.wrapping_mul(1000) + rounds);
         }
         rounds += 1;
-        if long.is_none_or(|long| began.elapsed() > long) {
+        if long.is_none_or(|long| (Instant::now() - began) > long) {
             break;
         }
     }
@@ -133,7 +134,7 @@ fn round(over: Over, seed: u64) {
     let _ = phases.send(Phase::Gone);
     println!(
         "{over:?} seed {seed}, {threads} threads, {:.1?}, {} kB: {summary}\n  {}",
-        began.elapsed(),
+        (Instant::now() - began),
         resident(),
         ledger.counts()
     );
@@ -327,7 +328,7 @@ async fn chaos(
 
 // How long a budget has had an income, in milliseconds, at most.
 fn budget_seconds(end: Instant) -> u64 {
-    let most = Duration::from_secs(2) + end.elapsed();
+    let most = Duration::from_secs(2) + (Instant::now() - end);
     most.as_millis() as u64
 }
 
