@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use http_body_util::BodyExt;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tower_mesh::policy::MethodKind;
-use tower_mesh::{Body, BoxError, Client, Error, ErrorKind, RequestOptions};
+use tower_mesh::{Body, Client, Error, ErrorKind, RequestOptions};
 
-use super::ledger::{Alive, Allows, Dice, Ledger, Living, bytes, framed};
+use super::ledger::{Allows, Dice, Ledger, Living, bytes, framed};
+use super::upload::{Upload, UploadEnds};
 
 /// By when whatever has a deadline is over for certain: tells a hang from a slow machine.
 const STUCK: Duration = Duration::from_secs(60);
@@ -35,79 +35,6 @@ pub struct Callers {
     pub extra: usize,
     /// Responses that are kept and not read.
     pub shelf: Mutex<Vec<Response<Body>>>,
-}
-
-// === the request's body ===
-
-/// Bytes in pieces, with pauses.
-struct Upload {
-    id: u64,
-    at: usize,
-    len: usize,
-    ends: UploadEnds,
-    pause: Option<Pin<Box<Sleep>>>,
-    slow: bool,
-    dice: Dice,
-    _alive: Alive,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum UploadEnds {
-    Whole,
-    Trailers,
-    Breaks,
-    /// For so many milliseconds, and then well.
-    Stalls(u64),
-    StallsForEver,
-    Over,
-}
-
-impl http_body::Body for Upload {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        if let Some(pause) = &mut this.pause {
-            if pause.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            this.pause = None;
-        } else if this.slow && this.dice.percent(30) {
-            this.pause = Some(Box::pin(sleep(Duration::from_millis(this.dice.below(10)))));
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if this.at < this.len {
-            let most = this.dice.one_of(&[7, 900, 20_000]);
-            let len = (this.len - this.at).min(most);
-            let data = bytes(this.id, this.at, len);
-            this.at += len;
-            return Poll::Ready(Some(Ok(Frame::data(data.into()))));
-        }
-        match std::mem::replace(&mut this.ends, UploadEnds::Over) {
-            UploadEnds::Whole | UploadEnds::Over => Poll::Ready(None),
-            UploadEnds::Trailers => {
-                let mut trailers = HeaderMap::new();
-                trailers.insert("x-sum", this.len.into());
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-            }
-            UploadEnds::Breaks => Poll::Ready(Some(Err("the caller's disk".into()))),
-            UploadEnds::Stalls(ms) => {
-                this.ends = UploadEnds::Whole;
-                this.pause = Some(Box::pin(sleep(Duration::from_millis(ms))));
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            UploadEnds::StallsForEver => {
-                this.ends = UploadEnds::StallsForEver;
-                Poll::Pending
-            }
-        }
-    }
 }
 
 // === the call ===
