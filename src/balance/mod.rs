@@ -61,11 +61,10 @@ pub(crate) use self::line::{Line, Place, PlaceKind};
 pub(crate) use self::members::{Member, Members};
 pub use self::service::{Balance, Errors};
 
-use crate::core::BoxError;
 use crate::core::driver::Driver;
 use crate::core::observe::Decision;
 use crate::core::sync::{AtomicU64, Mutex, Swap, lock};
-use crate::discover::{Absence, Source, Update};
+use crate::discover::{Absence, Said, Source, Update};
 use crate::endpoint::Pool;
 use crate::policy::{FailureAccrual, Load, Queue};
 
@@ -132,7 +131,7 @@ impl<L> Set<L> {
         lock(&self.known).heard()
     }
 
-    /// Whether the source's last word was that there are no endpoints: waiting for one is of no use.
+    /// Whether the source's last word was that there are no endpoints, or it has ended without any: waiting is of no use.
     pub(crate) fn absence(&self) -> Option<Absence> {
         // Whoever finds an endpoint does not ask, and of those who find none most have some that are ejected.
         if !self.members.load().is_empty() {
@@ -224,6 +223,15 @@ impl<L> Set<L> {
             self.pool.notify();
         }
     }
+
+    /// The source says nothing more: what is known stays in use, and who waits for more waits in vain.
+    pub(crate) fn end(&self, now: Instant) {
+        lock(&self.known).end();
+        if self.absence().is_some() {
+            self.line.wake_all(now);
+            self.pool.notify();
+        }
+    }
 }
 
 impl<L: Send + Sync + 'static> Set<L> {
@@ -234,9 +242,9 @@ impl<L: Send + Sync + 'static> Set<L> {
         }
         // A task must not keep alive what it keeps up to date.
         let set = Arc::downgrade(self);
-        let apply = move |updates| match set.upgrade() {
+        let apply = move |said| match set.upgrade() {
             Some(set) => {
-                set.hear(updates, Instant::now());
+                set.hear(said, Instant::now());
                 true
             }
             None => false,
@@ -244,10 +252,11 @@ impl<L: Send + Sync + 'static> Set<L> {
         source.task(apply).map(Driver::new)
     }
 
-    fn hear(&self, updates: Result<Vec<Update>, BoxError>, now: Instant) {
-        match updates {
-            Ok(updates) => self.update_all(updates, now),
-            Err(error) => {
+    fn hear(&self, said: Said, now: Instant) {
+        match said {
+            Said::Updates(updates) => self.update_all(updates, now),
+            Said::Ended => self.end(now),
+            Said::Failed(error) => {
                 let backend = &self.pool.name;
                 tracing::warn!(%backend, %error, "endpoint discovery failed; what is known stays in use");
                 self.pool.observers.tell(now, || Decision::DiscoveryFailed {

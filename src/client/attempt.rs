@@ -59,6 +59,8 @@ pub(super) struct Answered {
     pub(super) limits: Limits,
     /// What its head says, if that is enough, or else its trailers, if they are here.
     pub(super) verdict: Option<Verdict>,
+    /// Whether its head has no gRPC status, so that its trailers owe one, whether they are here or not.
+    pub(super) status_due: bool,
     /// Its body, instead of the response's own, once some of it was read here.
     pub(super) held: Option<Box<Held>>,
     /// Whether it is handed over although a code in its trailers may still be one that is retried.
@@ -172,6 +174,7 @@ impl Answered {
             backend,
             limits,
             verdict,
+            status_due: verdict.is_none(),
             held: None,
             late: false,
             let_go_at: None,

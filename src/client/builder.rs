@@ -19,7 +19,7 @@ use crate::core::draw;
 use crate::core::driver::Driver;
 use crate::core::in_flight::InFlight;
 use crate::core::observe::{Observer, Observers};
-use crate::core::sync::AtomicU64;
+use crate::core::sync::{AtomicBool, AtomicU64};
 use crate::core::time::Epoch;
 use crate::discover::{Endpoints, InvalidEndpoint, Resolve, backend_names};
 use crate::endpoint::Connect;
@@ -68,7 +68,8 @@ pub struct ClientBuilder {
 /// Where a client's policy comes from: one [`ClientPolicy`], a `tokio::sync::watch` of them, or with the feature `reload` a
 /// folder of manifests that may change (`source::kubernetes::reload`).
 ///
-/// A watch may start with none; requests then wait for the first. What was learned about endpoints survives every
+/// A watch may start with none; requests then wait for the first, and are refused at once if its sender is gone
+/// ([`ErrorKind::PolicyEnded`](crate::ErrorKind::PolicyEnded)). What was learned about endpoints survives every
 /// change, and requests that have begun end with the policy they began with.
 #[derive(Clone, Debug)]
 pub struct PolicySource(Source);
@@ -249,6 +250,7 @@ impl ClientBuilder {
             plan: ArcSwapOption::empty(),
             plan_changed: Arc::new(Notify::new()),
             policy_driver: source.driver(Weak::clone(shared)),
+            policy_ended: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             origin,
             counts: Counts::default(),
@@ -401,6 +403,9 @@ async fn follow<T: Send + Sync>(
         if let Some(policy) = policy {
             shared.swap(policy);
         }
+    }
+    if let Some(shared) = shared.upgrade() {
+        shared.end_policy();
     }
 }
 

@@ -79,7 +79,7 @@ use crate::core::BoxError;
 use crate::core::driver::Driver;
 use crate::core::in_flight::InFlight;
 use crate::core::observe::Decision;
-use crate::core::sync::{AtomicU64, Ordering};
+use crate::core::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::endpoint::ErasedConnect;
 use crate::error::Error;
 use crate::policy::ClientPolicy;
@@ -138,6 +138,8 @@ pub(crate) struct Shared {
     plan: ArcSwapOption<Plan>,
     plan_changed: Arc<Notify>,
     policy_driver: Option<Driver>,
+    // Whether the policy's source has ended: what is in force stays, and nothing else comes.
+    policy_ended: AtomicBool,
     requests: AtomicU64,
     // What requests are for that name no host, if the builder was told; or else the policy says it.
     origin: Option<Origin>,
@@ -263,6 +265,12 @@ impl Shared {
         if self.plan.swap(Some(Arc::new(plan))).is_some() {
             observers.tell(now, || Decision::Swapped);
         }
+        self.plan_changed.notify_waiters();
+    }
+
+    /// The policy's source has ended.
+    fn end_policy(&self) {
+        self.policy_ended.store(true, Ordering::Release);
         self.plan_changed.notify_waiters();
     }
 

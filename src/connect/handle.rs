@@ -1,9 +1,11 @@
 //! What it takes to send a request on a connection, and what is known of it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::Waker;
 
 use hyper::client::conn::{http1, http2};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::outgoing::Outgoing;
@@ -26,8 +28,16 @@ pub(super) struct Http1 {
 #[derive(Clone)]
 pub(super) struct Http2 {
     pub(super) sender: http2::SendRequest<Outgoing>,
-    pub(super) peer_limit: Arc<AtomicUsize>,
+    pub(super) handles: Arc<Handles>,
     pub(super) card: Card,
+}
+
+/// What all handles on an HTTP/2 connection share.
+pub(super) struct Handles {
+    // How many streams the peer allows.
+    pub(super) peer_limit: Arc<AtomicUsize>,
+    // Dropped with the last handle, which tells the connection's task.
+    pub(super) _any: oneshot::Sender<Infallible>,
 }
 
 /// Where an HTTP/1.1 connection's handle waits until the response body has ended, watched by the connection's task.
@@ -57,7 +67,7 @@ impl Card {
 impl Http2 {
     /// How many streams the peer allows.
     pub(super) fn peer_limit(&self) -> usize {
-        self.peer_limit.load(Ordering::Relaxed)
+        self.handles.peer_limit.load(Ordering::Relaxed)
     }
 }
 

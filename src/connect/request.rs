@@ -1,6 +1,8 @@
 //! A request in the form that each version of HTTP wants it in.
 
-use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body as _;
@@ -64,8 +66,24 @@ pub(super) fn for_http1(
     // hyper panics on versions that are not its own.
     if request.version() != Version::HTTP_10 {
         *request.version_mut() = Version::HTTP_11;
+        announce_body(request);
     }
     Ok(())
+}
+
+/// hyper sends no body of unknown length with a GET or HEAD unless a header says that there is one: it would be lost without
+/// a word.
+fn announce_body(request: &mut Request<Outgoing>) {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return;
+    }
+    let body = request.body();
+    let unknown = !body.is_end_stream() && body.size_hint().exact().is_none();
+    let headers = request.headers_mut();
+    if unknown && !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING)
+    {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }
 
 /// Absolute-form, and none of the headers that belong to one HTTP/1.1 connection. A Host header is the authority.

@@ -38,8 +38,8 @@ mod source;
 pub use self::address::{InvalidEndpoint, ToEndpoint};
 #[cfg(feature = "dns")]
 pub use self::dns::{Dns, Family, Looked, Lookup, LookupError, Records, Service, dns};
-pub(crate) use self::source::Source;
 pub use self::source::{Endpoints, Resolve, backend_names};
+pub(crate) use self::source::{Said, Source};
 
 use std::net::SocketAddr;
 
@@ -66,6 +66,8 @@ pub(crate) enum Absence {
     Empty,
     /// The last update was [`Update::DoesNotExist`].
     Missing,
+    /// The source has ended, and has left no endpoint behind.
+    Ended,
 }
 
 impl Absence {
@@ -73,6 +75,9 @@ impl Absence {
     pub(crate) fn why(self) -> &'static str {
         match self {
             Self::Empty => "its endpoint source says that there are none; is it scaled to zero?",
+            Self::Ended => {
+                "its endpoint source has ended, so that none will come; keep its sender for as long as the client"
+            }
             Self::Missing => "its endpoint source says that it does not exist; check its name",
         }
     }

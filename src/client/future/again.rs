@@ -18,7 +18,6 @@ use crate::error::{Error, ErrorKind};
 use crate::options::Served;
 use crate::policy::MethodKind;
 use crate::retry::{self, Again, Attempted, Bounds, Judgement, Rules};
-use crate::verdict::Verdict;
 use crate::verdict::grpc::{GRPC_STATUS, is_grpc};
 
 // === impl Walk ===
@@ -146,6 +145,7 @@ impl Walk {
         let rule = &*routed.rule;
         let (endpoint, backend) = (answered.endpoint, answered.backend);
         let (verdict, late) = (answered.verdict, answered.late);
+        let status_due = answered.status_due;
         let (mut response, ticket, mut limits) = answered.into_response();
         let backend = &rule.backends[backend];
         backend.filters.response(response.headers_mut());
@@ -161,7 +161,7 @@ impl Walk {
             let mut due = self.budgets().filter(|_| verdict.is_none()).cloned();
             [due.next(), due.next()]
         };
-        let grpc = (self.grpc).then(|| self.grpc_end(routed, &mut limits, endpoint, verdict));
+        let grpc = (self.grpc).then(|| self.grpc_end(routed, &mut limits, endpoint, status_due));
         let tail = Tail::new(ticket, limits, self.in_flight.take());
         let mut tail = tail.with_budgets(budgets).with_grpc(grpc);
         if let Some(retry) = self.retry.as_ref().filter(|_| late) {
@@ -177,7 +177,7 @@ impl Walk {
         routed: &Routed,
         limits: &mut Limits,
         endpoint: SocketAddr,
-        verdict: Option<Verdict>,
+        status_due: bool,
     ) -> GrpcEnd {
         // Difference::StreamDeadline.
         let outlives = !routed.is_mesh() && self.own_deadline != self.deadline;
@@ -193,7 +193,7 @@ impl Walk {
         GrpcEnd {
             in_trailers: self.shared.answer_grpc_errors,
             // Difference::GrpcMissingStatus.
-            status_due: verdict.is_none() && !routed.is_mesh(),
+            status_due: status_due && !routed.is_mesh(),
             once_begun,
             endpoint,
             attempts: self.tries.sent(),

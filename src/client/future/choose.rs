@@ -19,6 +19,7 @@ use crate::client::overrides::Overrides;
 use crate::client::plan::{Plan, Routed, RulePlan};
 use crate::core::draw::{Purpose, draw};
 use crate::core::observe::{Decision, NotRetried};
+use crate::core::sync::Ordering;
 use crate::core::time::after;
 use crate::deadline::{earlier, grpc_timeout};
 use crate::distribute::by_weight;
@@ -62,6 +63,13 @@ impl Walk {
         }
         if listen(&self.shared.plan_changed, changed) {
             return self.go(Step::Policy { until });
+        }
+        if self.shared.policy_ended.load(Ordering::Acquire) {
+            // Its last word may have come between two looks.
+            return match self.shared.plan.load_full() {
+                Some(plan) => self.route(plan),
+                None => self.fail(ErrorKind::PolicyEnded),
+            };
         }
         let now = Instant::now();
         if self.is_late(now) {
