@@ -106,6 +106,12 @@ impl Diagnostic {
         self
     }
 
+    /// Those without a place first.
+    pub(super) fn by_place(one: &Self, two: &Self) -> std::cmp::Ordering {
+        let place = |diagnostic: &Self| (diagnostic.line, diagnostic.column);
+        (&one.file, place(one)).cmp(&(&two.file, place(two)))
+    }
+
     /// The place, then what it is about and why. One line, whatever stands in the manifest.
     pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, severity: &str) -> fmt::Result {
         let mut text = match (&self.file, self.line, self.column) {

@@ -3,6 +3,7 @@ use super::error::{Error, ErrorKind};
 use super::grammar::Mistake;
 use super::keys;
 use super::place::{Mark, Origin};
+use super::said::Said;
 use super::yaml::{Entry, Node, Value};
 use crate::policy::InvalidPolicy;
 
@@ -189,7 +190,7 @@ impl<'a> Field<'a> {
     }
 
     /// Says of each key that is none of these that nothing reads it.
-    pub(super) fn known(&self, known: &[&str], diagnostics: &mut Vec<Diagnostic>) {
+    pub(super) fn known(&self, known: &[&str], said: &mut Said) {
         for entry in self.entries().unwrap_or_default() {
             if known.contains(&entry.key.as_str()) {
                 continue;
@@ -198,7 +199,7 @@ impl<'a> Field<'a> {
             let diagnostic = Diagnostic::new(Severity::Warning, self.origin, message)
                 .key(self.child(&entry.key))
                 .at(entry.key_at);
-            diagnostics.push(match keys::nearest_of(&entry.key, known) {
+            said.push(match keys::nearest_of(&entry.key, known) {
                 Some(near) => diagnostic.remedy(format!("did you mean {near}?")),
                 None => diagnostic,
             });

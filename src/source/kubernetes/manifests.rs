@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Severity};
@@ -8,8 +8,9 @@ use super::objects::Objects;
 use super::place::Origin;
 use super::resolve::Options;
 use super::route::ParentKind;
+use super::said::Said;
 use super::target::Target;
-use super::yaml::{Cause, Refused};
+use super::yaml::{Cause, Node, Refused};
 use super::{document, files, link, resolve, yaml};
 use crate::policy::{ClientPolicy, Fidelity, Meta};
 
@@ -20,6 +21,16 @@ pub struct Manifests {
     pub(super) diagnostics: Vec<Diagnostic>,
     pub(super) options: Options,
     pub(super) strict: bool,
+}
+
+/// Manifests as they are read, file by file.
+#[derive(Default)]
+struct Reading {
+    objects: Objects,
+    said: Said,
+    /// Whether something could not be read at all.
+    missing: bool,
+    documents: usize,
 }
 
 // === impl Manifests ===
@@ -40,23 +51,16 @@ impl Manifests {
     /// # Errors
     /// As [`from_path`](Self::from_path).
     pub fn from_paths(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<Self, Error> {
-        let mut manifests = Self::default();
-        let mut found = 0;
+        let mut reading = Reading::default();
         let mut first = None;
         for path in paths {
             let path = path.as_ref();
-            for file in files::list(path, &mut manifests.diagnostics)? {
-                let origin = Origin::new(Some(files::name(&file)));
-                let documents = manifests.add(&files::text(&file)?, &origin)?;
-                found += documents;
-                if documents == 0 {
-                    let note = Diagnostic::new(Severity::Note, &origin, "has no documents");
-                    manifests.diagnostics.push(note);
-                }
+            for file in reading.files(path) {
+                reading.file(&file);
             }
             first = first.or_else(|| Some(files::name(path)));
         }
-        manifests.complete(found, first)
+        reading.finish(first)
     }
 
     /// Reads a text of one or many YAML documents.
@@ -77,37 +81,9 @@ impl Manifests {
     }
 
     fn parse_as(file: Option<Arc<str>>, text: &str) -> Result<Self, Error> {
-        let mut manifests = Self::default();
-        let found = manifests.add(text, &Origin::new(file.clone()))?;
-        manifests.complete(found, file)
-    }
-
-    /// Everything has been read.
-    fn complete(mut self, documents: usize, file: Option<Arc<str>>) -> Result<Self, Error> {
-        if documents > 0 {
-            link::link(&mut self.objects, &mut self.diagnostics);
-            return Ok(self);
-        }
-        let origin = Origin::new(file);
-        let message = "found no documents, expected at least one Kubernetes object in YAML";
-        Err(Error::new(
-            ErrorKind::Empty,
-            Diagnostic::new(Severity::Error, &origin, message),
-        ))
-    }
-
-    /// Adds the documents of a text and says how many there were.
-    fn add(&mut self, text: &str, origin: &Origin) -> Result<usize, Error> {
-        let documents = yaml::documents(text).map_err(|refused| refusal(text, origin, refused))?;
-        let mut objects = Vec::new();
-        let found = documents.len();
-        for document in documents {
-            document::read(&document, origin, &mut objects, &mut self.diagnostics)?;
-            for object in objects.drain(..) {
-                self.objects.add(object)?;
-            }
-        }
-        Ok(found)
+        let mut reading = Reading::default();
+        reading.text(text, &Origin::new(file.clone()));
+        reading.finish(file)
     }
 
     /// Whether to decide as the mesh does. Default: [`Fidelity::Extended`].
@@ -258,6 +234,89 @@ impl Manifests {
     /// What the author of the manifests should know, in the order they were read; what is about several objects comes last.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
+    }
+}
+
+// === impl Reading ===
+
+impl Reading {
+    fn files(&mut self, path: &Path) -> Vec<PathBuf> {
+        let list = files::list(path, &mut self.said.diagnostics);
+        let missing = list.is_err();
+        self.missing |= missing;
+        self.said.keep(list).unwrap_or_default()
+    }
+
+    fn file(&mut self, path: &Path) {
+        let origin = Origin::new(Some(files::name(path)));
+        let text = files::text(path);
+        self.missing |= text.is_err();
+        let Some(text) = self.said.keep(text) else {
+            return;
+        };
+        let before = (self.documents, self.said.errors.len());
+        self.text(&text, &origin);
+        if before == (self.documents, self.said.errors.len()) {
+            self.said
+                .push(Diagnostic::new(Severity::Note, &origin, "has no documents"));
+        }
+    }
+
+    fn text(&mut self, text: &str, origin: &Origin) {
+        let before = self.said.errors.len();
+        let (documents, refused) = yaml::all(text);
+        self.documents += documents.len();
+        for document in documents {
+            self.document(&document, origin);
+        }
+        for refused in refused {
+            self.missing |= !matches!(refused.cause, Cause::DuplicateKey(_));
+            self.said.wrong(refusal(text, origin, refused));
+        }
+        if let Some(of_it) = self.said.errors.get_mut(before..) {
+            of_it.sort_by_key(|error| (error.line(), error.column()));
+        }
+    }
+
+    fn document(&mut self, document: &Node, origin: &Origin) {
+        let mut objects = Vec::new();
+        document::read(document, origin, &mut objects, &mut self.said);
+        for object in objects {
+            let added = self.objects.add(object);
+            self.said.keep(added);
+        }
+    }
+
+    /// Everything has been read.
+    fn finish(self, file: Option<Arc<str>>) -> Result<Manifests, Error> {
+        let Self {
+            mut objects,
+            said: Said {
+                mut diagnostics,
+                errors,
+            },
+            missing,
+            documents,
+        } = self;
+        // Who is missing would be missed by others, and has been told.
+        if !missing {
+            link::link(&mut objects, &mut diagnostics);
+        }
+        if let Some(first) = errors.first() {
+            let all = errors.iter().map(|error| error.diagnostic().clone());
+            return Err(first.clone().among(all.chain(diagnostics).collect()));
+        }
+        if documents == 0 {
+            let origin = Origin::new(file);
+            let message = "found no documents, expected at least one Kubernetes object in YAML";
+            let diagnostic = Diagnostic::new(Severity::Error, &origin, message);
+            return Err(Error::new(ErrorKind::Empty, diagnostic));
+        }
+        Ok(Manifests {
+            objects,
+            diagnostics,
+            ..Manifests::default()
+        })
     }
 }
 

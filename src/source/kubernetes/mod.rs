@@ -129,6 +129,7 @@ mod profile;
 pub mod reload;
 mod resolve;
 mod route;
+mod said;
 mod scalar;
 mod service;
 mod target;

@@ -7,6 +7,7 @@ use crate::source::kubernetes::grammar::{Mistake, expected};
 use crate::source::kubernetes::keys;
 use crate::source::kubernetes::metadata::Annotation;
 use crate::source::kubernetes::place::{Mark, Origin, quoted};
+use crate::source::kubernetes::said::Said;
 
 /// The error has been written down.
 pub(super) struct Invalid;
@@ -15,9 +16,7 @@ pub(super) struct Invalid;
 pub(super) struct Reader<'a> {
     annotations: &'a [Annotation],
     origin: &'a Origin,
-    /// Mistakes, in the order in which they were found.
-    pub(super) errors: Vec<Error>,
-    diagnostics: &'a mut Vec<Diagnostic>,
+    said: &'a mut Said,
 }
 
 // === impl Reader ===
@@ -26,13 +25,12 @@ impl<'a> Reader<'a> {
     pub(super) fn new(
         annotations: &'a [Annotation],
         origin: &'a Origin,
-        diagnostics: &'a mut Vec<Diagnostic>,
+        said: &'a mut Said,
     ) -> Self {
         Self {
             annotations,
             origin,
-            errors: Vec::new(),
-            diagnostics,
+            said,
         }
     }
 
@@ -67,7 +65,7 @@ impl<'a> Reader<'a> {
             found.at,
             message,
         );
-        self.errors.push(match mistake.remedy {
+        self.said.errors.push(match mistake.remedy {
             Some(remedy) => error.remedy(remedy),
             None => error,
         });
@@ -84,7 +82,7 @@ impl<'a> Reader<'a> {
         let diagnostic = Diagnostic::new(severity, self.origin, message)
             .key(&found.key)
             .at(found.key_at);
-        self.diagnostics.push(if remedy.is_empty() {
+        self.said.push(if remedy.is_empty() {
             diagnostic
         } else {
             diagnostic.remedy(remedy)
@@ -108,7 +106,7 @@ impl<'a> Reader<'a> {
                 .at(found.key_at)
                 .mesh("does not know it")
                 .beyond(difference);
-        self.diagnostics.push(diagnostic);
+        self.said.push(diagnostic);
     }
 
     pub(super) fn without_effect(&mut self, keys: &[&str], remedy: &str) {
@@ -126,7 +124,7 @@ impl<'a> Reader<'a> {
                 let message = error.to_string();
                 let mark = Mark::default();
                 let error = Error::found(ErrorKind::Annotation, self.origin, key, mark, message);
-                self.errors.push(error);
+                self.said.errors.push(error);
                 Invalid
             }
         }

@@ -4,9 +4,9 @@ use crate::policy::{
     InvalidPolicy, MatchHeader, MatchHeaderValue, MatchPath, MatchQueryParam, MatchQueryValue,
     MatchRequest, Pattern,
 };
-use crate::source::kubernetes::diagnostic::Diagnostic;
 use crate::source::kubernetes::error::Error;
 use crate::source::kubernetes::field::Field;
+use crate::source::kubernetes::said::Said;
 
 /// How a value is compared.
 #[derive(Clone, Copy)]
@@ -20,21 +20,14 @@ const COMPARE: [(&str, Compare); 2] = [
     ("RegularExpression", Compare::Regex),
 ];
 
-/// The matches of a rule. Where there are none, the API server fills in every path.
-///
-/// # Errors
-/// What the API server or the mesh refuses: it takes the whole route with it.
-pub(super) fn read(
-    rule: &Field<'_>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<Vec<MatchRequest>, Error> {
-    let Some(list) = rule.get("matches")? else {
-        return Ok(vec![every_path()]);
+/// The matches of a rule. Where there are none, the API server fills in every path. What it or the mesh refuses takes the
+/// whole route with it.
+pub(super) fn read(rule: &Field<'_>, said: &mut Said) -> Vec<MatchRequest> {
+    let Some(list) = said.get(rule, "matches") else {
+        return vec![every_path()];
     };
-    list.list()?
-        .into_iter()
-        .map(|field| one(&field, diagnostics))
-        .collect()
+    let list = said.keep(list.list()).unwrap_or_default();
+    list.iter().map(|field| one(field, said)).collect()
 }
 
 /// What a rule without matches matches.
@@ -45,45 +38,44 @@ pub(super) fn every_path() -> MatchRequest {
     }
 }
 
-fn one(field: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<MatchRequest, Error> {
-    field.known(&["path", "headers", "queryParams", "method"], diagnostics);
-    let path = match field.get("path")? {
+fn one(field: &Field<'_>, said: &mut Said) -> MatchRequest {
+    field.known(&["path", "headers", "queryParams", "method"], said);
+    let path = match said.get(field, "path") {
         // The default of the API server, where the match is about something else.
         None => Some(MatchPath::Prefix("/".to_owned())),
-        Some(path) => Some(self::path(&path, diagnostics)?),
+        Some(path) => self::path(&path, said),
     };
-    let method = match field.get("method")? {
-        Some(method) => Some(self::method(&method)?),
-        None => None,
-    };
-    let mut query_params = Vec::new();
-    if let Some(list) = field.get("queryParams")? {
-        for param in list.list()? {
-            query_params.push(query_param(&param, diagnostics)?);
-        }
-    }
-    Ok(MatchRequest {
+    let method = said.read(field, "method", method);
+    let params = said.list(field, "queryParams");
+    let params = params.iter();
+    let query_params = params.filter_map(|param| query_param(param, said));
+    MatchRequest {
         path,
-        headers: headers(field, diagnostics)?,
-        query_params,
+        query_params: query_params.collect(),
+        headers: headers(field, said),
         method,
-    })
+    }
 }
 
-fn path(path: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<MatchPath, Error> {
+fn path(path: &Field<'_>, said: &mut Said) -> Option<MatchPath> {
     type Make = fn(&str) -> Result<MatchPath, InvalidPolicy>;
-    path.known(&["type", "value"], diagnostics);
-    let make: Make = match path.get("type")? {
-        None => |text| MatchPath::prefix(text),
-        Some(kind) => kind.one_of::<Make>(&[
-            ("Exact", |text| MatchPath::exact(text)),
-            ("PathPrefix", |text| MatchPath::prefix(text)),
-            ("RegularExpression", MatchPath::regex),
-        ])?,
+    path.known(&["type", "value"], said);
+    let kinds: [(&str, Make); 3] = [
+        ("Exact", |text| MatchPath::exact(text)),
+        ("PathPrefix", |text| MatchPath::prefix(text)),
+        ("RegularExpression", MatchPath::regex),
+    ];
+    let prefix = kinds[1].1;
+    let make = match said.get(path, "type") {
+        None => prefix,
+        Some(kind) => said.keep(kind.one_of(&kinds))?,
     };
-    match path.get("value")? {
-        None => make("/").map_err(|invalid| path.invalid(&invalid)),
-        Some(value) => make(value.string()?).map_err(|invalid| value.invalid(&invalid)),
+    match said.get(path, "value") {
+        None => said.keep(make("/").map_err(|invalid| path.invalid(&invalid))),
+        Some(value) => {
+            let text = said.keep(value.string())?;
+            said.keep(make(text).map_err(|invalid| value.invalid(&invalid)))
+        }
     }
 }
 
@@ -104,43 +96,42 @@ fn method(method: &Field<'_>) -> Result<Method, Error> {
 }
 
 /// The header matches of an HTTP or gRPC match.
-///
-/// # Errors
-/// As [`read`].
-pub(super) fn headers(
-    field: &Field<'_>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<Vec<MatchHeader>, Error> {
-    let Some(list) = field.get("headers")? else {
-        return Ok(Vec::new());
-    };
-    let mut headers: Vec<MatchHeader> = Vec::new();
-    for header in list.list()? {
-        header.known(&["type", "name", "value"], diagnostics);
-        let name = header_name(&header.require("name", "a header's name")?)?;
-        let value = header.require("value", "what the header must be")?;
-        let value = match compare(&header)? {
-            Compare::Exact => MatchHeaderValue::Exact(header_value(&value)?),
-            Compare::Regex => MatchHeaderValue::Regex(pattern(&value)?),
-        };
-        headers.push(MatchHeader { name, value });
-    }
-    Ok(headers)
+pub(super) fn headers(field: &Field<'_>, said: &mut Said) -> Vec<MatchHeader> {
+    let list = said.list(field, "headers");
+    list.iter().filter_map(|one| header(one, said)).collect()
 }
 
-fn query_param(
-    param: &Field<'_>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<MatchQueryParam, Error> {
-    param.known(&["type", "name", "value"], diagnostics);
-    let name = param.require("name", "a query parameter's name")?.name()?;
-    let value = param.require("value", "what the parameter must be")?;
-    Ok(MatchQueryParam {
-        name: name.to_owned(),
-        value: match compare(param)? {
-            Compare::Exact => MatchQueryValue::Exact(value.string()?.to_owned()),
-            Compare::Regex => MatchQueryValue::Regex(pattern(&value)?),
-        },
+fn header(header: &Field<'_>, said: &mut Said) -> Option<MatchHeader> {
+    header.known(&["type", "name", "value"], said);
+    let name = said.need(header, ("name", "a header's name"), header_name);
+    let compare = said.keep(compare(header));
+    let value = said.need(header, ("value", "what the header must be"), |value| {
+        Ok(match compare {
+            Some(Compare::Exact) => Some(MatchHeaderValue::Exact(header_value(value)?)),
+            Some(Compare::Regex) => Some(MatchHeaderValue::Regex(pattern(value)?)),
+            None => None,
+        })
+    });
+    Some(MatchHeader {
+        name: name?,
+        value: value??,
+    })
+}
+
+fn query_param(param: &Field<'_>, said: &mut Said) -> Option<MatchQueryParam> {
+    param.known(&["type", "name", "value"], said);
+    let name = said.need(param, ("name", "a query parameter's name"), Field::name);
+    let compare = said.keep(compare(param));
+    let value = said.need(param, ("value", "what the parameter must be"), |value| {
+        Ok(match compare {
+            Some(Compare::Exact) => Some(MatchQueryValue::Exact(value.string()?.to_owned())),
+            Some(Compare::Regex) => Some(MatchQueryValue::Regex(pattern(value)?)),
+            None => None,
+        })
+    });
+    Some(MatchQueryParam {
+        name: name?.to_owned(),
+        value: value??,
     })
 }
 

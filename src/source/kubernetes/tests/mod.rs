@@ -7,6 +7,7 @@ mod fuzz;
 mod good;
 mod grammar;
 mod load;
+mod many;
 mod mistakes;
 #[cfg(feature = "reload")]
 mod reload;
