@@ -1,6 +1,6 @@
 use super::diagnostic::{Diagnostic, Severity};
 use super::error::{Error, ErrorKind};
-use super::grammar::Mistake;
+use super::grammar::{self, Mistake};
 use super::keys;
 use super::place::{Mark, Origin};
 use super::said::Said;
@@ -45,10 +45,12 @@ impl<'a> Field<'a> {
     }
 
     pub(super) fn expected(&self, expected: &str) -> Error {
-        self.error(format!(
-            "found {}, expected {expected}",
-            self.node.describe()
-        ))
+        let found = self.node.describe();
+        let error = self.error(format!("found {found}, expected {expected}"));
+        match self.text().is_some_and(grammar::is_template) {
+            true => error.remedy(grammar::RENDER),
+            false => error,
+        }
     }
 
     /// What the policy says of a value.
@@ -195,6 +197,10 @@ impl<'a> Field<'a> {
             if known.contains(&entry.key.as_str()) {
                 continue;
             }
+            // Of what was meant for an annotation more is said elsewhere.
+            if keys::is_policy(&entry.key) || holds_policy(&entry.value) {
+                continue;
+            }
             let message = "unknown field; the API server refuses or drops it";
             let diagnostic = Diagnostic::new(Severity::Warning, self.origin, message)
                 .key(self.child(&entry.key))
@@ -229,5 +235,15 @@ impl<'a> Field<'a> {
                 .remedy(format!("write it without quotes: {text}"))),
             _ => Err(self.expected(expected)),
         }
+    }
+}
+
+// Recursive over what has been found to be at most 100 levels deep.
+fn holds_policy(node: &Node) -> bool {
+    match &node.value {
+        Value::Map(entries) => entries
+            .iter()
+            .any(|entry| keys::is_policy(&entry.key) || holds_policy(&entry.value)),
+        _ => false,
     }
 }

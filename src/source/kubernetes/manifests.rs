@@ -11,7 +11,7 @@ use super::route::ParentKind;
 use super::said::Said;
 use super::target::Target;
 use super::yaml::{Cause, Node, Refused};
-use super::{document, files, link, resolve, yaml};
+use super::{document, files, grammar, link, resolve, yaml};
 use crate::policy::{ClientPolicy, Fidelity, Meta};
 
 /// Manifests that have been read, from which policies are made. See the [module](super).
@@ -345,7 +345,7 @@ fn refusal(text: &str, origin: &Origin, refused: Refused) -> Error {
             let message_is_about_tabs = message.contains("tab");
             let error = error(ErrorKind::Syntax, format!("not YAML: {message}"));
             if text.contains("{{") {
-                error.remedy("a template has to be rendered first (helm template)")
+                error.remedy(grammar::RENDER)
             } else if message_is_about_tabs {
                 error.remedy("indent with spaces")
             } else if message.contains("block mapping") || message.contains("block sequence") {

@@ -1,6 +1,7 @@
 use super::error::Error;
 use super::field::Field;
 use super::keys;
+use super::names::{self, Form};
 use super::place::{Mark, Origin};
 use super::said::Said;
 use super::yaml::{Entry, Value};
@@ -26,6 +27,25 @@ pub(super) struct Annotation {
     pub(super) at: Mark,
 }
 
+/// What an object's metadata may hold.
+const FIELDS: [&str; 15] = [
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
 // === impl Metadata ===
 
 impl Metadata {
@@ -48,6 +68,16 @@ impl Metadata {
         let origin = document.origin.resource(known);
         // From here on errors say which object they are about.
         let metadata = metadata.within(&origin);
+        metadata.known(&FIELDS, said);
+        if let Some(name) = said.get(&metadata, "name") {
+            Form::of(kind).check(&name, said);
+        }
+        if let Some(namespace) = said.get(&metadata, "namespace") {
+            Form::Label.check(&namespace, said);
+        }
+        if let Some(labels) = said.get(&metadata, "labels") {
+            names::labels(&labels, said);
+        }
         let created = said.get(&metadata, "creationTimestamp");
         let created = created.and_then(|created| created.text().map(str::to_owned));
         let annotations = annotations(&metadata, said);
@@ -65,8 +95,12 @@ impl Metadata {
 /// The annotations of any object. Their errors name the annotation instead of the path that leads to it. A number or a word
 /// that should be in quotes is told and read all the same, for what its value means.
 fn annotations(metadata: &Field<'_>, said: &mut Said) -> Vec<Annotation> {
-    let entries = said.read(metadata, "annotations", Field::entries);
+    let Some(field) = said.get(metadata, "annotations") else {
+        return Vec::new();
+    };
+    let entries = said.keep(field.entries());
     let read = |entry: &Entry| {
+        names::key(&field, &entry.key, entry.key_at, said);
         let value = Field::root(&entry.value, entry.key.clone(), metadata.origin);
         let duration = keys::is_duration(&entry.key);
         let text = said.keep(match duration {

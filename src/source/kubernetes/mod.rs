@@ -122,6 +122,7 @@ mod kind;
 mod link;
 mod manifests;
 mod metadata;
+mod names;
 mod objects;
 pub(crate) mod place;
 mod profile;

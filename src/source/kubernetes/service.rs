@@ -5,6 +5,7 @@ use super::annotations::Settings;
 use super::error::Error;
 use super::field::Field;
 use super::metadata::Metadata;
+use super::names::{self, Form};
 use super::place::{Mark, Origin};
 use super::said::Said;
 use super::yaml::Value;
@@ -46,6 +47,31 @@ pub(super) enum Transport {
     Sctp,
 }
 
+/// What its `spec` may hold.
+const FIELDS: [&str; 20] = [
+    "allocateLoadBalancerNodePorts",
+    "clusterIP",
+    "clusterIPs",
+    "externalIPs",
+    "externalName",
+    "externalTrafficPolicy",
+    "healthCheckNodePort",
+    "internalTrafficPolicy",
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "loadBalancerClass",
+    "loadBalancerIP",
+    "loadBalancerSourceRanges",
+    "ports",
+    "publishNotReadyAddresses",
+    "selector",
+    "sessionAffinity",
+    "sessionAffinityConfig",
+    "trafficDistribution",
+    "type",
+];
+const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+
 // === impl Service ===
 
 impl Service {
@@ -64,11 +90,19 @@ impl Service {
         let (mut headless, mut cluster_ips) = (None, Vec::new());
         let mut ports = Vec::new();
         if let Some(spec) = said.get(&document.within(&origin), "spec") {
-            let kind = said.get(&spec, "type");
-            external_name = kind.and_then(|kind| {
-                let external = said.keep(kind.string())? == "ExternalName";
-                external.then_some(kind.at())
-            });
+            spec.known(&FIELDS, said);
+            if let Some(selector) = said.get(&spec, "selector") {
+                names::labels(&selector, said);
+            }
+            if let Some(kind) = said.get(&spec, "type")
+                && let Some(text) = said.keep(kind.string())
+            {
+                external_name = (text == "ExternalName").then_some(kind.at());
+                let known = kind.one_of(&TYPES.map(|known| (known, ())));
+                let told = known.map_err(|error| error.mesh(names::REFUSED));
+                said.diagnostics
+                    .extend(told.err().map(|error| error.diagnostic().clone()));
+            }
             (headless, cluster_ips) = addresses(&spec, said);
             let list = said.list(&spec, "ports");
             let read = list.iter().map(|port| Port::read(port, said));
@@ -111,12 +145,36 @@ impl Port {
         let number = said.need(field, ("port", "a whole number from 1 to 65535"), |port| {
             Ok((port.port()?, port.at()))
         });
-        let name = said.read(field, "name", Field::string);
-        let transport = said.read(field, "protocol", transport);
-        said.read(field, "targetPort", |target| match target.node.value {
-            Value::String(_) => Ok(()),
-            _ => target.port().map(drop),
+        let known = [
+            "appProtocol",
+            "name",
+            "nodePort",
+            "port",
+            "protocol",
+            "targetPort",
+        ];
+        field.known(&known, said);
+        let name = said.read(field, "name", |name| {
+            name.string().map(|text| (name.clone(), text))
         });
+        if let Some((name, _)) = &name {
+            Form::Label.check(name, said);
+        }
+        let name = name.map(|(_, text)| text).filter(|text| !text.is_empty());
+        let transport = said.read(field, "protocol", transport);
+        if let Some(target) = said.get(field, "targetPort") {
+            let number = target.port();
+            match (&target.node.value, number) {
+                // In quotes it is a name, and a number is none.
+                (Value::String(text), Err(error)) if text.parse::<NonZeroU16>().is_ok() => {
+                    said.push(error.mesh(names::REFUSED).diagnostic().clone());
+                }
+                (Value::String(_), _) => Form::PortName.check(&target, said),
+                (_, number) => {
+                    said.keep(number);
+                }
+            }
+        }
         let app_protocol = said.read(field, "appProtocol", |protocol| {
             Ok((protocol.string()?.to_owned(), protocol.at()))
         });

@@ -59,6 +59,9 @@ impl Settings {
         let load = reader.load().and_then(|load| reader.own_load(load));
         let (retry, grpc_retry) = reader.retry(None);
         let timeouts = reader.timeouts();
+        if let (Ok(timeouts), Ok(http), Ok(grpc)) = (&timeouts, &retry, &grpc_retry) {
+            reader.never_met(timeouts, [http.as_ref(), grpc.as_ref()]);
+        }
         let own = Own {
             budget: reader.own_budget().unwrap_or_default(),
             accrual: reader
@@ -143,6 +146,7 @@ impl RouteSettings {
             _ => http.unwrap_or_default(),
         };
         settings.timeouts = reader.timeouts().unwrap_or_default();
+        reader.never_met(&settings.timeouts, [settings.retry.as_ref(), None]);
         settings.budget = reader.own_budget().unwrap_or_default();
         reader.mark_own();
         if settings.retry.is_none()

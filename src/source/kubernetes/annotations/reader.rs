@@ -3,7 +3,7 @@
 use crate::policy::{Difference, InvalidPolicy};
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
 use crate::source::kubernetes::error::{Error, ErrorKind};
-use crate::source::kubernetes::grammar::{Mistake, expected};
+use crate::source::kubernetes::grammar::{self, Mistake, expected};
 use crate::source::kubernetes::keys;
 use crate::source::kubernetes::metadata::Annotation;
 use crate::source::kubernetes::place::{Mark, Origin, quoted};
@@ -65,7 +65,11 @@ impl<'a> Reader<'a> {
             found.at,
             message,
         );
-        self.said.errors.push(match mistake.remedy {
+        let remedy = match grammar::is_template(&found.value) {
+            true => Some(grammar::RENDER.to_owned()),
+            false => mistake.remedy,
+        };
+        self.said.errors.push(match remedy {
             Some(remedy) => error.remedy(remedy),
             None => error,
         });

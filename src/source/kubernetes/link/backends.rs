@@ -7,7 +7,11 @@ use crate::source::kubernetes::resolve::{self, Parent};
 use crate::source::kubernetes::route::{Backend, BackendKind, Route, Rule};
 
 /// What helps against a Service that is not there.
-fn missing(objects: &Objects, namespace: &str, name: &str) -> String {
+pub(super) fn missing(objects: &Objects, namespace: &str, name: &str) -> String {
+    let elsewhere = objects.services.keys().find(|(_, other)| other == name);
+    if let Some((of, _)) = elsewhere {
+        return format!("there is one in {of}: write namespace: {of}");
+    }
     let here = objects.services.keys();
     let here = here.filter(|(of, _)| of == namespace);
     let names: Vec<&str> = here.map(|(_, name)| name.as_str()).take(100).collect();

@@ -2,8 +2,10 @@
 
 mod backends;
 mod checks;
+mod inherited;
 mod order;
 mod policies;
+mod services;
 mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,9 +117,8 @@ fn refused(
         ParentKind::Service => {
             let Some(service) = objects.service(namespace, name) else {
                 return Some(
-                    say(format!("found no Service {namespace}/{name}")).remedy(
-                        "write its manifest beside this one, or correct name and namespace",
-                    ),
+                    say(format!("found no Service {namespace}/{name}"))
+                        .remedy(backends::missing(objects, namespace, name)),
                 );
             };
             if service.headless.is_some() {

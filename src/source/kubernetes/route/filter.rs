@@ -1,14 +1,15 @@
 use std::num::NonZeroU16;
 
-use http::StatusCode;
 use http::uri::Scheme;
+use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::matches::{header_name, header_value};
+use super::matches::{header_name, header_value, twice};
 use super::{Group, Kind, note};
 use crate::policy::{Filter, ModifyHeader, ModifyPath, RedirectRequest};
 use crate::source::kubernetes::diagnostic::Severity;
 use crate::source::kubernetes::error::Error;
 use crate::source::kubernetes::field::Field;
+use crate::source::kubernetes::names::REFUSED;
 use crate::source::kubernetes::place::quoted;
 use crate::source::kubernetes::said::Said;
 
@@ -24,6 +25,7 @@ pub(super) enum Read {
 /// The filters of a rule or of a backend, in order.
 pub(super) fn read(holder: &Field<'_>, kind: Kind, group: Group, said: &mut Said) -> Vec<Read> {
     let list = said.list(holder, "filters");
+    once(&list, group, said);
     let read = |filter: &Field<'_>| one(filter, kind, group, said);
     list.iter().filter_map(read).collect()
 }
@@ -38,7 +40,57 @@ pub(super) fn of_rule(rule: &Field<'_>, kind: Kind, group: Group, said: &mut Sai
             Read::Unsupported(error, _) => said.wrong(error),
         }
     }
+    redirected(rule, &filters, group, said);
     filters
+}
+
+/// Who is sent elsewhere is sent nowhere here.
+fn redirected(rule: &Field<'_>, filters: &[Filter], group: Group, said: &mut Said) {
+    let redirects = |filter: &Filter| matches!(filter, Filter::Redirect(_));
+    let Some(backends) = said.get(rule, "backendRefs") else {
+        return;
+    };
+    if !filters.iter().any(redirects) || backends.list().is_ok_and(|list| list.is_empty()) {
+        return;
+    }
+    let message = "backends beside a RequestRedirect: nothing is ever sent to them";
+    match group {
+        Group::Gateway => said.wrong(
+            backends
+                .error(message)
+                .mesh(REFUSED)
+                .remedy("take the backends away, or the filter"),
+        ),
+        Group::Linkerd => said.push(
+            note(&backends, Severity::Warning, message)
+                .remedy("take the backends away, or the filter"),
+        ),
+    }
+}
+
+/// A filter may stand once for each type, where the API server looks.
+fn once(list: &[Field<'_>], group: Group, said: &mut Said) {
+    let mut seen: Vec<&str> = Vec::new();
+    for filter in list {
+        let Some(which) = filter.get("type").ok().flatten() else {
+            continue;
+        };
+        let Some(name @ ("RequestHeaderModifier" | "ResponseHeaderModifier" | "RequestRedirect")) =
+            which.text()
+        else {
+            continue;
+        };
+        if !seen.contains(&name) {
+            seen.push(name);
+        } else if group == Group::Gateway {
+            said.wrong(
+                which
+                    .error(format!("a second {name} in one list"))
+                    .mesh(REFUSED)
+                    .remedy("put the two into one"),
+            );
+        }
+    }
 }
 
 fn one(filter: &Field<'_>, kind: Kind, group: Group, said: &mut Said) -> Option<Read> {
@@ -102,7 +154,9 @@ fn modify(change: &Field<'_>, said: &mut Said) -> ModifyHeader {
     change.known(&["add", "set", "remove"], said);
     let mut result = ModifyHeader::default();
     for (key, into) in [("add", &mut result.add), ("set", &mut result.set)] {
-        for header in said.list(change, key) {
+        let list = said.list(change, key);
+        twice(&list, said);
+        for header in list {
             header.known(&["name", "value"], said);
             let name = said.need(&header, ("name", "a header's name"), header_name);
             let value = said.need(&header, ("value", "a header's value"), header_value);
@@ -112,7 +166,35 @@ fn modify(change: &Field<'_>, said: &mut Said) -> ModifyHeader {
     for name in said.list(change, "remove") {
         result.remove.extend(said.keep(header_name(&name)));
     }
+    undone(change, &result, said);
     result
+}
+
+/// Changes of one header that cancel each other: what is added is set, what is set is removed.
+fn undone(change: &Field<'_>, result: &ModifyHeader, said: &mut Said) {
+    let named = |name| move |(other, _): &(HeaderName, HeaderValue)| other == name;
+    let mut say = |key: &str, name: &HeaderName, then: &str| {
+        let message = format!("{name} has no effect: it is in {then}, which comes after");
+        let at = change.get(key).ok().flatten();
+        let warning = note(at.as_ref().unwrap_or(change), Severity::Warning, message);
+        said.push(
+            warning
+                .mesh("adds, then sets, then removes")
+                .remedy(format!("take it out of {key} or {then}")),
+        );
+    };
+    for (name, _) in &result.add {
+        if result.remove.contains(name) {
+            say("add", name, "remove");
+        } else if result.set.iter().any(named(name)) {
+            say("add", name, "set");
+        }
+    }
+    for (name, _) in &result.set {
+        if result.remove.contains(name) {
+            say("set", name, "remove");
+        }
+    }
 }
 
 fn redirect(redirect: &Field<'_>, group: Group, said: &mut Said) -> RedirectRequest {

@@ -81,7 +81,7 @@ fn one(rule: &Field<'_>, group: Group, said: &mut Said) -> Rule {
         );
     }
     Rule {
-        matches: matches::read(rule, said),
+        matches: matches::read(rule, group, said),
         filters,
         backends: backend::read(rule, Kind::Http, group, said),
         request,

@@ -1,11 +1,16 @@
+use std::collections::BTreeSet;
+
 use http::{HeaderName, HeaderValue, Method};
 
+use super::{Group, looks};
 use crate::policy::{
-    InvalidPolicy, MatchHeader, MatchHeaderValue, MatchPath, MatchQueryParam, MatchQueryValue,
-    MatchRequest, Pattern,
+    MatchHeader, MatchHeaderValue, MatchPath, MatchQueryParam, MatchQueryValue, MatchRequest,
+    Pattern,
 };
 use crate::source::kubernetes::error::Error;
 use crate::source::kubernetes::field::Field;
+use crate::source::kubernetes::names::REFUSED;
+use crate::source::kubernetes::place::quoted;
 use crate::source::kubernetes::said::Said;
 
 /// How a value is compared.
@@ -22,12 +27,12 @@ const COMPARE: [(&str, Compare); 2] = [
 
 /// The matches of a rule. Where there are none, the API server fills in every path. What it or the mesh refuses takes the
 /// whole route with it.
-pub(super) fn read(rule: &Field<'_>, said: &mut Said) -> Vec<MatchRequest> {
+pub(super) fn read(rule: &Field<'_>, group: Group, said: &mut Said) -> Vec<MatchRequest> {
     let Some(list) = said.get(rule, "matches") else {
         return vec![every_path()];
     };
     let list = said.keep(list.list()).unwrap_or_default();
-    list.iter().map(|field| one(field, said)).collect()
+    list.iter().map(|field| one(field, group, said)).collect()
 }
 
 /// What a rule without matches matches.
@@ -38,15 +43,16 @@ pub(super) fn every_path() -> MatchRequest {
     }
 }
 
-fn one(field: &Field<'_>, said: &mut Said) -> MatchRequest {
+fn one(field: &Field<'_>, group: Group, said: &mut Said) -> MatchRequest {
     field.known(&["path", "headers", "queryParams", "method"], said);
     let path = match said.get(field, "path") {
         // The default of the API server, where the match is about something else.
         None => Some(MatchPath::Prefix("/".to_owned())),
-        Some(path) => self::path(&path, said),
+        Some(path) => self::path(&path, group, said),
     };
     let method = said.read(field, "method", method);
     let params = said.list(field, "queryParams");
+    twice(&params, said);
     let params = params.iter();
     let query_params = params.filter_map(|param| query_param(param, said));
     MatchRequest {
@@ -57,26 +63,39 @@ fn one(field: &Field<'_>, said: &mut Said) -> MatchRequest {
     }
 }
 
-fn path(path: &Field<'_>, said: &mut Said) -> Option<MatchPath> {
-    type Make = fn(&str) -> Result<MatchPath, InvalidPolicy>;
+fn path(path: &Field<'_>, group: Group, said: &mut Said) -> Option<MatchPath> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Kind {
+        Exact,
+        Prefix,
+        Regex,
+    }
     path.known(&["type", "value"], said);
-    let kinds: [(&str, Make); 3] = [
-        ("Exact", |text| MatchPath::exact(text)),
-        ("PathPrefix", |text| MatchPath::prefix(text)),
-        ("RegularExpression", MatchPath::regex),
+    let kinds = [
+        ("Exact", Kind::Exact),
+        ("PathPrefix", Kind::Prefix),
+        ("RegularExpression", Kind::Regex),
     ];
-    let prefix = kinds[1].1;
-    let make = match said.get(path, "type") {
-        None => prefix,
+    let kind = match said.get(path, "type") {
+        None => Kind::Prefix,
         Some(kind) => said.keep(kind.one_of(&kinds))?,
     };
-    match said.get(path, "value") {
-        None => said.keep(make("/").map_err(|invalid| path.invalid(&invalid))),
-        Some(value) => {
-            let text = said.keep(value.string())?;
-            said.keep(make(text).map_err(|invalid| value.invalid(&invalid)))
-        }
+    let value = said.get(path, "value");
+    let text = match &value {
+        None => "/",
+        Some(value) => said.keep(value.string())?,
+    };
+    let place = value.as_ref().unwrap_or(path);
+    match kind {
+        Kind::Regex => looks::pattern(place, text, said),
+        _ => looks::path(place, text, kind == Kind::Exact, group, said),
     }
+    let made = match kind {
+        Kind::Exact => MatchPath::exact(text),
+        Kind::Prefix => MatchPath::prefix(text),
+        Kind::Regex => MatchPath::regex(text),
+    };
+    said.keep(made.map_err(|invalid| place.invalid(&invalid)))
 }
 
 fn method(method: &Field<'_>) -> Result<Method, Error> {
@@ -98,20 +117,45 @@ fn method(method: &Field<'_>) -> Result<Method, Error> {
 /// The header matches of an HTTP or gRPC match.
 pub(super) fn headers(field: &Field<'_>, said: &mut Said) -> Vec<MatchHeader> {
     let list = said.list(field, "headers");
+    twice(&list, said);
     list.iter().filter_map(|one| header(one, said)).collect()
+}
+
+/// Says of what stands twice in a list by names that it does: the API server's lists have each name once.
+pub(super) fn twice(list: &[Field<'_>], said: &mut Said) {
+    let mut seen = BTreeSet::new();
+    for one in list {
+        let Some(name) = one.get("name").ok().flatten() else {
+            continue;
+        };
+        if let Some(text) = name.text()
+            && !seen.insert(text)
+        {
+            said.wrong(
+                name.error(format!("{} stands twice in the list", quoted(text)))
+                    .mesh(REFUSED)
+                    .remedy("keep one of them"),
+            );
+        }
+    }
 }
 
 fn header(header: &Field<'_>, said: &mut Said) -> Option<MatchHeader> {
     header.known(&["type", "name", "value"], said);
     let name = said.need(header, ("name", "a header's name"), header_name);
     let compare = said.keep(compare(header));
+    let mut exact = None;
     let value = said.need(header, ("value", "what the header must be"), |value| {
         Ok(match compare {
-            Some(Compare::Exact) => Some(MatchHeaderValue::Exact(header_value(value)?)),
+            Some(Compare::Exact) => {
+                exact = Some(value.clone());
+                Some(MatchHeaderValue::Exact(header_value(value)?))
+            }
             Some(Compare::Regex) => Some(MatchHeaderValue::Regex(pattern(value)?)),
             None => None,
         })
     });
+    exact.iter().for_each(|value| looks::literal(value, said));
     Some(MatchHeader {
         name: name?,
         value: value??,
@@ -122,13 +166,18 @@ fn query_param(param: &Field<'_>, said: &mut Said) -> Option<MatchQueryParam> {
     param.known(&["type", "name", "value"], said);
     let name = said.need(param, ("name", "a query parameter's name"), Field::name);
     let compare = said.keep(compare(param));
+    let mut exact = None;
     let value = said.need(param, ("value", "what the parameter must be"), |value| {
         Ok(match compare {
-            Some(Compare::Exact) => Some(MatchQueryValue::Exact(value.string()?.to_owned())),
+            Some(Compare::Exact) => {
+                exact = Some(value.clone());
+                Some(MatchQueryValue::Exact(value.string()?.to_owned()))
+            }
             Some(Compare::Regex) => Some(MatchQueryValue::Regex(pattern(value)?)),
             None => None,
         })
     });
+    exact.iter().for_each(|value| looks::literal(value, said));
     Some(MatchQueryParam {
         name: name?.to_owned(),
         value: value??,

@@ -5,6 +5,7 @@ mod connection;
 mod filter;
 mod grpc;
 mod http;
+mod looks;
 mod matches;
 mod parent;
 

@@ -127,6 +127,7 @@ parentRefs:
             "spec.rules[0].retry.attempts",
             "spec.rules[0].retry.codes[0]",
             "spec.rules[0].retry.backoff",
+            "spec.rules[0].backendRefs",
             "spec.rules[0].backendRefs[0].weight",
             "spec.rules[0].backendRefs[1].name",
             "spec.rules[0].backendRefs[1].port",
