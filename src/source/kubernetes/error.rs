@@ -109,6 +109,12 @@ impl Error {
         }
     }
 
+    /// Where, if that is known better now.
+    pub(super) fn at(mut self, mark: Mark) -> Self {
+        *self.diagnostic = self.diagnostic.at(mark);
+        self
+    }
+
     /// The key it is about.
     pub(super) fn key_is(mut self, key: String) -> Self {
         self.diagnostic.key = Some(key);

@@ -176,7 +176,7 @@ impl<'a> Field<'a> {
     }
 
     /// # Errors
-    /// Not one of these strings. What differs in case only is named.
+    /// Not one of these strings. What is almost one is named.
     pub(super) fn one_of<T: Copy>(&self, known: &[(&str, T)]) -> Result<T, Error> {
         let text = self.string()?;
         if let Some((_, value)) = known.iter().find(|(name, _)| *name == text) {
@@ -184,7 +184,11 @@ impl<'a> Field<'a> {
         }
         let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
         let error = self.expected(&format!("one of {}", names.join(", ")));
+        let lower = text.to_ascii_lowercase();
+        let part = |name: &&&str| text.len() > 3 && name.to_ascii_lowercase().ends_with(&lower);
         let meant = names.iter().find(|name| name.eq_ignore_ascii_case(text));
+        let meant = meant.or_else(|| names.iter().find(part)).copied();
+        let meant = meant.or_else(|| keys::nearest_of(text, &names));
         Err(match meant {
             Some(name) => error.remedy(format!("write {name}")),
             None => error,
@@ -198,7 +202,8 @@ impl<'a> Field<'a> {
                 continue;
             }
             // Of what was meant for an annotation more is said elsewhere.
-            if keys::is_policy(&entry.key) || holds_policy(&entry.value) {
+            let holder = ["annotations", "labels", "template"].contains(&entry.key.as_str());
+            if keys::is_policy(&entry.key) || (holder && holds_policy(&entry.value)) {
                 continue;
             }
             let message = "unknown field; the API server refuses or drops it";
@@ -233,6 +238,9 @@ impl<'a> Field<'a> {
             Value::String(text) if text.parse::<std::num::NonZeroU16>().is_ok() => Err(self
                 .expected(expected)
                 .remedy(format!("write it without quotes: {text}"))),
+            Value::String(text) if !grammar::is_template(text) => Err(self
+                .expected(expected)
+                .remedy("write the port's number, not its name")),
             _ => Err(self.expected(expected)),
         }
     }

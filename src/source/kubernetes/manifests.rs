@@ -1,36 +1,25 @@
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Severity};
 use super::error::{Error, ErrorKind};
 use super::objects::Objects;
 use super::place::Origin;
+use super::reading::Reading;
 use super::resolve::Options;
 use super::route::ParentKind;
-use super::said::Said;
 use super::target::Target;
-use super::yaml::{Cause, Node, Refused};
-use super::{document, files, grammar, link, resolve, yaml};
+use super::{files, resolve};
 use crate::policy::{ClientPolicy, Fidelity, Meta};
 
 /// Manifests that have been read, from which policies are made. See the [module](super).
 #[derive(Clone, Debug, Default)]
 pub struct Manifests {
-    objects: Objects,
+    pub(super) objects: Objects,
     pub(super) diagnostics: Vec<Diagnostic>,
     pub(super) options: Options,
     pub(super) strict: bool,
-}
-
-/// Manifests as they are read, file by file.
-#[derive(Default)]
-struct Reading {
-    objects: Objects,
-    said: Said,
-    /// Whether something could not be read at all.
-    missing: bool,
-    documents: usize,
 }
 
 // === impl Manifests ===
@@ -234,125 +223,5 @@ impl Manifests {
     /// What the author of the manifests should know, in the order they were read; what is about several objects comes last.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
-    }
-}
-
-// === impl Reading ===
-
-impl Reading {
-    fn files(&mut self, path: &Path) -> Vec<PathBuf> {
-        let list = files::list(path, &mut self.said.diagnostics);
-        let missing = list.is_err();
-        self.missing |= missing;
-        self.said.keep(list).unwrap_or_default()
-    }
-
-    fn file(&mut self, path: &Path) {
-        let origin = Origin::new(Some(files::name(path)));
-        let text = files::text(path);
-        self.missing |= text.is_err();
-        let Some(text) = self.said.keep(text) else {
-            return;
-        };
-        let before = (self.documents, self.said.errors.len());
-        self.text(&text, &origin);
-        if before == (self.documents, self.said.errors.len()) {
-            self.said
-                .push(Diagnostic::new(Severity::Note, &origin, "has no documents"));
-        }
-    }
-
-    fn text(&mut self, text: &str, origin: &Origin) {
-        let before = self.said.errors.len();
-        let (documents, refused) = yaml::all(text);
-        self.documents += documents.len();
-        for document in documents {
-            self.document(&document, origin);
-        }
-        for refused in refused {
-            self.missing |= !matches!(refused.cause, Cause::DuplicateKey(_));
-            self.said.wrong(refusal(text, origin, refused));
-        }
-        if let Some(of_it) = self.said.errors.get_mut(before..) {
-            of_it.sort_by_key(|error| (error.line(), error.column()));
-        }
-    }
-
-    fn document(&mut self, document: &Node, origin: &Origin) {
-        let mut objects = Vec::new();
-        document::read(document, origin, &mut objects, &mut self.said);
-        for object in objects {
-            let added = self.objects.add(object);
-            self.said.keep(added);
-        }
-    }
-
-    /// Everything has been read.
-    fn finish(self, file: Option<Arc<str>>) -> Result<Manifests, Error> {
-        let Self {
-            mut objects,
-            said: Said {
-                mut diagnostics,
-                errors,
-            },
-            missing,
-            documents,
-        } = self;
-        // Who is missing would be missed by others, and has been told.
-        if !missing {
-            link::link(&mut objects, &mut diagnostics);
-        }
-        if let Some(first) = errors.first() {
-            let all = errors.iter().map(|error| error.diagnostic().clone());
-            return Err(first.clone().among(all.chain(diagnostics).collect()));
-        }
-        if documents == 0 {
-            let origin = Origin::new(file);
-            let message = "found no documents, expected at least one Kubernetes object in YAML";
-            let diagnostic = Diagnostic::new(Severity::Error, &origin, message);
-            return Err(Error::new(ErrorKind::Empty, diagnostic));
-        }
-        Ok(Manifests {
-            objects,
-            diagnostics,
-            ..Manifests::default()
-        })
-    }
-}
-
-/// The words for what the parser refuses.
-fn refusal(text: &str, origin: &Origin, refused: Refused) -> Error {
-    let error = |kind, message: String| {
-        let diagnostic = Diagnostic::new(Severity::Error, origin, message);
-        Error::new(kind, diagnostic.at(refused.at))
-    };
-    match refused.cause {
-        Cause::Limit(limit) => {
-            let error = error(ErrorKind::Limit, format!("more than {limit}"));
-            if limit == yaml::DEPTH {
-                error
-            } else {
-                error.remedy("split the file")
-            }
-        }
-        Cause::DuplicateKey(key) => {
-            let message = "the same key twice in one mapping".to_owned();
-            error(ErrorKind::Duplicate, message)
-                .key_is(key)
-                .remedy("keep one of them")
-        }
-        Cause::Syntax(message) => {
-            let message_is_about_tabs = message.contains("tab");
-            let error = error(ErrorKind::Syntax, format!("not YAML: {message}"));
-            if text.contains("{{") {
-                error.remedy(grammar::RENDER)
-            } else if message_is_about_tabs {
-                error.remedy("indent with spaces")
-            } else if message.contains("block mapping") || message.contains("block sequence") {
-                error.remedy("look at the indent of this line, and of those above")
-            } else {
-                error
-            }
-        }
     }
 }

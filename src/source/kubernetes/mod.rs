@@ -126,6 +126,7 @@ mod names;
 mod objects;
 pub(crate) mod place;
 mod profile;
+mod reading;
 #[cfg(feature = "reload")]
 pub mod reload;
 mod resolve;

@@ -31,7 +31,7 @@ impl Form {
         }
     }
 
-    fn has(self, text: &str) -> bool {
+    pub(super) fn has(self, text: &str) -> bool {
         let most = match self {
             Self::Label | Self::ServiceName => 63,
             Self::Subdomain => 253,

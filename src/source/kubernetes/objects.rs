@@ -152,5 +152,5 @@ fn twice(origin: &Origin, at: Mark, first: &Origin, first_at: Mark) -> Error {
         None => format!("defined twice; first in line {line}"),
     };
     Error::found(ErrorKind::Duplicate, origin, "metadata.name", at, message)
-        .remedy("keep one of them; overlays are not merged")
+        .remedy("keep one of them; overlays are not merged here (kubectl kustomize does)")
 }

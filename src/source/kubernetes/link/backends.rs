@@ -6,10 +6,15 @@ use crate::source::kubernetes::objects::Objects;
 use crate::source::kubernetes::resolve::{self, Parent};
 use crate::source::kubernetes::route::{Backend, BackendKind, Route, Rule};
 
+/// The namespace that has a Service of this name, of several the first.
+pub(super) fn elsewhere<'a>(objects: &'a Objects, name: &str) -> Option<&'a str> {
+    let found = objects.services.keys().find(|(_, other)| other == name);
+    found.map(|(namespace, _)| namespace.as_str())
+}
+
 /// What helps against a Service that is not there.
 pub(super) fn missing(objects: &Objects, namespace: &str, name: &str) -> String {
-    let elsewhere = objects.services.keys().find(|(_, other)| other == name);
-    if let Some((of, _)) = elsewhere {
+    if let Some(of) = elsewhere(objects, name) {
         return format!("there is one in {of}: write namespace: {of}");
     }
     let here = objects.services.keys();

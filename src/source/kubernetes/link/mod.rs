@@ -118,7 +118,14 @@ fn refused(
             let Some(service) = objects.service(namespace, name) else {
                 return Some(
                     say(format!("found no Service {namespace}/{name}"))
-                        .remedy(backends::missing(objects, namespace, name)),
+                        .remedy(
+                        match backends::elsewhere(objects, name) {
+                            Some(of) => format!(
+                                "there is one in {of}: write namespace: {of}, in the route's metadata or for this parent"
+                            ),
+                            None => backends::missing(objects, namespace, name),
+                        },
+                    ),
                 );
             };
             if service.headless.is_some() {

@@ -5,6 +5,7 @@ use crate::policy::{Condition, Pattern};
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
 use crate::source::kubernetes::error::Error;
 use crate::source::kubernetes::field::Field;
+use crate::source::kubernetes::route::looks;
 use crate::source::kubernetes::said::Said;
 
 /// Conditions nest as deep as documents may; these readers recurse.
@@ -57,6 +58,7 @@ fn pattern(field: &Field<'_>, said: &mut Said) -> Result<Pattern, Error> {
     let text = field.string()?.trim();
     let pattern = |text: &str| Pattern::new(text).map_err(|invalid| field.invalid(&invalid));
     let plain = pattern(text)?;
+    looks::pattern(field, text, said);
     let parsed = regex_syntax::ast::parse::Parser::new().parse(text);
     if !matches!(parsed, Ok(Ast::Alternation(_))) {
         return Ok(plain);

@@ -195,6 +195,9 @@ fn boolean(field: &Field<'_>) -> Result<bool, Error> {
             text.to_ascii_lowercase().as_str(),
             "true" | "yes" | "y" | "on"
         )),
+        Value::String(text) if text == "true" || text == "false" => Err(field
+            .expected("true or false")
+            .remedy(format!("write it without quotes: {text}"))),
         _ => Err(field.expected("true or false")),
     }
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 
 use http::uri::Scheme;
@@ -172,8 +173,12 @@ fn modify(change: &Field<'_>, said: &mut Said) -> ModifyHeader {
 
 /// Changes of one header that cancel each other: what is added is set, what is set is removed.
 fn undone(change: &Field<'_>, result: &ModifyHeader, said: &mut Said) {
-    let named = |name| move |(other, _): &(HeaderName, HeaderValue)| other == name;
-    let mut say = |key: &str, name: &HeaderName, then: &str| {
+    fn names(list: &[(HeaderName, HeaderValue)]) -> BTreeSet<&str> {
+        list.iter().map(|(name, _)| name.as_str()).collect()
+    }
+    let (add, set) = (names(&result.add), names(&result.set));
+    let remove: BTreeSet<&str> = result.remove.iter().map(HeaderName::as_str).collect();
+    let mut say = |key: &str, name: &str, then: &str| {
         let message = format!("{name} has no effect: it is in {then}, which comes after");
         let at = change.get(key).ok().flatten();
         let warning = note(at.as_ref().unwrap_or(change), Severity::Warning, message);
@@ -183,17 +188,15 @@ fn undone(change: &Field<'_>, result: &ModifyHeader, said: &mut Said) {
                 .remedy(format!("take it out of {key} or {then}")),
         );
     };
-    for (name, _) in &result.add {
-        if result.remove.contains(name) {
+    for name in add {
+        if remove.contains(name) {
             say("add", name, "remove");
-        } else if result.set.iter().any(named(name)) {
+        } else if set.contains(name) {
             say("add", name, "set");
         }
     }
-    for (name, _) in &result.set {
-        if result.remove.contains(name) {
-            say("set", name, "remove");
-        }
+    for name in set.intersection(&remove) {
+        say("set", name, "remove");
     }
 }
 

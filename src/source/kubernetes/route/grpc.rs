@@ -60,7 +60,15 @@ fn rpc(field: &Field<'_>, said: &mut Said) -> Option<MatchRpc> {
     let before = said.errors.len();
     let mut text = |key: &str| {
         let name = said.read(&method, key, |field| match field.string()? {
-            name if name.contains('/') => Err(field.expected("a name without `/`")),
+            name if name.contains('/') => {
+                let error = field.expected("a name without `/`");
+                Err(match name.trim_matches('/').split_once('/') {
+                    None => error.remedy(format!("write {}", name.trim_matches('/'))),
+                    Some((service, method)) => {
+                        error.remedy(format!("write service: {service} and method: {method}"))
+                    }
+                })
+            }
             name => Ok(name.to_owned()),
         });
         name.filter(|name| !name.is_empty())

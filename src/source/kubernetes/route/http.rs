@@ -109,10 +109,12 @@ fn timeouts(timeouts: &Field<'_>, group: Group, said: &mut Said) -> Limits {
     };
     let request = read("request");
     let backend = read("backendRequest");
+    let mut good = true;
     if let (Some((_, _, request)), Some((field, _, backend))) = (&request, &backend)
         && !request.is_zero()
         && backend > request
     {
+        good = false;
         said.wrong(
             field
                 .error("longer than the rule's timeouts.request")
@@ -138,7 +140,7 @@ fn timeouts(timeouts: &Field<'_>, group: Group, said: &mut Said) -> Limits {
             );
         }
     }
-    if let Some((field, ..)) = &backend {
+    if let Some((field, ..)) = backend.as_ref().filter(|_| good) {
         said.push(
             note(field, Severity::Note, "bounds each attempt")
                 .mesh("does not read it")
@@ -153,6 +155,7 @@ fn timeouts(timeouts: &Field<'_>, group: Group, said: &mut Said) -> Limits {
 /// `retry` of GEP-1731: statuses, how often, and the least wait.
 fn retry(field: &Field<'_>, said: &mut Said) -> Option<Retry> {
     field.known(&["codes", "attempts", "backoff"], said);
+    let before = said.errors.len();
     let mut retry = Retry::never_on_status();
     for code in said.list(field, "codes") {
         let code = said.keep(code.integer(400, 599));
@@ -179,6 +182,9 @@ fn retry(field: &Field<'_>, said: &mut Said) -> Option<Retry> {
         Some(None) => retry.no_backoff(),
         None => retry,
     };
+    if said.errors.len() > before {
+        return None;
+    }
     said.push(
         note(field, Severity::Note, "retries of Gateway API (GEP-1731)")
             .mesh("does not read them")

@@ -70,7 +70,7 @@ fn refused(text: &str) -> Option<(&'static str, &'static str)> {
 }
 
 /// A pattern for a path. It has to match the whole of it.
-pub(super) fn pattern(value: &Field<'_>, text: &str, said: &mut Said) {
+pub(in crate::source::kubernetes) fn pattern(value: &Field<'_>, text: &str, said: &mut Said) {
     let mut say = |message: &str, remedy: String| {
         said.push(note(value, Severity::Warning, message).remedy(remedy));
     };

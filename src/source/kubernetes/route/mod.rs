@@ -5,7 +5,7 @@ mod connection;
 mod filter;
 mod grpc;
 mod http;
-mod looks;
+pub(super) mod looks;
 mod matches;
 mod parent;
 
@@ -20,6 +20,7 @@ use super::error::Error;
 use super::field::Field;
 pub(super) use super::kind::{Group, Kind};
 use super::metadata::Metadata;
+use super::names::{self, Form};
 use super::place::{Mark, Origin};
 use super::said::Said;
 use crate::policy::MatchHost;
@@ -120,6 +121,12 @@ fn hostnames(spec: &Field<'_>, said: &mut Said) -> Vec<MatchHost> {
     let list = said.list(spec, "hostnames");
     let hosts = list.iter().filter_map(|host| {
         let text = said.keep(host.string())?;
+        let name = text.strip_prefix("*.").unwrap_or(text);
+        let lower = name.to_ascii_lowercase();
+        if name != lower && Form::Subdomain.has(&lower) {
+            let error = host.expected("a name in lower case").mesh(names::REFUSED);
+            said.wrong(error.remedy(format!("write {}", text.to_ascii_lowercase())));
+        }
         let parsed = MatchHost::parse(text);
         said.keep(parsed.map_err(|invalid| host.invalid(&invalid)))
     });
