@@ -118,6 +118,9 @@ impl<'a> Field<'a> {
                 .enumerate()
                 .map(|(i, node)| Self::root(node, format!("{}[{i}]", self.path), self.origin))
                 .collect()),
+            Value::Map(_) => Err(self
+                .expected("a list")
+                .remedy("begin it with a dash, for a list of one")),
             _ => Err(self.expected("a list")),
         }
     }
@@ -185,7 +188,11 @@ impl<'a> Field<'a> {
         let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
         let error = self.expected(&format!("one of {}", names.join(", ")));
         let lower = text.to_ascii_lowercase();
-        let part = |name: &&&str| text.len() > 3 && name.to_ascii_lowercase().ends_with(&lower);
+        let part = |name: &&&str| {
+            let name = name.to_ascii_lowercase();
+            let head = lower.get(..3).is_some_and(|head| name.starts_with(head));
+            head || (lower.len() > 3 && name.ends_with(&lower))
+        };
         let meant = names.iter().find(|name| name.eq_ignore_ascii_case(text));
         let meant = meant.or_else(|| names.iter().find(part)).copied();
         let meant = meant.or_else(|| keys::nearest_of(text, &names));

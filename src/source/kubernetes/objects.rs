@@ -140,7 +140,7 @@ impl Objects {
             .range((namespace.to_owned(), String::new())..)
             .take_while(|((found, _), _)| found == namespace)
             .map(|(_, policy)| policy);
-        let named = all.filter(|policy| policy.services.iter().any(|service| service == name));
+        let named = all.filter(|policy| policy.services.iter().any(|(service, _)| service == name));
         named.reduce(|one, two| if two.before(one) { two } else { one })
     }
 }

@@ -19,7 +19,8 @@ pub(super) struct TrafficPolicy {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) created: Option<String>,
-    pub(super) services: Vec<String>,
+    /// By name.
+    pub(super) services: Vec<(String, Mark)>,
     pub(super) budget: Option<Budget>,
 }
 
@@ -44,8 +45,10 @@ impl TrafficPolicy {
                 let kind = said.read(&target, "kind", Field::string);
                 let group = said.read(&target, "group", Field::string);
                 if kind == Some("Service") && matches!(group, None | Some("" | "core")) {
-                    let name = said.need(&target, ("name", "a Service's name"), Field::name);
-                    services.extend(name.map(str::to_owned));
+                    let name = said.need(&target, ("name", "a Service's name"), |name| {
+                        Ok((name.name()?.to_owned(), name.at()))
+                    });
+                    services.extend(name);
                 }
             }
             let constraint = said.get(&spec, "retryConstraint");
@@ -77,6 +80,7 @@ impl TrafficPolicy {
 
 fn budget(constraint: &Field<'_>, said: &mut Said) -> Budget {
     let hour = Duration::from_secs(3600);
+    let before = said.errors.len();
     constraint.known(&["budget", "minRetryRate"], said);
     let mut percent = None;
     if let Some(budget) = said.get(constraint, "budget") {
@@ -128,7 +132,8 @@ fn budget(constraint: &Field<'_>, said: &mut Said) -> Budget {
             );
         }
     }
-    said.push(
+    let good = said.errors.len() == before;
+    said.diagnostics.extend(good.then(|| {
         Diagnostic::new(
             Severity::Note,
             constraint.origin,
@@ -137,8 +142,8 @@ fn budget(constraint: &Field<'_>, said: &mut Said) -> Budget {
         .key(&constraint.path)
         .at(constraint.at())
         .mesh("does not read it; its retries have no budget")
-        .beyond(Difference::TrafficPolicy),
-    );
+        .beyond(Difference::TrafficPolicy)
+    }));
     let percent = percent.and_then(|percent| u8::try_from(percent).ok());
     Budget::percent(percent.unwrap_or(20)).min_per_sec(min_per_sec)
 }

@@ -9,43 +9,55 @@ use crate::source::kubernetes::said::Said;
 
 /// A path that is compared as it stands: the whole of it, or its first segments.
 pub(super) fn path(value: &Field<'_>, text: &str, exact: bool, group: Group, said: &mut Said) {
-    if let Some(piece) = wild(text) {
-        let before = text.split(['*', '{']).next().unwrap_or_default();
-        let before = before.trim_end_matches(['.', '(']).trim_end_matches('/');
-        let rest = text.get(before.len()..).unwrap_or_default();
-        let everything = matches!(rest, "/*" | "/**" | "/.*" | "/.+" | ".*" | "*" | "/(.*)");
-        let prefix = if before.is_empty() { "/" } else { before };
-        let remedy = match (everything, exact) {
-            (true, true) => format!("write type: PathPrefix with value: {prefix}"),
-            (true, false) => format!("write {prefix}, which matches what is below, too"),
-            (false, _) => {
-                "write type: RegularExpression, with a pattern for the whole path".to_owned()
-            }
-        };
+    let wild = wild(text, exact);
+    if let Some((why, remedy)) = refused(text) {
+        let remedy = wild.map_or(remedy.to_owned(), |(_, remedy)| remedy);
+        let message = format!("found {}, expected a path {why}", quoted(text));
+        match group {
+            Group::Gateway => said.wrong(value.error(message).mesh(REFUSED).remedy(remedy)),
+            // Its API server does not look.
+            Group::Linkerd => said.push(note(value, Severity::Warning, message).remedy(remedy)),
+        }
+    } else if let Some((piece, remedy)) = wild {
         let message = format!("{piece} in a path stands for itself, not for anything else");
         said.push(note(value, Severity::Warning, message).remedy(remedy));
     }
-    let Some((why, remedy)) = refused(text) else {
-        return;
-    };
-    let message = format!("found {}, expected a path {why}", quoted(text));
-    match group {
-        Group::Gateway => said.wrong(value.error(message).mesh(REFUSED).remedy(remedy)),
-        // Its API server does not look.
-        Group::Linkerd => said.push(note(value, Severity::Warning, message).remedy(remedy)),
-    }
 }
 
-/// What somebody takes for a wildcard or a parameter.
-fn wild(text: &str) -> Option<&'static str> {
-    let segment = |begin: char| text.split('/').any(|segment| segment.starts_with(begin));
-    [
-        ("*", text.contains('*')),
-        ("{}", segment('{')),
-        (":", segment(':')),
-    ]
-    .into_iter()
-    .find_map(|(piece, has)| has.then_some(piece))
+/// What somebody takes for a wildcard or a parameter, and what to write for it.
+fn wild(text: &str, exact: bool) -> Option<(&'static str, String)> {
+    let parameter = |segment: &str| segment.starts_with(['{', ':']);
+    let piece = match text {
+        _ if text.contains('*') => "*",
+        _ if text.split('/').any(|segment| segment.starts_with('{')) => "{}",
+        _ if text.split('/').any(parameter) => ":",
+        _ => return None,
+    };
+    for everything in ["/**", "/*", "/.*", "/.+", "/(.*)", ".*", "*"] {
+        let Some(before) = text.strip_suffix(everything) else {
+            continue;
+        };
+        if before.contains('*') || before.split('/').any(parameter) {
+            break;
+        }
+        let prefix = if before.is_empty() { "/" } else { before };
+        let remedy = match exact {
+            true => format!("write type: PathPrefix with value: {prefix}"),
+            false => format!("write {prefix}, which matches what is below, too"),
+        };
+        return Some((piece, remedy));
+    }
+    let segments = text.split('/').map(|segment| match segment {
+        "**" => ".*".to_owned(),
+        _ if parameter(segment) => "[^/]+".to_owned(),
+        _ => segment.replace('*', "[^/]*"),
+    });
+    let pattern = segments.collect::<Vec<_>>().join("/");
+    let below = if exact { "" } else { "(/.*)?" };
+    Some((
+        piece,
+        format!("write type: RegularExpression with value: {pattern}{below}"),
+    ))
 }
 
 /// Why Gateway API's schema refuses a path, and what helps.

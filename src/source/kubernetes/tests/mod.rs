@@ -9,6 +9,7 @@ mod grammar;
 mod load;
 mod many;
 mod mistakes;
+mod refused;
 #[cfg(feature = "reload")]
 mod reload;
 mod table;
