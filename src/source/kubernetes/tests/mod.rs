@@ -6,7 +6,6 @@ mod folder;
 mod fuzz;
 mod good;
 mod grammar;
-mod load;
 mod many;
 mod mistakes;
 mod refused;
