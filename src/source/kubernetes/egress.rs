@@ -67,7 +67,7 @@ impl EgressNetwork {
         let mut allow = None;
         let mut networks = None;
         if let Some(spec) = said.keep(document.require("spec", "trafficPolicy, and networks")) {
-            spec.known(&["trafficPolicy", "networks"], said);
+            said.known(&spec, &["trafficPolicy", "networks"]);
             let expected = ("trafficPolicy", "Allow or Deny");
             let policies = [("Allow", true), ("Deny", false)];
             allow = said.need(&spec, expected, |policy| policy.one_of(&policies));
@@ -130,7 +130,7 @@ impl EgressNetwork {
 
 impl Network {
     fn read(field: &Field<'_>, said: &mut Said) -> Option<Self> {
-        field.known(&["cidr", "except"], said);
+        said.known(field, &["cidr", "except"]);
         let expected = ("cidr", "a block such as 203.0.113.0/24");
         let cidr = said.need(field, expected, Cidr::read);
         let mut except = Vec::new();

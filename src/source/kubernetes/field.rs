@@ -1,9 +1,7 @@
-use super::diagnostic::{Diagnostic, Severity};
 use super::error::{Error, ErrorKind};
 use super::grammar::{self, Mistake};
 use super::keys;
 use super::place::{Mark, Origin};
-use super::said::Said;
 use super::yaml::{Entry, Node, Value};
 use crate::policy::InvalidPolicy;
 
@@ -55,11 +53,7 @@ impl<'a> Field<'a> {
 
     /// What the policy says of a value.
     pub(super) fn invalid(&self, invalid: &InvalidPolicy) -> Error {
-        self.error(format!(
-            "found {}, expected {}",
-            invalid.found(),
-            invalid.expected()
-        ))
+        self.error(invalid.words())
     }
 
     /// What a grammar says of a string.
@@ -202,28 +196,6 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// Says of each key that is none of these that nothing reads it.
-    pub(super) fn known(&self, known: &[&str], said: &mut Said) {
-        for entry in self.entries().unwrap_or_default() {
-            if known.contains(&entry.key.as_str()) {
-                continue;
-            }
-            // Of what was meant for an annotation more is said elsewhere.
-            let holder = ["annotations", "labels", "template"].contains(&entry.key.as_str());
-            if keys::is_policy(&entry.key) || (holder && holds_policy(&entry.value)) {
-                continue;
-            }
-            let message = "unknown field; the API server refuses or drops it";
-            let diagnostic = Diagnostic::new(Severity::Warning, self.origin, message)
-                .key(self.child(&entry.key))
-                .at(entry.key_at);
-            said.push(match keys::nearest_of(&entry.key, known) {
-                Some(near) => diagnostic.remedy(format!("did you mean {near}?")),
-                None => diagnostic,
-            });
-        }
-    }
-
     /// # Errors
     /// Not a string, or an empty one.
     pub(super) fn name(&self) -> Result<&'a str, Error> {
@@ -250,15 +222,5 @@ impl<'a> Field<'a> {
                 .remedy("write the port's number, not its name")),
             _ => Err(self.expected(expected)),
         }
-    }
-}
-
-// Recursive over what has been found to be at most 100 levels deep.
-fn holds_policy(node: &Node) -> bool {
-    match &node.value {
-        Value::Map(entries) => entries
-            .iter()
-            .any(|entry| keys::is_policy(&entry.key) || holds_policy(&entry.value)),
-        _ => false,
     }
 }

@@ -49,7 +49,7 @@ impl Manifests {
             }
             first = first.or_else(|| Some(files::name(path)));
         }
-        reading.finish(first)
+        Self::of(reading, first)
     }
 
     /// Reads a text of one or many YAML documents.
@@ -72,7 +72,16 @@ impl Manifests {
     fn parse_as(file: Option<Arc<str>>, text: &str) -> Result<Self, Error> {
         let mut reading = Reading::default();
         reading.text(text, &Origin::new(file.clone()));
-        reading.finish(file)
+        Self::of(reading, file)
+    }
+
+    fn of(reading: Reading, file: Option<Arc<str>>) -> Result<Self, Error> {
+        let (objects, diagnostics) = reading.finish(file)?;
+        Ok(Self {
+            objects,
+            diagnostics,
+            ..Self::default()
+        })
     }
 
     /// Whether to decide as the mesh does. Default: [`Fidelity::Extended`].

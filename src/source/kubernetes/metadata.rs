@@ -68,7 +68,7 @@ impl Metadata {
         let origin = document.origin.resource(known);
         // From here on errors say which object they are about.
         let metadata = metadata.within(&origin);
-        metadata.known(&FIELDS, said);
+        said.known(&metadata, &FIELDS);
         if let Some(name) = said.get(&metadata, "name") {
             Form::of(kind).check(&name, said);
         }

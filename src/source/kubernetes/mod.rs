@@ -122,6 +122,7 @@ mod grammar;
 mod keys;
 mod kind;
 mod link;
+mod links;
 mod manifests;
 mod metadata;
 mod names;

@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 
 use super::document::Object;
 use super::egress::EgressNetwork;
 use super::error::{Error, ErrorKind};
-use super::link::Links;
+use super::links::Links;
 use super::place::{Mark, Origin};
 use super::profile::Profile;
 use super::route::{Group, Kind, ParentKind, Route};
@@ -91,6 +92,13 @@ impl Objects {
     pub(super) fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
         // Owned, for a borrowed pair is no key of a map of owned ones.
         self.services.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// The ports of a Service, by number; none where it is not there.
+    pub(super) fn ports_of(&self, namespace: &str, name: &str) -> BTreeSet<NonZeroU16> {
+        let ports = self.service(namespace, name).into_iter();
+        let ports = ports.flat_map(|service| &service.ports);
+        ports.map(|port| port.number).collect()
     }
 
     /// The names of everything that the policy of a Service or an EgressNetwork is made of.

@@ -1,11 +1,10 @@
-//! From files and texts to [`Manifests`].
+//! Files and texts become objects.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Severity};
 use super::error::{Error, ErrorKind};
-use super::manifests::Manifests;
 use super::objects::Objects;
 use super::place::{Mark, Origin};
 use super::said::Said;
@@ -72,8 +71,14 @@ impl Reading {
         }
     }
 
-    /// Everything has been read.
-    pub(super) fn finish(self, file: Option<Arc<str>>) -> Result<Manifests, Error> {
+    /// Everything has been read: the objects, and what is said of them.
+    ///
+    /// # Errors
+    /// The first of what is wrong, among all that is said; no document at all.
+    pub(super) fn finish(
+        self,
+        file: Option<Arc<str>>,
+    ) -> Result<(Objects, Vec<Diagnostic>), Error> {
         let Self {
             mut objects,
             said: Said {
@@ -97,11 +102,7 @@ impl Reading {
             let diagnostic = Diagnostic::new(Severity::Error, &origin, message);
             return Err(Error::new(ErrorKind::Empty, diagnostic));
         }
-        Ok(Manifests {
-            objects,
-            diagnostics,
-            ..Manifests::default()
-        })
+        Ok((objects, diagnostics))
     }
 }
 

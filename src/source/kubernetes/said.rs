@@ -1,6 +1,8 @@
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, Severity};
 use super::error::Error;
 use super::field::Field;
+use super::keys;
+use super::yaml::{Node, Value};
 
 /// What is said while something is read. Who finds a mistake writes it down here and reads on, so that every mistake is told
 /// and not only the first.
@@ -67,6 +69,28 @@ impl Said {
         self.read(of, key, Field::list).unwrap_or_default()
     }
 
+    /// Says of each key that is none of these that nothing reads it.
+    pub(super) fn known(&mut self, of: &Field<'_>, known: &[&str]) {
+        for entry in of.entries().unwrap_or_default() {
+            if known.contains(&entry.key.as_str()) {
+                continue;
+            }
+            // Of what was meant for an annotation more is said elsewhere.
+            let holder = ["annotations", "labels", "template"].contains(&entry.key.as_str());
+            if keys::is_policy(&entry.key) || (holder && holds_policy(&entry.value)) {
+                continue;
+            }
+            let message = "unknown field; the API server refuses or drops it";
+            let diagnostic = Diagnostic::new(Severity::Warning, of.origin, message)
+                .key(of.child(&entry.key))
+                .at(entry.key_at);
+            self.push(match keys::nearest_of(&entry.key, known) {
+                Some(near) => diagnostic.remedy(format!("did you mean {near}?")),
+                None => diagnostic,
+            });
+        }
+    }
+
     /// Everything that was said of something else, which was read apart; its errors, as they are, too.
     pub(super) fn add(&mut self, mut other: Self) -> Vec<Error> {
         other
@@ -81,5 +105,15 @@ impl Said {
             .sort_by_key(|said| (said.line, said.column));
         self.diagnostics.append(&mut other.diagnostics);
         other.errors
+    }
+}
+
+// Recursive over what has been found to be at most 100 levels deep.
+fn holds_policy(node: &Node) -> bool {
+    match &node.value {
+        Value::Map(entries) => entries
+            .iter()
+            .any(|entry| keys::is_policy(&entry.key) || holds_policy(&entry.value)),
+        _ => false,
     }
 }

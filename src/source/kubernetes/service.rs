@@ -90,7 +90,7 @@ impl Service {
         let (mut headless, mut cluster_ips) = (None, Vec::new());
         let mut ports = Vec::new();
         if let Some(spec) = said.get(&document.within(&origin), "spec") {
-            spec.known(&FIELDS, said);
+            said.known(&spec, &FIELDS);
             if let Some(selector) = said.get(&spec, "selector") {
                 names::labels(&selector, said);
             }
@@ -153,7 +153,7 @@ impl Port {
             "protocol",
             "targetPort",
         ];
-        field.known(&known, said);
+        said.known(field, &known);
         let name = said.read(field, "name", |name| {
             name.string().map(|text| (name.clone(), text))
         });

@@ -36,9 +36,9 @@ impl TrafficPolicy {
         let mut services = Vec::new();
         let mut budget = None;
         if let Some(spec) = said.keep(document.require("spec", "targetRefs and retryConstraint")) {
-            spec.known(
+            said.known(
+                &spec,
                 &["targetRefs", "retryConstraint", "sessionPersistence"],
-                said,
             );
             let targets = ("targetRefs", "the Services it is for");
             for target in said.need(&spec, targets, Field::list).unwrap_or_default() {
@@ -81,10 +81,10 @@ impl TrafficPolicy {
 fn budget(constraint: &Field<'_>, said: &mut Said) -> Budget {
     let hour = Duration::from_secs(3600);
     let before = said.errors.len();
-    constraint.known(&["budget", "minRetryRate"], said);
+    said.known(constraint, &["budget", "minRetryRate"]);
     let mut percent = None;
     if let Some(budget) = said.get(constraint, "budget") {
-        budget.known(&["percent", "interval"], said);
+        said.known(&budget, &["percent", "interval"]);
         percent = said.read(&budget, "percent", |field| field.integer(0, 100));
         said.read(&budget, "interval", |field| {
             let interval = interval(field)?;
@@ -96,7 +96,7 @@ fn budget(constraint: &Field<'_>, said: &mut Said) -> Budget {
     }
     let mut min_per_sec = 10;
     if let Some(rate) = said.get(constraint, "minRetryRate") {
-        rate.known(&["count", "interval"], said);
+        said.known(&rate, &["count", "interval"]);
         let count = said.read(&rate, "count", |field| field.integer(1, 1_000_000));
         let count = count.map_or(10, i64::unsigned_abs);
         // The API has a default for the whole of `minRetryRate` and none for its parts.

@@ -79,10 +79,15 @@ pub(super) struct Rule<K: Requests + ?Sized> {
     pub(super) matches: Vec<K::WireMatch>,
     pub(super) filters: Vec<K::Wire>,
     pub(super) backends: Option<K::Distribution>,
+    pub(super) params: Params<K::Conditions>,
+}
+
+/// What a rule says of timeouts and retries.
+pub(super) struct Params<C> {
     /// Deprecated; it is the request timeout where there is no other.
     pub(super) request_timeout: Option<prost_types::Duration>,
     pub(super) timeouts: Option<linkerd2_proxy_api::http_route::Timeouts>,
-    pub(super) retry: Option<Tries<K::Conditions>>,
+    pub(super) retry: Option<Tries<C>>,
     pub(super) allow_l5d_request_headers: bool,
 }
 
@@ -175,16 +180,18 @@ macro_rules! route {
                 matches: rule.matches,
                 filters: rule.filters,
                 backends: rule.backends,
-                request_timeout: rule.request_timeout,
-                timeouts: rule.timeouts,
-                retry: rule.retry.map(|retry| Tries {
-                    max_retries: retry.max_retries,
-                    max_request_bytes: retry.max_request_bytes,
-                    conditions: retry.conditions,
-                    timeout: retry.timeout,
-                    backoff: retry.backoff,
-                }),
-                allow_l5d_request_headers: rule.allow_l5d_request_headers,
+                params: Params {
+                    request_timeout: rule.request_timeout,
+                    timeouts: rule.timeouts,
+                    retry: rule.retry.map(|retry| Tries {
+                        max_retries: retry.max_retries,
+                        max_request_bytes: retry.max_request_bytes,
+                        conditions: retry.conditions,
+                        timeout: retry.timeout,
+                        backoff: retry.backoff,
+                    }),
+                    allow_l5d_request_headers: rule.allow_l5d_request_headers,
+                },
             };
             Route {
                 metadata: route.metadata,
@@ -199,16 +206,16 @@ macro_rules! route {
                 matches: rule.matches,
                 filters: rule.filters,
                 backends: rule.backends,
-                request_timeout: rule.request_timeout,
-                timeouts: rule.timeouts,
-                retry: rule.retry.map(|retry| api::$module::Retry {
+                request_timeout: rule.params.request_timeout,
+                timeouts: rule.params.timeouts,
+                retry: rule.params.retry.map(|retry| api::$module::Retry {
                     max_retries: retry.max_retries,
                     max_request_bytes: retry.max_request_bytes,
                     conditions: retry.conditions,
                     timeout: retry.timeout,
                     backoff: retry.backoff,
                 }),
-                allow_l5d_request_headers: rule.allow_l5d_request_headers,
+                allow_l5d_request_headers: rule.params.allow_l5d_request_headers,
             };
             api::$route {
                 metadata: route.metadata,

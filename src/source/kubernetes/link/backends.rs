@@ -1,5 +1,3 @@
-use super::checks::warn;
-use super::ports_of;
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
 use crate::source::kubernetes::keys;
 use crate::source::kubernetes::objects::Objects;
@@ -45,7 +43,8 @@ pub(super) fn backends(
                 "goes to {name} in {namespace}, the namespace of the parent, not to {name} in {}, the route's",
                 route.namespace
             );
-            let diagnostic = warn(route, path, *at, message)
+            let diagnostic = route
+                .warning(path, *at, message)
                 .mesh("reads it so, other than Gateway API says")
                 .remedy(format!(
                     "write namespace: {}",
@@ -70,7 +69,7 @@ pub(super) fn backends(
             }
             continue;
         }
-        let have = ports_of(objects, namespace, name);
+        let have = objects.ports_of(namespace, name);
         if let Some(port) = backend.port
             && backend.kind == BackendKind::Service
             && !have.contains(&port)
@@ -81,7 +80,8 @@ pub(super) fn backends(
                 have.join(", ")
             );
             diagnostics.push(
-                warn(route, format!("{path}.port"), *at, message)
+                route
+                    .warning(format!("{path}.port"), *at, message)
                     .mesh("does not check it, and finds no endpoints")
                     .remedy(format!("write port: {}", have.join(" or "))),
             );
@@ -103,7 +103,8 @@ pub(super) fn backends(
             )
         };
         diagnostics.push(
-            warn(route, format!("{}.weight", first.path), first.at, message)
+            route
+                .warning(format!("{}.weight", first.path), first.at, message)
                 .mesh(mesh)
                 .remedy("write a weight above 0 for the backends that are to be used"),
         );

@@ -4,13 +4,11 @@ use super::backends::backends;
 use super::inherited;
 use super::order::order;
 use super::policies::{profiles, traffic};
-use super::ports_of;
 use super::services;
 use super::twins::twins;
 use crate::policy::Fidelity;
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
 use crate::source::kubernetes::objects::Objects;
-use crate::source::kubernetes::place::Mark;
 use crate::source::kubernetes::resolve::{Parent, Says, says};
 use crate::source::kubernetes::route::{Kind, ParentKind, Route};
 use crate::source::kubernetes::service::Service;
@@ -50,17 +48,6 @@ pub(super) fn all(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
     traffic(objects, diagnostics);
 }
 
-pub(super) fn warn(
-    route: &Route,
-    key: impl Into<String>,
-    at: Mark,
-    message: impl Into<String>,
-) -> Diagnostic {
-    Diagnostic::new(Severity::Warning, &route.origin, message)
-        .key(key)
-        .at(at)
-}
-
 /// A route for a port that its Service does not have.
 fn ports(
     objects: &Objects,
@@ -71,7 +58,7 @@ fn ports(
     let ParentKind::Service = parent.kind else {
         return;
     };
-    let have = ports_of(objects, &parent.namespace, &parent.name);
+    let have = objects.ports_of(&parent.namespace, &parent.name);
     if let Some(port) = parent.port
         && !have.is_empty()
         && !have.contains(&port)
@@ -84,17 +71,13 @@ fn ports(
             have.join(", ")
         );
         diagnostics.push(
-            warn(
-                route,
-                format!("{}.port", parent.path),
-                parent.port_at,
-                message,
-            )
-            .mesh("accepts it all the same")
-            .remedy(format!(
-                "write port: {}, or take the port away for all",
-                have.join(" or ")
-            )),
+            route
+                .warning(format!("{}.port", parent.path), parent.port_at, message)
+                .mesh("accepts it all the same")
+                .remedy(format!(
+                    "write port: {}, or take the port away for all",
+                    have.join(" or ")
+                )),
         );
     }
 }
@@ -165,7 +148,8 @@ fn served(objects: &Objects, service: &Service, diagnostics: &mut Vec<Diagnostic
                 _ => "give the two kinds of routes different ports",
             };
             diagnostics.push(
-                warn(route, "spec.parentRefs", route.at, message)
+                route
+                    .warning("spec.parentRefs", route.at, message)
                     .mesh("serves one kind of route on a port")
                     .remedy(remedy),
             );

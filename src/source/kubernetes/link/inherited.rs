@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::checks::warn;
 use crate::policy::{Retry, Timeouts};
 use crate::source::kubernetes::annotations::Settings;
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
@@ -129,5 +128,5 @@ fn never_met(route: &Route, parent: &Parent<'_>, rule: &Rule, diagnostics: &mut 
         whose(of_limit)
     );
     let remedy = format!("make {} the shorter of the two", keys::RETRY_TIMEOUT);
-    diagnostics.push(warn(route, &rule.path, rule.at, message).remedy(remedy));
+    diagnostics.push(route.warning(&rule.path, rule.at, message).remedy(remedy));
 }

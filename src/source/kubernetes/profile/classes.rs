@@ -23,7 +23,7 @@ enum Status {
 pub(super) fn read(classes: &Field<'_>, said: &mut Said) -> Result<ResponseClasses, Error> {
     let mut known = Vec::new();
     for class in classes.list()? {
-        class.known(&["condition", "isFailure"], said);
+        said.known(&class, &["condition", "isFailure"]);
         let condition = class.require("condition", "status, all, any or not")?;
         let condition = status(&condition, DEPTH, said)?;
         let failure = match class.get("isFailure")? {
@@ -74,7 +74,7 @@ fn ranges(has: impl Fn(u16) -> bool) -> Vec<RangeInclusive<u16>> {
 
 /// None is what the mesh sends and its proxy leaves out.
 fn status(field: &Field<'_>, depth: usize, said: &mut Said) -> Result<Option<Status>, Error> {
-    field.known(&["status", "all", "any", "not"], said);
+    said.known(field, &["status", "all", "any", "not"]);
     let Some(deeper) = depth.checked_sub(1) else {
         return Err(field.error("nested deeper than 32 conditions"));
     };
@@ -111,7 +111,7 @@ fn status(field: &Field<'_>, depth: usize, said: &mut Said) -> Result<Option<Sta
 }
 
 fn between(field: &Field<'_>, said: &mut Said) -> Result<Option<Status>, Error> {
-    field.known(&["min", "max"], said);
+    said.known(field, &["min", "max"]);
     let end = |key| match field.get(key)? {
         None => Ok(None),
         Some(end) => match end.integer(0, 599)? {

@@ -16,7 +16,7 @@ pub(super) const DEPTH: usize = 32;
 /// # Errors
 /// What the mesh refuses.
 pub(super) fn read(field: &Field<'_>, depth: usize, said: &mut Said) -> Result<Condition, Error> {
-    field.known(&["pathRegex", "method", "all", "any", "not"], said);
+    said.known(field, &["pathRegex", "method", "all", "any", "not"]);
     let Some(deeper) = depth.checked_sub(1) else {
         return Err(field.error("nested deeper than 32 conditions"));
     };

@@ -112,9 +112,9 @@ impl Profile {
     }
 
     fn spec(&mut self, spec: &Field<'_>, said: &mut Said) {
-        spec.known(
+        said.known(
+            spec,
             &["routes", "retryBudget", "dstOverrides", "opaquePorts"],
-            said,
         );
         if let Some(budget) = said.get(spec, "retryBudget") {
             self.budget = self::budget(&budget, said);
@@ -139,7 +139,8 @@ impl Profile {
 }
 
 fn route(field: &Field<'_>, number: usize, said: &mut Said) -> Option<ProfileRoute> {
-    field.known(
+    said.known(
+        field,
         &[
             "name",
             "condition",
@@ -147,7 +148,6 @@ fn route(field: &Field<'_>, number: usize, said: &mut Said) -> Option<ProfileRou
             "isRetryable",
             "timeout",
         ],
-        said,
     );
     let name = said.need(field, ("name", "the route's name"), Field::string);
     let condition = ("condition", "pathRegex, method, all, any or not");
@@ -204,7 +204,7 @@ fn boolean(field: &Field<'_>) -> Result<bool, Error> {
 
 /// None where it turns retries off: its parts are beyond what the proxy allows.
 fn budget(budget: &Field<'_>, said: &mut Said) -> Option<Budget> {
-    budget.known(&["retryRatio", "minRetriesPerSecond", "ttl"], said);
+    said.known(budget, &["retryRatio", "minRetriesPerSecond", "ttl"]);
     let ratio = said.keep(budget.require("retryRatio", "a number, such as 0.2"));
     let number = ratio.as_ref().and_then(|ratio| {
         let number = match &ratio.node.value {

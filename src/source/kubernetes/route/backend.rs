@@ -49,7 +49,7 @@ fn one(backend: &Field<'_>, route: Kind, group: Group, said: &mut Said) -> Backe
         "weight",
         "filters",
     ];
-    backend.known(&known, said);
+    said.known(backend, &known);
     let api = said.read(backend, "group", Field::string).unwrap_or("");
     let kind = said.read(backend, "kind", Field::string);
     let core = api.is_empty() || api.eq_ignore_ascii_case("core");

@@ -6,7 +6,7 @@ use crate::source::kubernetes::said::Said;
 pub(super) fn rules(spec: &Field<'_>, kind: Kind, said: &mut Said) -> Vec<Rule> {
     let list = said.list(spec, "rules");
     let read = |rule: &Field<'_>| {
-        rule.known(&["name", "backendRefs"], said);
+        said.known(rule, &["name", "backendRefs"]);
         Rule {
             backends: backend::read(rule, kind, Group::Gateway, said),
             path: rule.path.clone(),

@@ -152,13 +152,13 @@ fn one(filter: &Field<'_>, kind: Kind, group: Group, said: &mut Said) -> Option<
 }
 
 fn modify(change: &Field<'_>, said: &mut Said) -> ModifyHeader {
-    change.known(&["add", "set", "remove"], said);
+    said.known(change, &["add", "set", "remove"]);
     let mut result = ModifyHeader::default();
     for (key, into) in [("add", &mut result.add), ("set", &mut result.set)] {
         let list = said.list(change, key);
         twice(&list, said);
         for header in list {
-            header.known(&["name", "value"], said);
+            said.known(&header, &["name", "value"]);
             let name = said.need(&header, ("name", "a header's name"), header_name);
             let value = said.need(&header, ("value", "a header's value"), header_value);
             into.extend(name.zip(value));
@@ -201,7 +201,10 @@ fn undone(change: &Field<'_>, result: &ModifyHeader, said: &mut Said) {
 }
 
 fn redirect(redirect: &Field<'_>, group: Group, said: &mut Said) -> RedirectRequest {
-    redirect.known(&["scheme", "hostname", "path", "port", "statusCode"], said);
+    said.known(
+        redirect,
+        &["scheme", "hostname", "path", "port", "statusCode"],
+    );
     let mut result = RedirectRequest::new();
     let schemes = [
         ("http", const { &Scheme::HTTP }),
@@ -248,7 +251,7 @@ fn status(code: &Field<'_>, group: Group) -> Result<StatusCode, Error> {
 }
 
 fn path(path: &Field<'_>, said: &mut Said) -> Option<ModifyPath> {
-    path.known(&["type", "replaceFullPath", "replacePrefixMatch"], said);
+    said.known(path, &["type", "replaceFullPath", "replacePrefixMatch"]);
     type Make = fn(String) -> ModifyPath;
     let kinds: [(&str, (&str, Make)); 2] = [
         (

@@ -19,7 +19,7 @@ fn one(rule: &Field<'_>, said: &mut Said) -> Rule {
         "backendRefs",
         "sessionPersistence",
     ];
-    rule.known(&known, said);
+    said.known(rule, &known);
     let filters = filter::of_rule(rule, Kind::Grpc, Group::Gateway, said);
     let mut rpcs = Vec::new();
     let mut left_out = false;
@@ -42,7 +42,7 @@ fn one(rule: &Field<'_>, said: &mut Said) -> Rule {
 
 /// None is a match that the mesh's proxy cannot read.
 fn rpc(field: &Field<'_>, said: &mut Said) -> Option<MatchRpc> {
-    field.known(&["method", "headers"], said);
+    said.known(field, &["method", "headers"]);
     let headers = matches::headers(field, said);
     let Some(method) = said.get(field, "method") else {
         let error = field
@@ -52,7 +52,7 @@ fn rpc(field: &Field<'_>, said: &mut Said) -> Option<MatchRpc> {
         said.push(error.diagnostic().clone());
         return None;
     };
-    method.known(&["type", "service", "method"], said);
+    said.known(&method, &["type", "service", "method"]);
     said.read(&method, "type", |kind| {
         kind.one_of(&[("Exact", ())])
             .map_err(|error| error.remedy("name services and methods as they are"))

@@ -57,11 +57,11 @@ fn one(rule: &Field<'_>, group: Group, said: &mut Said) -> Rule {
         ],
         Group::Linkerd => &["matches", "filters", "backendRefs", "timeouts"],
     };
-    rule.known(known, said);
+    said.known(rule, known);
     let filters = filter::of_rule(rule, Kind::Http, group, said);
     let (mut request, mut backend_request, mut retry) = (None, None, None);
     if let Some(timeouts) = said.get(rule, "timeouts") {
-        timeouts.known(&["request", "backendRequest"], said);
+        said.known(&timeouts, &["request", "backendRequest"]);
         (request, backend_request) = self::timeouts(&timeouts, group, said);
     }
     if group == Group::Gateway
@@ -154,7 +154,7 @@ fn timeouts(timeouts: &Field<'_>, group: Group, said: &mut Said) -> Limits {
 
 /// `retry` of GEP-1731: statuses, how often, and the least wait.
 fn retry(field: &Field<'_>, said: &mut Said) -> Option<Retry> {
-    field.known(&["codes", "attempts", "backoff"], said);
+    said.known(field, &["codes", "attempts", "backoff"]);
     let before = said.errors.len();
     let mut retry = Retry::never_on_status();
     for code in said.list(field, "codes") {

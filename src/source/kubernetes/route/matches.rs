@@ -44,7 +44,7 @@ pub(super) fn every_path() -> MatchRequest {
 }
 
 fn one(field: &Field<'_>, group: Group, said: &mut Said) -> MatchRequest {
-    field.known(&["path", "headers", "queryParams", "method"], said);
+    said.known(field, &["path", "headers", "queryParams", "method"]);
     let path = match said.get(field, "path") {
         // The default of the API server, where the match is about something else.
         None => Some(MatchPath::Prefix("/".to_owned())),
@@ -70,7 +70,7 @@ fn path(path: &Field<'_>, group: Group, said: &mut Said) -> Option<MatchPath> {
         Prefix,
         Regex,
     }
-    path.known(&["type", "value"], said);
+    said.known(path, &["type", "value"]);
     let kinds = [
         ("Exact", Kind::Exact),
         ("PathPrefix", Kind::Prefix),
@@ -141,7 +141,7 @@ pub(super) fn twice(list: &[Field<'_>], said: &mut Said) {
 }
 
 fn header(header: &Field<'_>, said: &mut Said) -> Option<MatchHeader> {
-    header.known(&["type", "name", "value"], said);
+    said.known(header, &["type", "name", "value"]);
     let name = said.need(header, ("name", "a header's name"), header_name);
     let compare = said.keep(compare(header));
     let mut exact = None;
@@ -163,7 +163,7 @@ fn header(header: &Field<'_>, said: &mut Said) -> Option<MatchHeader> {
 }
 
 fn query_param(param: &Field<'_>, said: &mut Said) -> Option<MatchQueryParam> {
-    param.known(&["type", "name", "value"], said);
+    said.known(param, &["type", "name", "value"]);
     let name = said.need(param, ("name", "a query parameter's name"), Field::name);
     let compare = said.keep(compare(param));
     let mut exact = None;

@@ -66,7 +66,7 @@ impl Route {
         let settings = RouteSettings::read(&metadata.annotations, kind, &origin, &mut mine);
         if let Some(spec) = &spec {
             let known = ["parentRefs", "hostnames", "rules", "useDefaultGateways"];
-            spec.known(&known, &mut mine);
+            mine.known(spec, &known);
             // Who cannot be read cannot be told which Service the rest is about: these are errors of the manifest.
             let mut of = Said::default();
             parents = parent::read(spec, group, &metadata.namespace, &mut of);
@@ -109,6 +109,18 @@ impl Route {
             (None, None) => Ordering::Equal,
         };
         age.then_with(|| self.name.cmp(&other.name))
+    }
+
+    /// A warning about it.
+    pub(super) fn warning(
+        &self,
+        key: impl Into<String>,
+        at: Mark,
+        message: impl Into<String>,
+    ) -> Diagnostic {
+        Diagnostic::new(Severity::Warning, &self.origin, message)
+            .key(key)
+            .at(at)
     }
 
     /// As in messages: `HTTPRoute shop/web`.

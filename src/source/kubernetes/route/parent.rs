@@ -51,9 +51,9 @@ pub(super) fn read(
 }
 
 fn one(parent: &Field<'_>, group: Group, namespace: &str, said: &mut Said) -> Option<Parent> {
-    parent.known(
+    said.known(
+        parent,
         &["group", "kind", "namespace", "name", "sectionName", "port"],
-        said,
     );
     let before = said.errors.len();
     let kind = said.read(parent, "kind", Field::string);
