@@ -70,6 +70,7 @@ const MAX_DEPTH: usize = 100;
 ///
 /// # Errors
 /// The first mistake of the text.
+#[cfg(feature = "sim")]
 pub(crate) fn documents(text: &str) -> Result<Vec<Node>, Refused> {
     let (documents, refused) = all(text);
     match refused.into_iter().next() {

@@ -143,45 +143,44 @@ pub(super) fn twice(list: &[Field<'_>], said: &mut Said) {
 fn header(header: &Field<'_>, said: &mut Said) -> Option<MatchHeader> {
     said.known(header, &["type", "name", "value"]);
     let name = said.need(header, ("name", "a header's name"), header_name);
-    let compare = said.keep(compare(header));
-    let mut exact = None;
-    let value = said.need(header, ("value", "what the header must be"), |value| {
-        Ok(match compare {
-            Some(Compare::Exact) => {
-                exact = Some(value.clone());
-                Some(MatchHeaderValue::Exact(header_value(value)?))
-            }
-            Some(Compare::Regex) => Some(MatchHeaderValue::Regex(pattern(value)?)),
-            None => None,
-        })
-    });
-    exact.iter().for_each(|value| looks::literal(value, said));
+    let exact = |value: &Field<'_>| header_value(value).map(MatchHeaderValue::Exact);
+    let expected = "what the header must be";
+    let value = compared(header, expected, exact, MatchHeaderValue::Regex, said);
     Some(MatchHeader {
         name: name?,
-        value: value??,
+        value: value?,
     })
 }
 
 fn query_param(param: &Field<'_>, said: &mut Said) -> Option<MatchQueryParam> {
     said.known(param, &["type", "name", "value"]);
     let name = said.need(param, ("name", "a query parameter's name"), Field::name);
-    let compare = said.keep(compare(param));
-    let mut exact = None;
-    let value = said.need(param, ("value", "what the parameter must be"), |value| {
-        Ok(match compare {
-            Some(Compare::Exact) => {
-                exact = Some(value.clone());
-                Some(MatchQueryValue::Exact(value.string()?.to_owned()))
-            }
-            Some(Compare::Regex) => Some(MatchQueryValue::Regex(pattern(value)?)),
-            None => None,
-        })
-    });
-    exact.iter().for_each(|value| looks::literal(value, said));
+    let exact = |value: &Field<'_>| Ok(MatchQueryValue::Exact(value.string()?.to_owned()));
+    let expected = "what the parameter must be";
+    let value = compared(param, expected, exact, MatchQueryValue::Regex, said);
     Some(MatchQueryParam {
         name: name?.to_owned(),
-        value: value??,
+        value: value?,
     })
+}
+
+/// The `value` of a match, by its `type`.
+fn compared<T>(
+    holder: &Field<'_>,
+    expected: &str,
+    exact: impl FnOnce(&Field<'_>) -> Result<T, Error>,
+    regex: impl FnOnce(Pattern) -> T,
+    said: &mut Said,
+) -> Option<T> {
+    let how = said.keep(compare(holder));
+    let value = said.keep(holder.require("value", expected))?;
+    match how? {
+        Compare::Exact => {
+            looks::literal(&value, said);
+            said.keep(exact(&value))
+        }
+        Compare::Regex => said.keep(pattern(&value)).map(regex),
+    }
 }
 
 fn compare(field: &Field<'_>) -> Result<Compare, Error> {
