@@ -122,7 +122,7 @@ fn budget(constraint: &Field<'_>, said: &mut Said) -> Budget {
         let millis = u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
         let rounded = (count * 1000 + millis / 2) / millis;
         min_per_sec = u32::try_from(rounded).unwrap_or(u32::MAX);
-        if count * 1000 % millis != 0 {
+        if !(count * 1000).is_multiple_of(millis) {
             let message =
                 format!("{count} in {every:?} is taken for {min_per_sec} a second, a whole number");
             said.push(

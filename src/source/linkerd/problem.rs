@@ -146,7 +146,8 @@ impl Problems {
     /// A path, which is kept as it is: the proxy looks at none. `*` and nothing are those of OPTIONS and CONNECT, where a
     /// path may be `exact`.
     pub(super) fn path(&mut self, at: &At<'_>, path: &str, exact: bool) {
-        if !path.starts_with('/') && !(exact && matches!(path, "" | "*")) {
+        let good = path.starts_with('/') || (exact && matches!(path, "" | "*"));
+        if !good {
             let message = format!("found {path:?}, expected a path that begins with `/`");
             self.add(at, Effect::Kept, message);
         }

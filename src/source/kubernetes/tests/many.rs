@@ -185,7 +185,7 @@ fn other_kinds_and_keys_twice() {
 fn every_document_and_every_file() {
     let folder = Folder::new("many");
     folder.write("a.yaml", "kind: [\n");
-    folder.write("b.yaml", &service("retry.linkerd.io/limit: 3"));
+    folder.write("b.yaml", service("retry.linkerd.io/limit: 3"));
     folder.write(
         "c.yaml",
         &(service("retry.linkerd.io/limti: 3s") + "---\n" + &service("")),
