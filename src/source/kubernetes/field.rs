@@ -78,6 +78,7 @@ impl<'a> Field<'a> {
     pub(super) fn entries(&self) -> Result<&'a [Entry], Error> {
         match &self.node.value {
             Value::Map(entries) => Ok(entries),
+            Value::List(_) => Err(self.expected("a mapping").remedy("take the dash away")),
             _ => Err(self.expected("a mapping")),
         }
     }

@@ -142,6 +142,8 @@ fn refusal(text: &str, origin: &Origin, refused: Refused) -> Error {
                 error.remedy("indent with spaces")
             } else if message_is("block mapping") || message_is("block sequence") {
                 error.remedy("look at the indent of this line, and of those above")
+            } else if message_is("mapping values") {
+                error.remedy("look for a `:` without a space after it, here or in the line above")
             } else if message_is("anchor") {
                 error.remedy("an anchor is for aliases in the same document, after it")
             } else {

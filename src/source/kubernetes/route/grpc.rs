@@ -1,6 +1,8 @@
-use super::{Group, Kind, Rule, backend, filter, matches};
+use super::{Group, Kind, Rule, backend, filter, matches, note};
 use crate::policy::MatchRpc;
+use crate::source::kubernetes::diagnostic::Severity;
 use crate::source::kubernetes::field::Field;
+use crate::source::kubernetes::keys;
 use crate::source::kubernetes::said::Said;
 
 // === rules ===
@@ -18,8 +20,22 @@ fn one(rule: &Field<'_>, said: &mut Said) -> Rule {
         "filters",
         "backendRefs",
         "sessionPersistence",
+        "timeouts",
+        "retry",
     ];
     said.known(rule, &known);
+    for (key, annotations) in [
+        ("timeouts", keys::TIMEOUT_REQUEST),
+        ("retry", keys::RETRY_GRPC),
+    ] {
+        if let Some(field) = said.get(rule, key) {
+            said.push(
+                note(&field, Severity::Warning, "a GRPCRoute has no such field")
+                    .mesh("never sees it: the API server refuses or drops it")
+                    .remedy(format!("write {annotations} in the route's annotations")),
+            );
+        }
+    }
     let filters = filter::of_rule(rule, Kind::Grpc, Group::Gateway, said);
     let mut rpcs = Vec::new();
     let mut left_out = false;

@@ -60,6 +60,7 @@ impl Route {
         let origin = metadata.origin;
         let spec = said.get(&document.within(&origin), "spec");
         let mut parents = Vec::new();
+        let mut elsewhere = false;
         let mut hosts = Vec::new();
         let mut rules = Vec::new();
         let mut mine = Said::default();
@@ -70,6 +71,7 @@ impl Route {
             // Who cannot be read cannot be told which Service the rest is about: these are errors of the manifest.
             let mut of = Said::default();
             parents = parent::read(spec, group, &metadata.namespace, &mut of);
+            elsewhere = parents.is_empty() && of.diagnostics.is_empty() && of.errors.is_empty();
             mine.diagnostics.append(&mut of.diagnostics);
             said.errors.append(&mut of.errors);
             if kind != Kind::Tcp {
@@ -80,6 +82,26 @@ impl Route {
                 Kind::Grpc => grpc::rules(spec, &mut mine),
                 Kind::Tls | Kind::Tcp => connection::rules(spec, kind, &mut mine),
             };
+        }
+        // A Gateway's route, or one of the inbound policy: what it says is for others, who do more than the mesh.
+        if elsewhere {
+            mine = Said::default();
+        } else if rules.is_empty()
+            && let Some(spec) = &spec
+            && mine.errors.is_empty()
+        {
+            mine.push(
+                note(
+                    spec,
+                    Severity::Warning,
+                    "no rules: no request meets the route",
+                )
+                .key(spec.child("rules"))
+                .remedy(match kind {
+                    Kind::Http => "take the empty list away for one that every request meets",
+                    _ => "write a rule",
+                }),
+            );
         }
         let refused = mine.errors.into_iter();
         let refused = refused.map(|error| error.or_mesh("leaves the whole route out"));

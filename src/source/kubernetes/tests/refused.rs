@@ -412,3 +412,59 @@ fn whatever_lies_in_the_same_folder() {
         );
     }
 }
+
+#[test]
+fn routes_of_others_are_their_business() {
+    let rules = "matches: [{path: {value: '/a/*'}}], timeouts: {request: 1h30m}, \
+                 filters: [{type: URLRewrite, urlRewrite: {}}, {type: CORS, cors: {}}]";
+    let mesh = gateway(rules);
+    assert_eq!(told(&mesh).len(), 4);
+    for parent in [
+        "{name: gw, namespace: infra}",
+        "{name: gw, kind: Gateway, sectionName: https}",
+        "{name: s, kind: Server, group: policy.linkerd.io}",
+    ] {
+        let text = mesh.replace("{name: payments, kind: Service, group: core}", parent);
+        assert_eq!(told(&text), [""; 0], "{parent}");
+    }
+    // Both: the mesh's part is the mesh's.
+    let both = mesh.replace("[{name: payments", "[{name: gw}, {name: payments");
+    assert_eq!(told(&both).len(), 4);
+}
+
+#[test]
+fn what_a_kind_of_route_has_not() {
+    let grpc =
+        gateway("timeouts: {request: 1s}, retry: {attempts: 1}").replace("HTTPRoute", "GRPCRoute");
+    let rule = "warning spec.rules[0]";
+    assert_eq!(
+        told(&grpc),
+        [
+            format!(
+                "{rule}.timeouts at {{request: | write timeout.linkerd.io/request in the route's annotations"
+            ),
+            format!(
+                "{rule}.retry at {{attempts: | write retry.linkerd.io/grpc in the route's annotations"
+            ),
+        ]
+    );
+    let none = gateway("").replace("[{}]", "[]");
+    assert_eq!(
+        told(&none),
+        [
+            "warning spec.rules at parentRefs: | take the empty list away for one that every request meets"
+        ]
+    );
+    let said = told(
+        "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n  annotations:\n  - retry.linkerd.io/http: 5xx\n",
+    );
+    assert_eq!(
+        said,
+        ["error metadata.annotations at retry.linkerd.io/http: | take the dash away"]
+    );
+    let said = told("metadata:\n  a:1\n  b: 2\n");
+    assert!(
+        said[0].ends_with("look for a `:` without a space after it, here or in the line above"),
+        "{said:?}"
+    );
+}
