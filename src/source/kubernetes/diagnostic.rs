@@ -12,7 +12,8 @@ pub enum Severity {
     Note,
     /// Something that was written does not take effect, or not as it seems.
     Warning,
-    /// Not valid. Resolving the resource it is about fails with the same words.
+    /// Not valid, or refused by the API server. Resolving the resource that it is about fails with the same words, unless
+    /// what it is about can be read all the same (a name).
     Error,
 }
 

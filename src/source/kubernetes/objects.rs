@@ -1,3 +1,4 @@
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
@@ -37,17 +38,11 @@ impl Objects {
         match object {
             Object::Service(service) => {
                 let key = (service.namespace.clone(), service.name.clone());
-                if let Some(first) = self.services.get(&key) {
-                    return Err(twice(&service.origin, service.at, &first.origin, first.at));
-                }
-                self.services.insert(key, *service);
+                once(&mut self.services, key, *service, |it| (&it.origin, it.at))
             }
             Object::Egress(egress) => {
                 let key = (egress.namespace.clone(), egress.name.clone());
-                if let Some(first) = self.egress.get(&key) {
-                    return Err(twice(&egress.origin, egress.at, &first.origin, first.at));
-                }
-                self.egress.insert(key, *egress);
+                once(&mut self.egress, key, *egress, |it| (&it.origin, it.at))
             }
             Object::Profile(profile) => {
                 let (namespace, name) = (profile.target.namespace(), profile.target.name());
@@ -56,17 +51,11 @@ impl Objects {
                     namespace.to_owned(),
                     name.to_owned(),
                 );
-                if let Some(first) = self.profiles.get(&key) {
-                    return Err(twice(&profile.origin, profile.at, &first.origin, first.at));
-                }
-                self.profiles.insert(key, *profile);
+                once(&mut self.profiles, key, *profile, |it| (&it.origin, it.at))
             }
             Object::Traffic(policy) => {
                 let key = (policy.namespace.clone(), policy.name.clone());
-                if let Some(first) = self.traffic.get(&key) {
-                    return Err(twice(&policy.origin, policy.at, &first.origin, first.at));
-                }
-                self.traffic.insert(key, *policy);
+                once(&mut self.traffic, key, *policy, |it| (&it.origin, it.at))
             }
             Object::Route(route) => {
                 let group: Group = route.group;
@@ -76,17 +65,16 @@ impl Objects {
                     route.namespace.clone(),
                     route.name.clone(),
                 );
-                if let Some((first, at)) = self.seen.get(&key) {
-                    return Err(twice(&route.origin, route.at, first, *at));
-                }
-                self.seen.insert(key, (route.origin.clone(), route.at));
+                let place = (route.origin.clone(), route.at);
+                once(&mut self.seen, key, place, |(origin, at)| (origin, *at))?;
                 self.routes.push(*route);
+                Ok(())
             }
             Object::Ignored(kind) => {
                 self.others.insert(kind);
+                Ok(())
             }
         }
-        Ok(())
     }
 
     pub(super) fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
@@ -150,6 +138,24 @@ impl Objects {
             .map(|(_, policy)| policy);
         let named = all.filter(|policy| policy.services.iter().any(|(service, _)| service == name));
         named.reduce(|one, two| if two.before(one) { two } else { one })
+    }
+}
+
+fn once<K: Ord, T>(
+    map: &mut BTreeMap<K, T>,
+    key: K,
+    it: T,
+    place: impl Fn(&T) -> (&Origin, Mark),
+) -> Result<(), Error> {
+    match map.entry(key) {
+        Entry::Vacant(free) => {
+            free.insert(it);
+            Ok(())
+        }
+        Entry::Occupied(first) => {
+            let ((origin, at), (first, first_at)) = (place(&it), place(first.get()));
+            Err(twice(origin, at, first, first_at))
+        }
     }
 }
 

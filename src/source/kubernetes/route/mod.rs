@@ -10,6 +10,7 @@ mod matches;
 mod parent;
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 pub(super) use self::backend::{Backend, BackendKind};
 pub(super) use self::http::Rule;
@@ -23,7 +24,7 @@ use super::metadata::Metadata;
 use super::names::{self, Form};
 use super::place::{Mark, Origin};
 use super::said::Said;
-use crate::policy::MatchHost;
+use crate::policy::{InvalidPolicy, MatchHost, Meta, Resource};
 
 /// A route, with its defaults filled in as the API server does.
 #[derive(Clone, Debug)]
@@ -131,6 +132,16 @@ impl Route {
             (None, None) => Ordering::Equal,
         };
         age.then_with(|| self.name.cmp(&other.name))
+    }
+
+    /// Where what it decides comes from.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub(super) fn meta(&self) -> Result<Arc<Meta>, InvalidPolicy> {
+        let (group, kind) = (self.group.name(), self.kind.name());
+        let resource = Resource::new(group, kind, &self.namespace, &self.name)?;
+        Ok(Arc::new(Meta::Resource(resource)))
     }
 
     /// A warning about it.
