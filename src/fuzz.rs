@@ -6,12 +6,27 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 #[cfg(feature = "kubernetes")]
 pub fn manifests(data: &[u8]) {
     use crate::policy::Fidelity;
-    use crate::source::kubernetes::Manifests;
+    use crate::source::kubernetes::{Explanation, Manifests, Severity};
     let text = String::from_utf8_lossy(data);
     let manifests = match Manifests::parse_named("m.yaml", &text) {
         Ok(manifests) => manifests,
         Err(error) => {
             assert!(!error.to_string().contains(char::is_control), "{error}");
+            // It is one of those that are told, and each of them stays on its line.
+            let all = error.diagnostics();
+            assert!(all.contains(error.diagnostic()), "{error}");
+            for diagnostic in all {
+                let line = diagnostic.to_string();
+                assert!(!line.contains(char::is_control), "{line}");
+            }
+            let explanation = Explanation::of_error("payments.shop:8080", &error);
+            let errors = explanation.diagnostics().iter();
+            assert!(errors.filter(|one| one.severity == Severity::Error).count() > 0);
+            let words = explanation.to_text(|_| Some(text.clone().into_owned()));
+            assert!(
+                !words.contains(|c: char| c.is_control() && c != '\n'),
+                "{words:?}"
+            );
             return;
         }
     };

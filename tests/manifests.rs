@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tower_mesh::policy::{ClientPolicy, Fidelity};
-use tower_mesh::source::kubernetes::{Error, ErrorKind, Manifests};
+use tower_mesh::source::kubernetes::{Error, ErrorKind, Explanation, Manifests, Severity};
 
 fn folder() -> Result<Manifests, Error> {
     Manifests::from_path(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/manifests"))
@@ -22,6 +22,37 @@ fn the_folder_of_examples() -> Result<(), Error> {
     assert_eq!(params.retry.as_ref().map(|r| r.max_retries()), Some(2));
     assert_eq!(folder()?.diagnostics(), []);
     Ok(())
+}
+
+#[test]
+fn an_error_has_all_of_them() {
+    let text = "apiVersion: v1
+kind: Service
+metadata: {name: a, annotations: {retry.linkerd.io/limit: 3, timeout.linkerd.io/request: 5}}
+spec: {ports: [{port: '80'}]}
+";
+    let error = Manifests::parse_named("a.yaml", text).unwrap_err();
+    let columns = error
+        .diagnostics()
+        .iter()
+        .filter(|one| one.severity == Severity::Error);
+    let columns: Vec<_> = columns.map(|one| (one.line, one.column)).collect();
+    assert_eq!(
+        columns,
+        [
+            (Some(3), Some(59)),
+            (Some(3), Some(90)),
+            (Some(4), Some(23))
+        ]
+    );
+    assert!(
+        error
+            .to_string()
+            .ends_with("; quote it: \"3\" (and 2 more errors)")
+    );
+    assert_eq!((error.line(), error.column()), columns[0]);
+    let explanation = Explanation::of_error("a.default:80", &error);
+    assert_eq!(explanation.diagnostics(), error.diagnostics());
 }
 
 #[test]

@@ -42,6 +42,12 @@ impl InvalidPolicy {
         &self.found
     }
 
+    /// Both, for those who name the field themselves.
+    #[cfg(any(feature = "kubernetes", feature = "linkerd"))]
+    pub(crate) fn words(&self) -> String {
+        format!("found {}, expected {}", self.found, self.expected)
+    }
+
     /// What would have been accepted.
     pub fn expected(&self) -> &str {
         &self.expected

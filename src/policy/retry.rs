@@ -290,6 +290,15 @@ impl From<Retry> for RetryBuilder {
 // === impl StatusRanges ===
 
 impl StatusRanges {
+    /// Each as it is written: `503`, or `500-599`.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let words = self.0.iter().map(|(start, end)| match start == end {
+            true => start.to_string(),
+            false => format!("{start}-{end}"),
+        });
+        words.collect()
+    }
+
     /// # Errors
     /// A range that is empty or leaves 1 to 599.
     pub fn try_new(
@@ -338,14 +347,6 @@ impl StatusRanges {
 
 impl fmt::Display for StatusRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (start, end)) in self.0.iter().enumerate() {
-            let comma = if n > 0 { ", " } else { "" };
-            if start == end {
-                write!(f, "{comma}{start}")?;
-            } else {
-                write!(f, "{comma}{start}-{end}")?;
-            }
-        }
-        Ok(())
+        f.write_str(&self.words().join(", "))
     }
 }

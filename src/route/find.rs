@@ -20,7 +20,7 @@ pub struct Found<'a, M = MatchRequest, F = Filter> {
 }
 
 // How specific a match is: its host counts first.
-pub(super) type Key<M> = (Option<HostRank>, <M as Match>::Rank);
+pub(super) type Precedence<M> = (Option<HostRank>, <M as Match>::Rank);
 
 // === find ===
 
@@ -36,7 +36,7 @@ pub fn find<'a, M: Match, F>(
     headers: &HeaderMap,
 ) -> Option<Found<'a, M, F>> {
     let name = host::of(uri, headers);
-    let mut best: Option<(Key<M>, Found<'a, M, F>)> = None;
+    let mut best: Option<(Precedence<M>, Found<'a, M, F>)> = None;
     for (route_index, route) in routes.iter().enumerate() {
         let Some(host) = host_rank(route, name) else {
             continue;

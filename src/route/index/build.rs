@@ -103,28 +103,23 @@ fn group<M: Match, F>(
         let crowd = keys.iter().filter_map(|key| shared.get(key));
         crowd.copied().max()
     };
-    let mut by_key: Table<Key, Vec<usize>> = Table::default();
-    let mut keys: Vec<Key> = Vec::new();
+    let mut by_key: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     for (number, choices) in list.iter().zip(&choices) {
         for key in choices.iter().min_by_key(crowd).into_iter().flatten() {
-            let list = by_key.entry(*key).or_default();
-            if list.is_empty() {
-                keys.push(*key);
-            }
-            list.push(*number);
+            by_key.entry(*key).or_default().push(*number);
         }
     }
+    let shape = Shape::new(by_key.keys());
     let mut places: Table<Key, Place> = Table::default();
-    for key in &keys {
-        let mut list = by_key.remove(key).unwrap_or_default();
+    for (key, mut list) in by_key {
         // The greatest first, the first among equals: their paths count the same.
         list.sort_by_key(|number| (Reverse(M::detail(wanted(*number))), *number));
         let words = |number| wanted(number).map(M::asks).unwrap_or_default();
-        places.insert(*key, Place::new(list, few, words));
+        places.insert(key, Place::new(list, few, words));
     }
     Group {
         host,
-        shape: Shape::new(keys.iter()),
+        shape,
         places,
     }
 }

@@ -14,7 +14,7 @@ use std::cmp::Reverse;
 use http::{HeaderMap, Method, Uri};
 
 use self::place::{Asked, Place};
-use super::find::{Found, Key as Precedence};
+use super::find::{Found, Precedence};
 use super::host::{self, HostRank};
 use super::matching::Match;
 use super::places::{Key, Shape, Table};

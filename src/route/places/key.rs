@@ -3,7 +3,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 /// Where something is to be found: what kind of place, the length that precedence counts where it says nothing else, and
 /// the hash of its words. Two places may share a hash, for what is found there is compared again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     pub class: Class,
     pub length: usize,
@@ -11,7 +11,7 @@ pub struct Key {
 }
 
 /// Kinds of places. All that match in one place have the same path, as far as precedence goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// A host by its name.
     Host,

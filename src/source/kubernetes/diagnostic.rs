@@ -12,7 +12,8 @@ pub enum Severity {
     Note,
     /// Something that was written does not take effect, or not as it seems.
     Warning,
-    /// Not valid. Resolving the resource it is about fails with the same words.
+    /// Not valid, or refused by the API server. Resolving the resource that it is about fails with the same words, unless
+    /// what it is about can be read all the same (a name).
     Error,
 }
 
@@ -104,6 +105,12 @@ impl Diagnostic {
     pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
+    }
+
+    /// Those without a place first.
+    pub(super) fn by_place(one: &Self, two: &Self) -> std::cmp::Ordering {
+        let place = |diagnostic: &Self| (diagnostic.line, diagnostic.column);
+        (&one.file, place(one)).cmp(&(&two.file, place(two)))
     }
 
     /// The place, then what it is about and why. One line, whatever stands in the manifest.

@@ -6,6 +6,7 @@ use super::keys;
 use super::place::Origin;
 use super::profile::Profile;
 use super::route::{Group, Kind, Route};
+use super::said::Said;
 use super::service::Service;
 use super::traffic::TrafficPolicy;
 use super::yaml::{Node, Value};
@@ -22,18 +23,12 @@ pub(super) enum Object {
     Ignored(String),
 }
 
-/// Reads one document, of which a `List` makes many objects.
-///
-/// # Errors
-/// Not a mapping; a Service with a field of the wrong type.
-pub(super) fn read(
-    node: &Node,
-    origin: &Origin,
-    objects: &mut Vec<Object>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<(), Error> {
+/// Reads one document, of which a `List` makes many objects. What is wrong with them is said, and makes an error of the
+/// whole: what is only partly known is an object for what else there is to say of it.
+pub(super) fn read(node: &Node, origin: &Origin, objects: &mut Vec<Object>, said: &mut Said) {
     let document = Field::root(node, String::new(), origin);
-    object(&document, None, objects, diagnostics)
+    let read = object(&document, None, objects, said);
+    said.keep(read);
 }
 
 // An item of a `ServiceList` has no kind of its own: it is `inherited`, as (apiVersion, kind).
@@ -41,30 +36,33 @@ fn object(
     document: &Field<'_>,
     inherited: Option<(&str, &str)>,
     objects: &mut Vec<Object>,
-    diagnostics: &mut Vec<Diagnostic>,
+    said: &mut Said,
 ) -> Result<(), Error> {
+    if is_json_patch(document) {
+        let message = "a JSON patch, which is left out: what it changes is not in the manifests as they are read";
+        let diagnostic = Diagnostic::new(Severity::Warning, document.origin, message);
+        said.push(
+            diagnostic
+                .at(document.at())
+                .remedy("render it first (kubectl kustomize)"),
+        );
+        objects.push(Object::Ignored("no kind".to_owned()));
+        return Ok(());
+    }
     if !matches!(document.node.value, Value::Map(_)) {
-        let found = document.node.describe();
-        let message =
-            format!("found {found}, expected a mapping with apiVersion, kind and metadata");
-        return Err(document.error(message));
+        return Err(document.expected("a mapping with apiVersion, kind and metadata"));
     }
     let kind = match (document.get("kind")?, inherited) {
         (Some(kind), _) => kind.string()?,
         (None, Some((_, kind))) => kind,
-        (None, None)
-            if document
-                .get("apiVersion")?
-                .or(document.get("metadata")?)
-                .is_some() =>
-        {
+        (None, None) if document.get("metadata")?.is_some() => {
             return document.require("kind", "such as Service").map(drop);
         }
-        // A `kustomization.yaml` or `values.yaml` in the same folder.
+        // A `kustomization.yaml`, `values.yaml` or `Chart.yaml` in the same folder.
         (None, None) => {
             let message = "a document without kind, which is left out";
             let diagnostic = Diagnostic::new(Severity::Warning, document.origin, message);
-            diagnostics.push(diagnostic.at(document.at()).key("kind"));
+            said.push(diagnostic.at(document.at()).key("kind"));
             objects.push(Object::Ignored("no kind".to_owned()));
             return Ok(());
         }
@@ -79,48 +77,81 @@ fn object(
     if let (Some(items), Some(item_kind)) = (document.get("items")?, kind.strip_suffix("List")) {
         let inherited = Some((api_version, item_kind)).filter(|_| !item_kind.is_empty());
         for item in items.list()? {
-            object(&item, inherited, objects, diagnostics)?;
+            let read = object(&item, inherited, objects, said);
+            said.keep(read);
         }
         return Ok(());
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    strays(document, kind, diagnostics);
-    let route = |kind, group, diagnostics: &mut Vec<Diagnostic>| {
-        Route::read(document, kind, group, diagnostics).map(|route| Object::Route(Box::new(route)))
-    };
-    objects.push(match (group, kind) {
+    strays(document, kind, said);
+    let object = match (group, kind) {
         ("", "Service") if version == "v1" => {
-            Object::Service(Box::new(Service::read(document, diagnostics)?))
-        }
-        ("gateway.networking.k8s.io", "HTTPRoute") => {
-            route(Kind::Http, Group::Gateway, diagnostics)?
-        }
-        ("gateway.networking.k8s.io", "GRPCRoute") => {
-            route(Kind::Grpc, Group::Gateway, diagnostics)?
-        }
-        ("gateway.networking.k8s.io", "TLSRoute") => route(Kind::Tls, Group::Gateway, diagnostics)?,
-        ("gateway.networking.k8s.io", "TCPRoute") => route(Kind::Tcp, Group::Gateway, diagnostics)?,
-        // The first version is of the inbound policy only.
-        ("policy.linkerd.io", "HTTPRoute") if version != "v1alpha1" => {
-            route(Kind::Http, Group::Linkerd, diagnostics)?
+            Object::Service(Box::new(Service::read(document, said)?))
         }
         ("policy.linkerd.io", "EgressNetwork") => {
-            Object::Egress(Box::new(EgressNetwork::read(document, diagnostics)?))
+            Object::Egress(Box::new(EgressNetwork::read(document, said)?))
         }
         ("linkerd.io", "ServiceProfile") => {
-            Object::Profile(Box::new(Profile::read(document, diagnostics)?))
+            Object::Profile(Box::new(Profile::read(document, said)?))
         }
         ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy") => {
-            Object::Traffic(Box::new(TrafficPolicy::read(document, diagnostics)?))
+            Object::Traffic(Box::new(TrafficPolicy::read(document, said)?))
         }
-        _ => {
-            let resource = document.origin.resource(resource(document, kind));
-            misplaced(document, &resource, diagnostics);
-            meant(document, (api_version, kind), &resource, diagnostics);
-            Object::Ignored(kind.to_owned())
-        }
-    });
+        _ => match route(group, version, kind) {
+            Some((kind, group)) => {
+                Object::Route(Box::new(Route::read(document, kind, group, said)?))
+            }
+            None => {
+                let resource = document.origin.resource(resource(document, kind));
+                misplaced(document, &resource, said);
+                meant(document, (api_version, kind), &resource, said);
+                Object::Ignored(kind.to_owned())
+            }
+        },
+    };
+    if object.is_named() {
+        objects.push(object);
+    }
     Ok(())
+}
+
+fn route(group: &str, version: &str, kind: &str) -> Option<(Kind, Group)> {
+    Some(match (group, kind) {
+        ("gateway.networking.k8s.io", "HTTPRoute") => (Kind::Http, Group::Gateway),
+        ("gateway.networking.k8s.io", "GRPCRoute") => (Kind::Grpc, Group::Gateway),
+        ("gateway.networking.k8s.io", "TLSRoute") => (Kind::Tls, Group::Gateway),
+        ("gateway.networking.k8s.io", "TCPRoute") => (Kind::Tcp, Group::Gateway),
+        // The first version is of the inbound policy only.
+        ("policy.linkerd.io", "HTTPRoute") if version != "v1alpha1" => (Kind::Http, Group::Linkerd),
+        _ => return None,
+    })
+}
+
+// What kustomize calls a JSON 6902 patch: a list of operations.
+fn is_json_patch(document: &Field<'_>) -> bool {
+    let operation = |field: &Field<'_>| {
+        let has = |key| field.get(key).is_ok_and(|found| found.is_some());
+        has("op") && has("path")
+    };
+    let list = document.list().unwrap_or_default();
+    !list.is_empty() && list.iter().all(operation)
+}
+
+// === impl Object ===
+
+impl Object {
+    /// Whether it is known what it is called. (That it is not has been said.)
+    fn is_named(&self) -> bool {
+        let name = match self {
+            Self::Service(service) => &service.name,
+            Self::Egress(egress) => &egress.name,
+            Self::Route(route) => &route.name,
+            Self::Profile(profile) => profile.target.name(),
+            Self::Traffic(policy) => &policy.name,
+            Self::Ignored(_) => return true,
+        };
+        !name.is_empty()
+    }
 }
 
 // Whatever the object is, nothing in it is an error.
@@ -137,7 +168,7 @@ fn resource(document: &Field<'_>, kind: &str) -> String {
 }
 
 // Outbound policy on a Deployment looks right and does nothing.
-fn misplaced(document: &Field<'_>, resource: &Origin, diagnostics: &mut Vec<Diagnostic>) {
+fn misplaced(document: &Field<'_>, resource: &Origin, said: &mut Said) {
     let annotations = document
         .get("metadata")
         .and_then(|metadata| match metadata {
@@ -149,7 +180,7 @@ fn misplaced(document: &Field<'_>, resource: &Origin, diagnostics: &mut Vec<Diag
         if keys::is_policy(&entry.key) {
             let message = "is read from a Service or a route only; here it has no effect";
             let diagnostic = Diagnostic::new(Severity::Warning, resource, message);
-            diagnostics.push(
+            said.push(
                 diagnostic
                     .key(&entry.key)
                     .at(entry.key_at)
@@ -160,7 +191,7 @@ fn misplaced(document: &Field<'_>, resource: &Origin, diagnostics: &mut Vec<Diag
 }
 
 // A wrong indent, and an annotation is none.
-fn strays(document: &Field<'_>, kind: &str, diagnostics: &mut Vec<Diagnostic>) {
+fn strays(document: &Field<'_>, kind: &str, said: &mut Said) {
     const PLACES: [&[&str]; 7] = [
         &[],
         &["annotations"],
@@ -190,7 +221,7 @@ fn strays(document: &Field<'_>, kind: &str, diagnostics: &mut Vec<Diagnostic>) {
                 ),
             };
             let resource = document.origin.resource(resource(document, kind));
-            diagnostics.push(
+            said.push(
                 Diagnostic::new(Severity::Warning, &resource, message)
                     .key(&entry.key)
                     .at(entry.key_at)
@@ -205,7 +236,7 @@ fn meant(
     document: &Field<'_>,
     (api_version, kind): (&str, &str),
     resource: &Origin,
-    diagnostics: &mut Vec<Diagnostic>,
+    said: &mut Said,
 ) {
     const READ: [(&str, &str, &str); 8] = [
         ("", "v1", "Service"),
@@ -235,7 +266,7 @@ fn meant(
     let at = document.get(key).ok().flatten();
     let message =
         format!("{api_version} {kind} is none of the kinds that are read; it is left out");
-    diagnostics.push(
+    said.push(
         Diagnostic::new(Severity::Warning, resource, message)
             .key(key)
             .at(at.map_or(document.at(), |at| at.at()))

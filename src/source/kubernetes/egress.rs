@@ -8,6 +8,7 @@ use super::error::Error;
 use super::field::Field;
 use super::metadata::Metadata;
 use super::place::{Mark, Origin, quoted};
+use super::said::Said;
 
 /// An `EgressNetwork`.
 #[derive(Clone, Debug)]
@@ -58,39 +59,36 @@ pub(super) fn is_inside(address: IpAddr) -> bool {
 
 impl EgressNetwork {
     /// # Errors
-    /// What the API server refuses.
-    pub(super) fn read(
-        document: &Field<'_>,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Result<Self, Error> {
-        let metadata = Metadata::read(document, "EgressNetwork")?;
+    /// No mapping as metadata. Everything else that is wrong is said.
+    pub(super) fn read(document: &Field<'_>, said: &mut Said) -> Result<Self, Error> {
+        let metadata = Metadata::read(document, "EgressNetwork", said)?;
         let origin = metadata.origin;
         let document = document.within(&origin);
-        let spec = document.require("spec", "trafficPolicy, and networks")?;
-        spec.known(&["trafficPolicy", "networks"], diagnostics);
-        let allow = spec
-            .require("trafficPolicy", "Allow or Deny")?
-            .one_of(&[("Allow", true), ("Deny", false)])?;
-        let networks = match spec.get("networks")? {
-            None => None,
-            Some(list) => {
-                let networks = list.list()?;
-                if networks.is_empty() {
-                    return Err(list
-                        .error("an empty list")
-                        .mesh("refuses it")
-                        .remedy("take networks away for everything outside the cluster"));
+        let mut allow = None;
+        let mut networks = None;
+        if let Some(spec) = said.keep(document.require("spec", "trafficPolicy, and networks")) {
+            said.known(&spec, &["trafficPolicy", "networks"]);
+            let expected = ("trafficPolicy", "Allow or Deny");
+            let policies = [("Allow", true), ("Deny", false)];
+            allow = said.need(&spec, expected, |policy| policy.one_of(&policies));
+            networks = said.get(&spec, "networks").map(|list| {
+                let networks = said.keep(list.list());
+                if networks.as_ref().is_some_and(Vec::is_empty) {
+                    said.wrong(
+                        list.error("an empty list")
+                            .mesh("refuses it")
+                            .remedy("take networks away for everything outside the cluster"),
+                    );
                 }
-                let networks = networks
-                    .iter()
-                    .map(|network| Network::read(network, diagnostics));
-                Some(networks.collect::<Result<_, _>>()?)
-            }
-        };
-        let settings = Settings::read(&metadata.annotations, &origin, diagnostics);
+                let networks = networks.iter().flatten();
+                let networks = networks.filter_map(|network| Network::read(network, said));
+                networks.collect()
+            });
+        }
+        let settings = Settings::read(&metadata.annotations, &origin, said);
         if settings.accrual.is_some() {
             let message = "a breaker for addresses outside the cluster";
-            diagnostics.push(
+            said.push(
                 Diagnostic::new(Severity::Note, &origin, message)
                     .key(super::keys::ACCRUAL)
                     .at(metadata.at)
@@ -103,7 +101,7 @@ impl EgressNetwork {
             namespace: metadata.namespace,
             name: metadata.name,
             created: metadata.created,
-            allow,
+            allow: allow.unwrap_or(true),
             networks,
             settings,
             origin,
@@ -131,16 +129,18 @@ impl EgressNetwork {
 // === impl Network ===
 
 impl Network {
-    fn read(field: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Self, Error> {
-        field.known(&["cidr", "except"], diagnostics);
-        let cidr = Cidr::read(&field.require("cidr", "a block such as 203.0.113.0/24")?)?;
+    fn read(field: &Field<'_>, said: &mut Said) -> Option<Self> {
+        said.known(field, &["cidr", "except"]);
+        let expected = ("cidr", "a block such as 203.0.113.0/24");
+        let cidr = said.need(field, expected, Cidr::read);
         let mut except = Vec::new();
-        if let Some(list) = field.get("except")? {
-            for field in list.list()? {
-                except.push(Cidr::read(&field)?);
-            }
+        for field in said.list(field, "except") {
+            except.extend(said.keep(Cidr::read(&field)));
         }
-        Ok(Self { cidr, except })
+        Some(Self {
+            cidr: cidr?,
+            except,
+        })
     }
 
     fn contains(&self, address: IpAddr) -> bool {

@@ -20,6 +20,8 @@ pub struct Error {
     // Boxed, for a `Result` is as large as its larger half.
     diagnostic: Box<Diagnostic>,
     cause: Option<Arc<io::Error>>,
+    /// Everything that was said when it was found, itself included; empty where it stands alone.
+    among: Arc<[Diagnostic]>,
 }
 
 /// What an [`Error`] is about.
@@ -65,6 +67,7 @@ impl Error {
                 ..diagnostic
             }),
             cause: None,
+            among: Arc::new([]),
         }
     }
 
@@ -106,6 +109,12 @@ impl Error {
         }
     }
 
+    /// Where, if that is known better now.
+    pub(super) fn at(mut self, mark: Mark) -> Self {
+        *self.diagnostic = self.diagnostic.at(mark);
+        self
+    }
+
     /// The key it is about.
     pub(super) fn key_is(mut self, key: String) -> Self {
         self.diagnostic.key = Some(key);
@@ -114,6 +123,13 @@ impl Error {
 
     pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.diagnostic.remedy = Some(remedy.into());
+        self
+    }
+
+    /// One of these.
+    pub(super) fn among(mut self, mut all: Vec<Diagnostic>) -> Self {
+        all.sort_by(Diagnostic::by_place);
+        self.among = all.into();
         self
     }
 
@@ -147,11 +163,27 @@ impl Error {
     pub fn diagnostic(&self) -> &Diagnostic {
         &self.diagnostic
     }
+
+    /// Everything that there is to say, by file and line: manifests that cannot be read may have many mistakes, of which this
+    /// error is the first.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        match &*self.among {
+            [] => std::slice::from_ref(&self.diagnostic),
+            all => all,
+        }
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.diagnostic.write(f, "")
+        self.diagnostic.write(f, "")?;
+        let all = self.diagnostics().iter();
+        let errors = all.filter(|one| one.severity == Severity::Error).count();
+        match errors.saturating_sub(1) {
+            0 => Ok(()),
+            1 => f.write_str(" (and 1 more error)"),
+            more => write!(f, " (and {more} more errors)"),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
-use super::diagnostic::{Diagnostic, Severity};
 use super::error::{Error, ErrorKind};
-use super::grammar::Mistake;
+use super::grammar::{self, Mistake};
 use super::keys;
 use super::place::{Mark, Origin};
 use super::yaml::{Entry, Node, Value};
@@ -44,19 +43,17 @@ impl<'a> Field<'a> {
     }
 
     pub(super) fn expected(&self, expected: &str) -> Error {
-        self.error(format!(
-            "found {}, expected {expected}",
-            self.node.describe()
-        ))
+        let found = self.node.describe();
+        let error = self.error(format!("found {found}, expected {expected}"));
+        match self.text().is_some_and(grammar::is_template) {
+            true => error.remedy(grammar::RENDER),
+            false => error,
+        }
     }
 
     /// What the policy says of a value.
     pub(super) fn invalid(&self, invalid: &InvalidPolicy) -> Error {
-        self.error(format!(
-            "found {}, expected {}",
-            invalid.found(),
-            invalid.expected()
-        ))
+        self.error(invalid.words())
     }
 
     /// What a grammar says of a string.
@@ -81,6 +78,7 @@ impl<'a> Field<'a> {
     pub(super) fn entries(&self) -> Result<&'a [Entry], Error> {
         match &self.node.value {
             Value::Map(entries) => Ok(entries),
+            Value::List(_) => Err(self.expected("a mapping").remedy("take the dash away")),
             _ => Err(self.expected("a mapping")),
         }
     }
@@ -115,6 +113,9 @@ impl<'a> Field<'a> {
                 .enumerate()
                 .map(|(i, node)| Self::root(node, format!("{}[{i}]", self.path), self.origin))
                 .collect()),
+            Value::Map(_) => Err(self
+                .expected("a list")
+                .remedy("begin it with a dash, for a list of one")),
             _ => Err(self.expected("a list")),
         }
     }
@@ -173,7 +174,7 @@ impl<'a> Field<'a> {
     }
 
     /// # Errors
-    /// Not one of these strings. What differs in case only is named.
+    /// Not one of these strings. What is almost one is named.
     pub(super) fn one_of<T: Copy>(&self, known: &[(&str, T)]) -> Result<T, Error> {
         let text = self.string()?;
         if let Some((_, value)) = known.iter().find(|(name, _)| *name == text) {
@@ -181,28 +182,19 @@ impl<'a> Field<'a> {
         }
         let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
         let error = self.expected(&format!("one of {}", names.join(", ")));
+        let lower = text.to_ascii_lowercase();
+        let part = |name: &&&str| {
+            let name = name.to_ascii_lowercase();
+            let head = lower.get(..3).is_some_and(|head| name.starts_with(head));
+            head || (lower.len() > 3 && name.ends_with(&lower))
+        };
         let meant = names.iter().find(|name| name.eq_ignore_ascii_case(text));
+        let meant = meant.or_else(|| names.iter().find(part)).copied();
+        let meant = meant.or_else(|| keys::nearest_of(text, &names));
         Err(match meant {
             Some(name) => error.remedy(format!("write {name}")),
             None => error,
         })
-    }
-
-    /// Says of each key that is none of these that nothing reads it.
-    pub(super) fn known(&self, known: &[&str], diagnostics: &mut Vec<Diagnostic>) {
-        for entry in self.entries().unwrap_or_default() {
-            if known.contains(&entry.key.as_str()) {
-                continue;
-            }
-            let message = "unknown field; the API server refuses or drops it";
-            let diagnostic = Diagnostic::new(Severity::Warning, self.origin, message)
-                .key(self.child(&entry.key))
-                .at(entry.key_at);
-            diagnostics.push(match keys::nearest_of(&entry.key, known) {
-                Some(near) => diagnostic.remedy(format!("did you mean {near}?")),
-                None => diagnostic,
-            });
-        }
     }
 
     /// # Errors
@@ -226,6 +218,9 @@ impl<'a> Field<'a> {
             Value::String(text) if text.parse::<std::num::NonZeroU16>().is_ok() => Err(self
                 .expected(expected)
                 .remedy(format!("write it without quotes: {text}"))),
+            Value::String(text) if !grammar::is_template(text) => Err(self
+                .expected(expected)
+                .remedy("write the port's number, not its name")),
             _ => Err(self.expected(expected)),
         }
     }

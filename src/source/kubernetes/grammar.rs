@@ -31,6 +31,14 @@ impl Mistake {
     }
 }
 
+/// What helps against a template.
+pub(super) const RENDER: &str = "a template has to be rendered first (helm template, envsubst)";
+
+/// Whether a text is one of Helm's (`{{ .Values.x }}`) or a shell's (`${X}`), which somebody forgot to render.
+pub(super) fn is_template(text: &str) -> bool {
+    text.contains("{{") || text.contains("${")
+}
+
 /// Milliseconds of the units there are, the largest first.
 const UNITS: [(&str, u64); 5] = [
     ("d", 24 * 60 * 60 * 1000),

@@ -6,17 +6,17 @@ use super::diagnostic::{Diagnostic, Severity};
 use super::error::{Error, ErrorKind};
 use super::objects::Objects;
 use super::place::Origin;
+use super::reading::Reading;
 use super::resolve::Options;
 use super::route::ParentKind;
 use super::target::Target;
-use super::yaml::{Cause, Refused};
-use super::{document, files, link, resolve, yaml};
+use super::{files, resolve};
 use crate::policy::{ClientPolicy, Fidelity, Meta};
 
 /// Manifests that have been read, from which policies are made. See the [module](super).
 #[derive(Clone, Debug, Default)]
 pub struct Manifests {
-    objects: Objects,
+    pub(super) objects: Objects,
     pub(super) diagnostics: Vec<Diagnostic>,
     pub(super) options: Options,
     pub(super) strict: bool,
@@ -40,23 +40,16 @@ impl Manifests {
     /// # Errors
     /// As [`from_path`](Self::from_path).
     pub fn from_paths(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<Self, Error> {
-        let mut manifests = Self::default();
-        let mut found = 0;
+        let mut reading = Reading::default();
         let mut first = None;
         for path in paths {
             let path = path.as_ref();
-            for file in files::list(path, &mut manifests.diagnostics)? {
-                let origin = Origin::new(Some(files::name(&file)));
-                let documents = manifests.add(&files::text(&file)?, &origin)?;
-                found += documents;
-                if documents == 0 {
-                    let note = Diagnostic::new(Severity::Note, &origin, "has no documents");
-                    manifests.diagnostics.push(note);
-                }
+            for file in reading.files(path) {
+                reading.file(&file);
             }
             first = first.or_else(|| Some(files::name(path)));
         }
-        manifests.complete(found, first)
+        Self::of(reading, first)
     }
 
     /// Reads a text of one or many YAML documents.
@@ -77,37 +70,18 @@ impl Manifests {
     }
 
     fn parse_as(file: Option<Arc<str>>, text: &str) -> Result<Self, Error> {
-        let mut manifests = Self::default();
-        let found = manifests.add(text, &Origin::new(file.clone()))?;
-        manifests.complete(found, file)
+        let mut reading = Reading::default();
+        reading.text(text, &Origin::new(file.clone()));
+        Self::of(reading, file)
     }
 
-    /// Everything has been read.
-    fn complete(mut self, documents: usize, file: Option<Arc<str>>) -> Result<Self, Error> {
-        if documents > 0 {
-            link::link(&mut self.objects, &mut self.diagnostics);
-            return Ok(self);
-        }
-        let origin = Origin::new(file);
-        let message = "found no documents, expected at least one Kubernetes object in YAML";
-        Err(Error::new(
-            ErrorKind::Empty,
-            Diagnostic::new(Severity::Error, &origin, message),
-        ))
-    }
-
-    /// Adds the documents of a text and says how many there were.
-    fn add(&mut self, text: &str, origin: &Origin) -> Result<usize, Error> {
-        let documents = yaml::documents(text).map_err(|refused| refusal(text, origin, refused))?;
-        let mut objects = Vec::new();
-        let found = documents.len();
-        for document in documents {
-            document::read(&document, origin, &mut objects, &mut self.diagnostics)?;
-            for object in objects.drain(..) {
-                self.objects.add(object)?;
-            }
-        }
-        Ok(found)
+    fn of(reading: Reading, file: Option<Arc<str>>) -> Result<Self, Error> {
+        let (objects, diagnostics) = reading.finish(file)?;
+        Ok(Self {
+            objects,
+            diagnostics,
+            ..Self::default()
+        })
     }
 
     /// Whether to decide as the mesh does. Default: [`Fidelity::Extended`].
@@ -258,42 +232,5 @@ impl Manifests {
     /// What the author of the manifests should know, in the order they were read; what is about several objects comes last.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
-    }
-}
-
-/// The words for what the parser refuses.
-fn refusal(text: &str, origin: &Origin, refused: Refused) -> Error {
-    let error = |kind, message: String| {
-        let diagnostic = Diagnostic::new(Severity::Error, origin, message);
-        Error::new(kind, diagnostic.at(refused.at))
-    };
-    match refused.cause {
-        Cause::Limit(limit) => {
-            let error = error(ErrorKind::Limit, format!("more than {limit}"));
-            if limit == yaml::DEPTH {
-                error
-            } else {
-                error.remedy("split the file")
-            }
-        }
-        Cause::DuplicateKey(key) => {
-            let message = "the same key twice in one mapping".to_owned();
-            error(ErrorKind::Duplicate, message)
-                .key_is(key)
-                .remedy("keep one of them")
-        }
-        Cause::Syntax(message) => {
-            let message_is_about_tabs = message.contains("tab");
-            let error = error(ErrorKind::Syntax, format!("not YAML: {message}"));
-            if text.contains("{{") {
-                error.remedy("a template has to be rendered first (helm template)")
-            } else if message_is_about_tabs {
-                error.remedy("indent with spaces")
-            } else if message.contains("block mapping") || message.contains("block sequence") {
-                error.remedy("look at the indent of this line, and of those above")
-            } else {
-                error
-            }
-        }
     }
 }

@@ -1,7 +1,10 @@
 use super::error::Error;
 use super::field::Field;
 use super::keys;
+use super::names::{self, Form};
 use super::place::{Mark, Origin};
+use super::said::Said;
+use super::yaml::{Entry, Value};
 
 /// What every object says of itself.
 #[derive(Clone, Debug)]
@@ -24,29 +27,60 @@ pub(super) struct Annotation {
     pub(super) at: Mark,
 }
 
+/// What an object's metadata may hold.
+const FIELDS: [&str; 15] = [
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
 // === impl Metadata ===
 
 impl Metadata {
+    /// Without a name it has an empty one, for the rest to be read; it is no object then.
+    ///
     /// # Errors
-    /// No name, or a field of the wrong type.
-    pub(super) fn read(document: &Field<'_>, kind: &str) -> Result<Self, Error> {
+    /// No mapping at all.
+    pub(super) fn read(document: &Field<'_>, kind: &str, said: &mut Said) -> Result<Self, Error> {
         let metadata =
             document.require("metadata", &format!("a mapping with the {kind}'s name"))?;
-        let name = metadata
-            .require("name", &format!("the {kind}'s name"))?
-            .name()?;
-        let namespace = match metadata.get("namespace")? {
-            Some(namespace) => namespace.name()?,
-            None => "default",
+        metadata.entries()?;
+        let expected = format!("the {kind}'s name");
+        let name = said.need(&metadata, ("name", &expected), Field::name);
+        let namespace = said.read(&metadata, "namespace", Field::name);
+        let (name, namespace) = (name.unwrap_or_default(), namespace.unwrap_or("default"));
+        let known = match name {
+            "" => kind.to_owned(),
+            name => format!("{kind} {namespace}/{name}"),
         };
-        let origin = document
-            .origin
-            .resource(format!("{kind} {namespace}/{name}"));
+        let origin = document.origin.resource(known);
         // From here on errors say which object they are about.
         let metadata = metadata.within(&origin);
-        let created = metadata.get("creationTimestamp")?;
+        said.known(&metadata, &FIELDS);
+        if let Some(name) = said.get(&metadata, "name") {
+            Form::of(kind).check(&name, said);
+        }
+        if let Some(namespace) = said.get(&metadata, "namespace") {
+            Form::Label.check(&namespace, said);
+        }
+        if let Some(labels) = said.get(&metadata, "labels") {
+            names::labels(&labels, said);
+        }
+        let created = said.get(&metadata, "creationTimestamp");
         let created = created.and_then(|created| created.text().map(str::to_owned));
-        let annotations = annotations(&metadata)?;
+        let annotations = annotations(&metadata, said);
         Ok(Self {
             at: document.at(),
             namespace: namespace.to_owned(),
@@ -58,26 +92,35 @@ impl Metadata {
     }
 }
 
-/// The annotations of any object. Their errors name the annotation instead of the path that leads to it.
-///
-/// # Errors
-/// A value that is not a string.
-pub(super) fn annotations(metadata: &Field<'_>) -> Result<Vec<Annotation>, Error> {
-    let Some(annotations) = metadata.get("annotations")? else {
-        return Ok(Vec::new());
+/// The annotations of any object. Their errors name the annotation instead of the path that leads to it. A number or a word
+/// that should be in quotes is told and read all the same, for what its value means.
+fn annotations(metadata: &Field<'_>, said: &mut Said) -> Vec<Annotation> {
+    let Some(field) = said.get(metadata, "annotations") else {
+        return Vec::new();
     };
-    let read = |entry: &super::yaml::Entry| {
+    let entries = said.keep(field.entries());
+    let read = |entry: &Entry| {
+        names::key(&field, &entry.key, entry.key_at, said);
         let value = Field::root(&entry.value, entry.key.clone(), metadata.origin);
-        Ok(Annotation {
+        let duration = keys::is_duration(&entry.key);
+        let text = said.keep(match duration {
+            true => value.duration(),
+            false => value.string(),
+        });
+        let text = match &entry.value.value {
+            Value::Bool(text) | Value::Number(text, _) if !duration => text,
+            _ => text?,
+        };
+        Some(Annotation {
             key: entry.key.clone(),
-            value: match keys::is_duration(&entry.key) {
-                true => value.duration()?,
-                false => value.string()?,
-            }
-            .to_owned(),
+            value: text.to_owned(),
             key_at: entry.key_at,
             at: value.at(),
         })
     };
-    annotations.entries()?.iter().map(read).collect()
+    entries
+        .unwrap_or_default()
+        .iter()
+        .filter_map(read)
+        .collect()
 }

@@ -93,7 +93,9 @@
 //!
 //! # Mistakes
 //!
-//! What is not YAML, or not a Service by its fields, is an [`Error`] when it is read. An annotation whose value is not in
+//! What is not YAML, or not a Service by its fields, is an [`Error`] when it is read; what else is wrong is looked for all the
+//! same, and [`Error::diagnostics`] has all of it. What the API server refuses for its name or its keys is told as an error,
+//! and resolves. An annotation whose value is not in
 //! its grammar, and a route that the mesh would not apply, is an error when a target that it is about is resolved, and a
 //! [`Diagnostic`] before; all other targets resolve. The mesh does less: a line in its controller's log, and the whole family
 //! (breaker, retries, timeouts) or the whole route is gone. With [`Fidelity::Mesh`] so it is here. What the mesh's proxy
@@ -120,15 +122,19 @@ mod grammar;
 mod keys;
 mod kind;
 mod link;
+mod links;
 mod manifests;
 mod metadata;
+mod names;
 mod objects;
 pub(crate) mod place;
 mod profile;
+mod reading;
 #[cfg(feature = "reload")]
 pub mod reload;
 mod resolve;
 mod route;
+mod said;
 mod scalar;
 mod service;
 mod target;

@@ -1,9 +1,11 @@
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 
 use super::document::Object;
 use super::egress::EgressNetwork;
 use super::error::{Error, ErrorKind};
-use super::link::Links;
+use super::links::Links;
 use super::place::{Mark, Origin};
 use super::profile::Profile;
 use super::route::{Group, Kind, ParentKind, Route};
@@ -36,17 +38,11 @@ impl Objects {
         match object {
             Object::Service(service) => {
                 let key = (service.namespace.clone(), service.name.clone());
-                if let Some(first) = self.services.get(&key) {
-                    return Err(twice(&service.origin, service.at, &first.origin, first.at));
-                }
-                self.services.insert(key, *service);
+                once(&mut self.services, key, *service, |it| (&it.origin, it.at))
             }
             Object::Egress(egress) => {
                 let key = (egress.namespace.clone(), egress.name.clone());
-                if let Some(first) = self.egress.get(&key) {
-                    return Err(twice(&egress.origin, egress.at, &first.origin, first.at));
-                }
-                self.egress.insert(key, *egress);
+                once(&mut self.egress, key, *egress, |it| (&it.origin, it.at))
             }
             Object::Profile(profile) => {
                 let (namespace, name) = (profile.target.namespace(), profile.target.name());
@@ -55,17 +51,11 @@ impl Objects {
                     namespace.to_owned(),
                     name.to_owned(),
                 );
-                if let Some(first) = self.profiles.get(&key) {
-                    return Err(twice(&profile.origin, profile.at, &first.origin, first.at));
-                }
-                self.profiles.insert(key, *profile);
+                once(&mut self.profiles, key, *profile, |it| (&it.origin, it.at))
             }
             Object::Traffic(policy) => {
                 let key = (policy.namespace.clone(), policy.name.clone());
-                if let Some(first) = self.traffic.get(&key) {
-                    return Err(twice(&policy.origin, policy.at, &first.origin, first.at));
-                }
-                self.traffic.insert(key, *policy);
+                once(&mut self.traffic, key, *policy, |it| (&it.origin, it.at))
             }
             Object::Route(route) => {
                 let group: Group = route.group;
@@ -75,22 +65,28 @@ impl Objects {
                     route.namespace.clone(),
                     route.name.clone(),
                 );
-                if let Some((first, at)) = self.seen.get(&key) {
-                    return Err(twice(&route.origin, route.at, first, *at));
-                }
-                self.seen.insert(key, (route.origin.clone(), route.at));
+                let place = (route.origin.clone(), route.at);
+                once(&mut self.seen, key, place, |(origin, at)| (origin, *at))?;
                 self.routes.push(*route);
+                Ok(())
             }
             Object::Ignored(kind) => {
                 self.others.insert(kind);
+                Ok(())
             }
         }
-        Ok(())
     }
 
     pub(super) fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
         // Owned, for a borrowed pair is no key of a map of owned ones.
         self.services.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// The ports of a Service, by number; none where it is not there.
+    pub(super) fn ports_of(&self, namespace: &str, name: &str) -> BTreeSet<NonZeroU16> {
+        let ports = self.service(namespace, name).into_iter();
+        let ports = ports.flat_map(|service| &service.ports);
+        ports.map(|port| port.number).collect()
     }
 
     /// The names of everything that the policy of a Service or an EgressNetwork is made of.
@@ -140,8 +136,26 @@ impl Objects {
             .range((namespace.to_owned(), String::new())..)
             .take_while(|((found, _), _)| found == namespace)
             .map(|(_, policy)| policy);
-        let named = all.filter(|policy| policy.services.iter().any(|service| service == name));
+        let named = all.filter(|policy| policy.services.iter().any(|(service, _)| service == name));
         named.reduce(|one, two| if two.before(one) { two } else { one })
+    }
+}
+
+fn once<K: Ord, T>(
+    map: &mut BTreeMap<K, T>,
+    key: K,
+    it: T,
+    place: impl Fn(&T) -> (&Origin, Mark),
+) -> Result<(), Error> {
+    match map.entry(key) {
+        Entry::Vacant(free) => {
+            free.insert(it);
+            Ok(())
+        }
+        Entry::Occupied(first) => {
+            let ((origin, at), (first, first_at)) = (place(&it), place(first.get()));
+            Err(twice(origin, at, first, first_at))
+        }
     }
 }
 
@@ -152,5 +166,5 @@ fn twice(origin: &Origin, at: Mark, first: &Origin, first_at: Mark) -> Error {
         None => format!("defined twice; first in line {line}"),
     };
     Error::found(ErrorKind::Duplicate, origin, "metadata.name", at, message)
-        .remedy("keep one of them; overlays are not merged")
+        .remedy("keep one of them; overlays are not merged here (kubectl kustomize does)")
 }

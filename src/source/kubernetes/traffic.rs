@@ -8,6 +8,7 @@ use super::error::Error;
 use super::field::Field;
 use super::metadata::Metadata;
 use super::place::{Mark, Origin};
+use super::said::Said;
 use crate::policy::{Budget, Difference};
 
 /// What its `retryConstraint` comes to, for the Services that it names.
@@ -18,7 +19,8 @@ pub(super) struct TrafficPolicy {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) created: Option<String>,
-    pub(super) services: Vec<String>,
+    /// By name.
+    pub(super) services: Vec<(String, Mark)>,
     pub(super) budget: Option<Budget>,
 }
 
@@ -26,41 +28,32 @@ pub(super) struct TrafficPolicy {
 
 impl TrafficPolicy {
     /// # Errors
-    /// What the API server refuses.
-    pub(super) fn read(
-        document: &Field<'_>,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Result<Self, Error> {
-        let metadata = Metadata::read(document, "XBackendTrafficPolicy")?;
+    /// No mapping as metadata. Everything else that is wrong is said.
+    pub(super) fn read(document: &Field<'_>, said: &mut Said) -> Result<Self, Error> {
+        let metadata = Metadata::read(document, "XBackendTrafficPolicy", said)?;
         let origin = metadata.origin;
         let document = document.within(&origin);
-        let spec = document.require("spec", "targetRefs and retryConstraint")?;
-        spec.known(
-            &["targetRefs", "retryConstraint", "sessionPersistence"],
-            diagnostics,
-        );
         let mut services = Vec::new();
-        let targets = spec.require("targetRefs", "the Services it is for")?;
-        for target in targets.list()? {
-            let text = |key: &str| -> Result<&str, Error> {
-                Ok(match target.get(key)? {
-                    Some(field) => field.string()?,
-                    None => "",
-                })
-            };
-            if text("kind")? == "Service" && matches!(text("group")?, "" | "core") {
-                services.push(
-                    target
-                        .require("name", "a Service's name")?
-                        .name()?
-                        .to_owned(),
-                );
+        let mut budget = None;
+        if let Some(spec) = said.keep(document.require("spec", "targetRefs and retryConstraint")) {
+            said.known(
+                &spec,
+                &["targetRefs", "retryConstraint", "sessionPersistence"],
+            );
+            let targets = ("targetRefs", "the Services it is for");
+            for target in said.need(&spec, targets, Field::list).unwrap_or_default() {
+                let kind = said.read(&target, "kind", Field::string);
+                let group = said.read(&target, "group", Field::string);
+                if kind == Some("Service") && matches!(group, None | Some("" | "core")) {
+                    let name = said.need(&target, ("name", "a Service's name"), |name| {
+                        Ok((name.name()?.to_owned(), name.at()))
+                    });
+                    services.extend(name);
+                }
             }
+            let constraint = said.get(&spec, "retryConstraint");
+            budget = constraint.map(|constraint| self::budget(&constraint, said));
         }
-        let budget = match spec.get("retryConstraint")? {
-            Some(constraint) => Some(self::budget(&constraint, diagnostics)?),
-            None => None,
-        };
         Ok(Self {
             at: metadata.at,
             namespace: metadata.namespace,
@@ -85,39 +78,37 @@ impl TrafficPolicy {
     }
 }
 
-fn budget(constraint: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Budget, Error> {
-    constraint.known(&["budget", "minRetryRate"], diagnostics);
-    let mut percent = 20;
-    if let Some(budget) = constraint.get("budget")? {
-        budget.known(&["percent", "interval"], diagnostics);
-        if let Some(field) = budget.get("percent")? {
-            percent = u8::try_from(field.integer(0, 100)?).unwrap_or(100);
-        }
-        if let Some(field) = budget.get("interval")? {
-            let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
-            let interval = interval(&field)?;
-            if interval < second || interval > hour {
+fn budget(constraint: &Field<'_>, said: &mut Said) -> Budget {
+    let hour = Duration::from_secs(3600);
+    let before = said.errors.len();
+    said.known(constraint, &["budget", "minRetryRate"]);
+    let mut percent = None;
+    if let Some(budget) = said.get(constraint, "budget") {
+        said.known(&budget, &["percent", "interval"]);
+        percent = said.read(&budget, "percent", |field| field.integer(0, 100));
+        said.read(&budget, "interval", |field| {
+            let interval = interval(field)?;
+            if interval < Duration::from_secs(1) || interval > hour {
                 return Err(field.expected("a duration from 1s to 1h"));
             }
-        }
+            Ok(())
+        });
     }
     let mut min_per_sec = 10;
-    if let Some(rate) = constraint.get("minRetryRate")? {
-        rate.known(&["count", "interval"], diagnostics);
-        let count = match rate.get("count")? {
-            Some(count) => u64::try_from(count.integer(1, 1_000_000)?).unwrap_or(1),
-            None => 10,
-        };
+    if let Some(rate) = said.get(constraint, "minRetryRate") {
+        said.known(&rate, &["count", "interval"]);
+        let count = said.read(&rate, "count", |field| field.integer(1, 1_000_000));
+        let count = count.map_or(10, i64::unsigned_abs);
         // The API has a default for the whole of `minRetryRate` and none for its parts.
         let mut every = Duration::from_secs(1);
-        match rate.get("interval")? {
-            Some(field) => {
-                every = interval(&field)?;
-                if every.is_zero() || every > Duration::from_secs(3600) {
-                    return Err(field.expected("a duration above zero and at most 1h"));
+        match said.get(&rate, "interval") {
+            Some(field) => match said.keep(interval(&field)) {
+                Some(found) if found.is_zero() || found > hour => {
+                    said.wrong(field.expected("a duration above zero and at most 1h"));
                 }
-            }
-            None => diagnostics.push(
+                found => every = found.unwrap_or(every),
+            },
+            None => said.push(
                 Diagnostic::new(
                     Severity::Warning,
                     rate.origin,
@@ -131,17 +122,18 @@ fn budget(constraint: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<B
         let millis = u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
         let rounded = (count * 1000 + millis / 2) / millis;
         min_per_sec = u32::try_from(rounded).unwrap_or(u32::MAX);
-        if count * 1000 % millis != 0 {
+        if !(count * 1000).is_multiple_of(millis) {
             let message =
                 format!("{count} in {every:?} is taken for {min_per_sec} a second, a whole number");
-            diagnostics.push(
+            said.push(
                 Diagnostic::new(Severity::Note, rate.origin, message)
                     .key(&rate.path)
                     .at(rate.at()),
             );
         }
     }
-    diagnostics.push(
+    let good = said.errors.len() == before;
+    said.diagnostics.extend(good.then(|| {
         Diagnostic::new(
             Severity::Note,
             constraint.origin,
@@ -150,9 +142,10 @@ fn budget(constraint: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<B
         .key(&constraint.path)
         .at(constraint.at())
         .mesh("does not read it; its retries have no budget")
-        .beyond(Difference::TrafficPolicy),
-    );
-    Ok(Budget::percent(percent).min_per_sec(min_per_sec))
+        .beyond(Difference::TrafficPolicy)
+    }));
+    let percent = percent.and_then(|percent| u8::try_from(percent).ok());
+    Budget::percent(percent.unwrap_or(20)).min_per_sec(min_per_sec)
 }
 
 fn interval(field: &Field<'_>) -> Result<Duration, Error> {

@@ -61,31 +61,31 @@ pub(crate) const MAX_BYTES: usize = 32 * 1024 * 1024;
 const MAX_NODES: usize = 2_000_000;
 /// The most bytes of text in values, repeated ones included.
 const MAX_TEXT: usize = 64 * 1024 * 1024;
+/// How many keys that stand twice are told.
+const MAX_TWICE: usize = 100;
 /// How deep values may nest. Schemas in CRDs come to 40. Reading does not recurse; dropping and cloning do.
 const MAX_DEPTH: usize = 100;
 
 /// Reads every document of a text; those that are empty are left out.
 ///
-/// The tree is built from the parser's events without recursion, so that nesting costs no stack.
+/// # Errors
+/// The first mistake of the text.
+#[cfg(feature = "sim")]
 pub(crate) fn documents(text: &str) -> Result<Vec<Node>, Refused> {
-    if text.len() > MAX_BYTES {
-        let cause = Cause::Limit("32 MiB in a file");
-        let at = Mark::default();
-        return Err(Refused { cause, at });
+    let (documents, refused) = all(text);
+    match refused.into_iter().next() {
+        Some(first) => Err(first),
+        None => Ok(documents),
     }
+}
+
+/// The documents of a text, and what is wrong with it. After a key that stands twice it is read on, as if it stood there
+/// once; after anything else it is not.
+pub(crate) fn all(text: &str) -> (Vec<Node>, Vec<Refused>) {
     let mut builder = Builder::default();
-    for event in Parser::new_from_str_with_options(text, options()) {
-        let (event, span) = event.map_err(|error| Refused {
-            at: Mark::of(error.marker()),
-            cause: match error.kind() {
-                ErrorKind::RecursionLimitExceeded => Cause::Limit(DEPTH),
-                // May repeat the manifest; a message is one line.
-                kind => Cause::Syntax(kind.to_string().replace(char::is_control, " ")),
-            },
-        })?;
-        builder.event(event, Mark::of(&span.start))?;
-    }
-    Ok(builder.documents)
+    let read = builder.read(text);
+    builder.refused.extend(read.err());
+    (builder.documents, builder.refused)
 }
 
 pub(crate) const DEPTH: &str = "100 levels of nesting";
@@ -102,6 +102,8 @@ fn options() -> Options {
 #[derive(Default)]
 struct Builder {
     documents: Vec<Node>,
+    /// Keys that stand twice.
+    refused: Vec<Refused>,
     /// The collections that are open, the innermost last.
     open: Vec<Open>,
     /// Finished nodes that aliases may repeat.
@@ -142,6 +144,27 @@ struct Size {
 // === impl Builder ===
 
 impl Builder {
+    /// The tree is built from the parser's events without recursion, so that nesting costs no stack.
+    fn read(&mut self, text: &str) -> Result<(), Refused> {
+        if text.len() > MAX_BYTES {
+            let cause = Cause::Limit("32 MiB in a file");
+            let at = Mark::default();
+            return Err(Refused { cause, at });
+        }
+        for event in Parser::new_from_str_with_options(text, options()) {
+            let (event, span) = event.map_err(|error| Refused {
+                at: Mark::of(error.marker()),
+                cause: match error.kind() {
+                    ErrorKind::RecursionLimitExceeded => Cause::Limit(DEPTH),
+                    // May repeat the manifest; a message is one line.
+                    kind => Cause::Syntax(kind.to_string().replace(char::is_control, " ")),
+                },
+            })?;
+            self.event(event, Mark::of(&span.start))?;
+        }
+        Ok(())
+    }
+
     fn event(&mut self, event: Event<'_>, at: Mark) -> Result<(), Refused> {
         match event {
             Event::DocumentStart(..) => self.anchors.clear(),
@@ -164,7 +187,7 @@ impl Builder {
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(open) = self.open.pop() {
-                    let node = open.inside.close(open.at)?;
+                    let node = open.inside.close(open.at, &mut self.refused)?;
                     self.finish(node, open.anchor, false)?;
                 }
             }
@@ -258,7 +281,7 @@ fn typed(text: String, style: ScalarStyle, tag: Option<&Tag>) -> Value {
 // === impl Inside ===
 
 impl Inside {
-    fn close(self, at: Mark) -> Result<Node, Refused> {
+    fn close(self, at: Mark, twice: &mut Vec<Refused>) -> Result<Node, Refused> {
         let (mut entries, merged) = match self {
             Self::List(list) => {
                 let value = Value::List(list);
@@ -269,14 +292,16 @@ impl Inside {
             } => (entries, merged),
         };
         let mut keys = BTreeSet::new();
-        for entry in &entries {
-            if !keys.insert(entry.key.clone()) {
-                return Err(Refused {
+        entries.retain(|entry| {
+            let first = keys.insert(entry.key.clone());
+            if !first && twice.len() < MAX_TWICE {
+                twice.push(Refused {
                     cause: Cause::DuplicateKey(entry.key.clone()),
                     at: entry.key_at,
                 });
             }
-        }
+            first
+        });
         // What is written beats what is merged, what is merged first beats the rest.
         for source in merged {
             let sources = match source.value {

@@ -130,11 +130,6 @@ pub fn write(policy: &ClientPolicy) -> Written {
     }
 }
 
-/// Whether requests have such paths. `*` and nothing are those of OPTIONS and CONNECT.
-fn is_path(path: &str, exact: bool) -> bool {
-    path.starts_with('/') || (exact && matches!(path, "" | "*"))
-}
-
 // === impl Read ===
 
 impl Read {

@@ -1,6 +1,7 @@
 use std::fmt::{self, Write as _};
 
 use crate::core::spelled_out;
+use crate::policy::InvalidPolicy;
 
 /// A part of a message or of a policy that did not come over as it was.
 ///
@@ -135,6 +136,21 @@ impl Problems {
             message: message.into(),
             effect,
         });
+    }
+
+    /// A value that the policy does not take.
+    pub(super) fn invalid(&mut self, at: &At<'_>, effect: Effect, invalid: &InvalidPolicy) {
+        self.add(at, effect, invalid.words());
+    }
+
+    /// A path, which is kept as it is: the proxy looks at none. `*` and nothing are those of OPTIONS and CONNECT, where a
+    /// path may be `exact`.
+    pub(super) fn path(&mut self, at: &At<'_>, path: &str, exact: bool) {
+        let good = path.starts_with('/') || (exact && matches!(path, "" | "*"));
+        if !good {
+            let message = format!("found {path:?}, expected a path that begins with `/`");
+            self.add(at, Effect::Kept, message);
+        }
     }
 
     /// Something that a message must have is not there.

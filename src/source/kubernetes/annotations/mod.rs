@@ -7,13 +7,14 @@ mod requests;
 
 use self::own::Own;
 use self::reader::Reader;
-use super::diagnostic::{Diagnostic, Severity};
+use super::diagnostic::Severity;
 use super::error::Error;
 use super::grammar::{self, OpaquePort};
 use super::keys;
 use super::kind::Kind;
 use super::metadata::Annotation;
 use super::place::Origin;
+use super::said::Said;
 use crate::policy::{Budget, FailureAccrual, Load, Retry, Timeouts};
 
 /// What the annotations of a Service say.
@@ -49,19 +50,18 @@ pub(super) struct RouteSettings {
 // === impl Settings ===
 
 impl Settings {
-    /// Reads the annotations of a Service. What is said about them is added to `diagnostics`.
-    pub(super) fn read(
-        annotations: &[Annotation],
-        origin: &Origin,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Self {
-        let before = diagnostics.len();
-        let mut reader = Reader::new(annotations, origin, diagnostics);
+    /// Reads the annotations of a Service. What is not valid in them is kept here, and told.
+    pub(super) fn read(annotations: &[Annotation], origin: &Origin, said: &mut Said) -> Self {
+        let mut mine = Said::default();
+        let mut reader = Reader::new(annotations, origin, &mut mine);
         let mut accrual = reader.accrual();
         reader.retry_after(&mut accrual);
         let load = reader.load().and_then(|load| reader.own_load(load));
         let (retry, grpc_retry) = reader.retry(None);
         let timeouts = reader.timeouts();
+        if let (Ok(timeouts), Ok(http), Ok(grpc)) = (&timeouts, &retry, &grpc_retry) {
+            reader.never_met(timeouts, [http.as_ref(), grpc.as_ref()]);
+        }
         let own = Own {
             budget: reader.own_budget().unwrap_or_default(),
             accrual: reader
@@ -69,22 +69,20 @@ impl Settings {
                 .unwrap_or_default(),
         };
         reader.mark_own();
-        let mut errors = std::mem::take(&mut reader.errors);
         if let (Ok(None), Ok(None), Some(found)) =
             (&retry, &grpc_retry, reader.find(keys::RETRY_LIMIT))
         {
             reader.say(Severity::Note, found, "0 is the same as no annotation", "");
         }
         let opaque_ports = reader.read(keys::OPAQUE_PORTS, grammar::opaque_ports);
-        let opaque_error = reader.errors.pop();
         reader.unknown();
-
-        errors.sort_by_key(|error| (error.line(), error.column()));
-        diagnostics.extend(errors.iter().map(|error| error.diagnostic().clone()));
-        diagnostics.extend(opaque_error.iter().map(|error| error.diagnostic().clone()));
-        if let Some(said) = diagnostics.get_mut(before..) {
-            said.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
-        }
+        let opaque_error = match &opaque_ports {
+            Ok(_) => None,
+            Err(_) => mine.errors.pop(),
+        };
+        let told = opaque_error.iter().map(|error| error.diagnostic().clone());
+        mine.diagnostics.extend(told);
+        let errors = said.add(mine);
         Self {
             accrual: accrual.unwrap_or_default(),
             load: load.unwrap_or_default(),
@@ -107,10 +105,10 @@ impl RouteSettings {
         annotations: &[Annotation],
         kind: Kind,
         origin: &Origin,
-        diagnostics: &mut Vec<Diagnostic>,
-        errors: &mut Vec<Error>,
+        said: &mut Said,
     ) -> Self {
-        let mut reader = Reader::new(annotations, origin, diagnostics);
+        let before = said.errors.len();
+        let mut reader = Reader::new(annotations, origin, said);
         let families: &[&str] = match kind {
             Kind::Http | Kind::Grpc => &["balancer.linkerd.io/", "balancer.alpha.linkerd.io/"],
             Kind::Tls | Kind::Tcp => &[
@@ -148,6 +146,7 @@ impl RouteSettings {
             _ => http.unwrap_or_default(),
         };
         settings.timeouts = reader.timeouts().unwrap_or_default();
+        reader.never_met(&settings.timeouts, [settings.retry.as_ref(), None]);
         settings.budget = reader.own_budget().unwrap_or_default();
         reader.mark_own();
         if settings.retry.is_none()
@@ -163,12 +162,11 @@ impl RouteSettings {
             );
         }
         reader.unknown();
-        let said = reader.errors.into_iter();
-        errors.extend(
-            said.map(|error| {
-                error.mesh("does not apply the route, or keeps its last good version")
-            }),
-        );
+        for error in said.errors.iter_mut().skip(before) {
+            *error = error
+                .clone()
+                .mesh("does not apply the route, or keeps its last good version");
+        }
         settings
     }
 }

@@ -3,10 +3,11 @@
 use crate::policy::{Difference, InvalidPolicy};
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
 use crate::source::kubernetes::error::{Error, ErrorKind};
-use crate::source::kubernetes::grammar::{Mistake, expected};
+use crate::source::kubernetes::grammar::{self, Mistake, expected};
 use crate::source::kubernetes::keys;
 use crate::source::kubernetes::metadata::Annotation;
 use crate::source::kubernetes::place::{Mark, Origin, quoted};
+use crate::source::kubernetes::said::Said;
 
 /// The error has been written down.
 pub(super) struct Invalid;
@@ -15,9 +16,7 @@ pub(super) struct Invalid;
 pub(super) struct Reader<'a> {
     annotations: &'a [Annotation],
     origin: &'a Origin,
-    /// Mistakes, in the order in which they were found.
-    pub(super) errors: Vec<Error>,
-    diagnostics: &'a mut Vec<Diagnostic>,
+    said: &'a mut Said,
 }
 
 // === impl Reader ===
@@ -26,13 +25,12 @@ impl<'a> Reader<'a> {
     pub(super) fn new(
         annotations: &'a [Annotation],
         origin: &'a Origin,
-        diagnostics: &'a mut Vec<Diagnostic>,
+        said: &'a mut Said,
     ) -> Self {
         Self {
             annotations,
             origin,
-            errors: Vec::new(),
-            diagnostics,
+            said,
         }
     }
 
@@ -67,7 +65,11 @@ impl<'a> Reader<'a> {
             found.at,
             message,
         );
-        self.errors.push(match mistake.remedy {
+        let remedy = match grammar::is_template(&found.value) {
+            true => Some(grammar::RENDER.to_owned()),
+            false => mistake.remedy,
+        };
+        self.said.errors.push(match remedy {
             Some(remedy) => error.remedy(remedy),
             None => error,
         });
@@ -84,7 +86,7 @@ impl<'a> Reader<'a> {
         let diagnostic = Diagnostic::new(severity, self.origin, message)
             .key(&found.key)
             .at(found.key_at);
-        self.diagnostics.push(if remedy.is_empty() {
+        self.said.push(if remedy.is_empty() {
             diagnostic
         } else {
             diagnostic.remedy(remedy)
@@ -108,7 +110,7 @@ impl<'a> Reader<'a> {
                 .at(found.key_at)
                 .mesh("does not know it")
                 .beyond(difference);
-        self.diagnostics.push(diagnostic);
+        self.said.push(diagnostic);
     }
 
     pub(super) fn without_effect(&mut self, keys: &[&str], remedy: &str) {
@@ -126,7 +128,7 @@ impl<'a> Reader<'a> {
                 let message = error.to_string();
                 let mark = Mark::default();
                 let error = Error::found(ErrorKind::Annotation, self.origin, key, mark, message);
-                self.errors.push(error);
+                self.said.errors.push(error);
                 Invalid
             }
         }

@@ -117,4 +117,38 @@ impl Reader<'_> {
             idle: idle?,
         })
     }
+
+    /// Limits that are never met, for the whole request ends before.
+    pub(super) fn never_met(&mut self, timeouts: &Timeouts, retries: [Option<&Retry>; 2]) {
+        let Some(request) = timeouts.request.filter(|request| !request.is_zero()) else {
+            return;
+        };
+        let retry = retries.into_iter().flatten().find_map(Retry::timeout);
+        for (key, limit, then) in [
+            (keys::TIMEOUT_RESPONSE, timeouts.response, ""),
+            (keys::TIMEOUT_IDLE, timeouts.idle, ""),
+            (
+                keys::RETRY_TIMEOUT,
+                retry,
+                "no try is given up for the next one: ",
+            ),
+        ] {
+            if let (Some(limit), Some(found)) = (limit, self.find(key))
+                && limit >= request
+            {
+                self.say(
+                    Severity::Warning,
+                    found,
+                    &format!(
+                        "has no effect: {then}after {request:?} the whole request is over ({})",
+                        keys::TIMEOUT_REQUEST
+                    ),
+                    &format!(
+                        "make it the shorter of the two, or {} longer",
+                        keys::TIMEOUT_REQUEST
+                    ),
+                );
+            }
+        }
+    }
 }

@@ -178,12 +178,8 @@ fn rule(out: &mut Out, rule: &RuleNode) {
         Some(one) => retry(out, one),
         None => out.0.push_str("null"),
     }
-    texts(out, "failures", super::tree::ranges(&rule.classes.failures));
-    texts(
-        out,
-        "successes",
-        super::tree::ranges(&rule.classes.successes),
-    );
+    texts(out, "failures", rule.classes.failures.words());
+    texts(out, "successes", rule.classes.successes.words());
     out.key("choice");
     out.text(if rule.in_order { "first" } else { "weighted" });
     out.key("backends");

@@ -76,10 +76,7 @@ impl Manifests {
                 ..error.diagnostic().clone()
             });
         }
-        diagnostics.sort_by(|one, two| {
-            let place = |diagnostic: &Diagnostic| (diagnostic.line, diagnostic.column);
-            (&one.file, place(one)).cmp(&(&two.file, place(two)))
-        });
+        diagnostics.sort_by(Diagnostic::by_place);
         Explanation {
             target: target.to_owned(),
             client: self.options.client.clone(),
@@ -100,7 +97,7 @@ impl Explanation {
             client: None,
             outcome: Outcome::None(error.clone()),
             request: None,
-            diagnostics: vec![error.diagnostic().clone()],
+            diagnostics: error.diagnostics().to_vec(),
         }
     }
 

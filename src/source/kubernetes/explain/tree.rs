@@ -6,7 +6,7 @@ use super::words::Words;
 use crate::policy::{
     Backend, BackendDispatcher, Budget, ClientPolicy, ConnectionRoute, ExponentialBackoff,
     FailureAccrual, Fidelity, Load, MatchHost, Protocol, ResponseClasses, Retry, Route,
-    RouteDistribution, Rule, Spread, StatusRanges, Timeouts,
+    RouteDistribution, Rule, Spread, Timeouts,
 };
 use crate::route::{self, Match};
 
@@ -185,23 +185,10 @@ fn backend(backend: &Backend, weight: u32, filters: impl Iterator<Item = String>
     }
 }
 
-/// Single statuses and ranges, in words.
-pub(super) fn ranges(statuses: &StatusRanges) -> Vec<String> {
-    let statuses = statuses.iter().map(|range| {
-        let (start, end) = range.into_inner();
-        if start == end {
-            start.to_string()
-        } else {
-            format!("{start}-{end}")
-        }
-    });
-    statuses.collect()
-}
-
 fn retry(retry: &Retry, fidelity: Fidelity) -> RetryNode {
     RetryNode {
         limit: retry.max_retries(),
-        statuses: ranges(retry.status_ranges()),
+        statuses: retry.status_ranges().words(),
         codes: retry.codes().iter().collect(),
         timeout: retry.timeout(),
         backoff: retry.backoff(),

@@ -1,13 +1,20 @@
-use super::checks::warn;
-use super::ports_of;
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
 use crate::source::kubernetes::keys;
 use crate::source::kubernetes::objects::Objects;
 use crate::source::kubernetes::resolve::{self, Parent};
 use crate::source::kubernetes::route::{Backend, BackendKind, Route, Rule};
 
+/// The namespace that has a Service of this name, of several the first.
+pub(super) fn elsewhere<'a>(objects: &'a Objects, name: &str) -> Option<&'a str> {
+    let found = objects.services.keys().find(|(_, other)| other == name);
+    found.map(|(namespace, _)| namespace.as_str())
+}
+
 /// What helps against a Service that is not there.
-fn missing(objects: &Objects, namespace: &str, name: &str) -> String {
+pub(super) fn missing(objects: &Objects, namespace: &str, name: &str) -> String {
+    if let Some(of) = elsewhere(objects, name) {
+        return format!("there is one in {of}: write namespace: {of}");
+    }
     let here = objects.services.keys();
     let here = here.filter(|(of, _)| of == namespace);
     let names: Vec<&str> = here.map(|(_, name)| name.as_str()).take(100).collect();
@@ -36,7 +43,8 @@ pub(super) fn backends(
                 "goes to {name} in {namespace}, the namespace of the parent, not to {name} in {}, the route's",
                 route.namespace
             );
-            let diagnostic = warn(route, path, *at, message)
+            let diagnostic = route
+                .warning(path, *at, message)
                 .mesh("reads it so, other than Gateway API says")
                 .remedy(format!(
                     "write namespace: {}",
@@ -61,7 +69,7 @@ pub(super) fn backends(
             }
             continue;
         }
-        let have = ports_of(objects, namespace, name);
+        let have = objects.ports_of(namespace, name);
         if let Some(port) = backend.port
             && backend.kind == BackendKind::Service
             && !have.contains(&port)
@@ -72,7 +80,8 @@ pub(super) fn backends(
                 have.join(", ")
             );
             diagnostics.push(
-                warn(route, format!("{path}.port"), *at, message)
+                route
+                    .warning(format!("{path}.port"), *at, message)
                     .mesh("does not check it, and finds no endpoints")
                     .remedy(format!("write port: {}", have.join(" or "))),
             );
@@ -94,7 +103,8 @@ pub(super) fn backends(
             )
         };
         diagnostics.push(
-            warn(route, format!("{}.weight", first.path), first.at, message)
+            route
+                .warning(format!("{}.weight", first.path), first.at, message)
                 .mesh(mesh)
                 .remedy("write a weight above 0 for the backends that are to be used"),
         );

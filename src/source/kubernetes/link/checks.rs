@@ -1,18 +1,17 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::backends::backends;
+use super::inherited;
 use super::order::order;
 use super::policies::{profiles, traffic};
-use super::ports_of;
+use super::services;
 use super::twins::twins;
-use crate::policy::{Fidelity, Timeouts};
-use crate::source::kubernetes::annotations::Settings;
+use crate::policy::Fidelity;
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
-use crate::source::kubernetes::keys;
 use crate::source::kubernetes::objects::Objects;
-use crate::source::kubernetes::place::Mark;
 use crate::source::kubernetes::resolve::{Parent, Says, says};
 use crate::source::kubernetes::route::{Kind, ParentKind, Route};
+use crate::source::kubernetes::service::Service;
 
 /// Everything about objects that fit together otherwise than they seem to.
 pub(super) fn all(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
@@ -26,7 +25,7 @@ pub(super) fn all(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
             ports(objects, route, parent, diagnostics);
         }
         for parent in parents(objects, route) {
-            inherited(route, &parent, diagnostics);
+            inherited::all(route, &parent, diagnostics);
             for rule in &route.rules {
                 backends(objects, route, &parent, rule, diagnostics);
             }
@@ -42,23 +41,11 @@ pub(super) fn all(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
         }
     }
     for service in objects.services.values() {
-        protocols(service, diagnostics);
-        ports_twice(service, diagnostics);
+        services::all(service, diagnostics);
         served(objects, service, diagnostics);
     }
     profiles(objects, diagnostics);
     traffic(objects, diagnostics);
-}
-
-pub(super) fn warn(
-    route: &Route,
-    key: impl Into<String>,
-    at: Mark,
-    message: impl Into<String>,
-) -> Diagnostic {
-    Diagnostic::new(Severity::Warning, &route.origin, message)
-        .key(key)
-        .at(at)
 }
 
 /// A route for a port that its Service does not have.
@@ -71,7 +58,7 @@ fn ports(
     let ParentKind::Service = parent.kind else {
         return;
     };
-    let have = ports_of(objects, &parent.namespace, &parent.name);
+    let have = objects.ports_of(&parent.namespace, &parent.name);
     if let Some(port) = parent.port
         && !have.is_empty()
         && !have.contains(&port)
@@ -84,17 +71,13 @@ fn ports(
             have.join(", ")
         );
         diagnostics.push(
-            warn(
-                route,
-                format!("{}.port", parent.path),
-                parent.port_at,
-                message,
-            )
-            .mesh("accepts it all the same")
-            .remedy(format!(
-                "write port: {}, or take the port away for all",
-                have.join(" or ")
-            )),
+            route
+                .warning(format!("{}.port", parent.path), parent.port_at, message)
+                .mesh("accepts it all the same")
+                .remedy(format!(
+                    "write port: {}, or take the port away for all",
+                    have.join(" or ")
+                )),
         );
     }
 }
@@ -120,130 +103,8 @@ fn parents<'a>(objects: &'a Objects, route: &'a Route) -> Vec<Parent<'a>> {
     parents.collect()
 }
 
-/// What a route loses of its Service's, because it says part of it.
-fn inherited(route: &Route, parent: &Parent<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    let timeouts = parent.settings.timeouts;
-    let of = format!("Service {}/{}", parent.namespace, parent.name);
-    let Some(first) = route
-        .rules
-        .iter()
-        .find(|rule| rule.request.is_some() || route.settings.timeouts != Timeouts::default())
-    else {
-        return retries(route, &of, parent.settings, diagnostics);
-    };
-    let own = Timeouts {
-        request: route.settings.timeouts.request.or(first.request),
-        ..route.settings.timeouts
-    };
-    let lost = [
-        (keys::TIMEOUT_REQUEST, timeouts.request, own.request),
-        (keys::TIMEOUT_RESPONSE, timeouts.response, own.response),
-        (keys::TIMEOUT_IDLE, timeouts.idle, own.idle),
-    ];
-    for (key, has, own) in lost {
-        if let (Some(has), None) = (has, own) {
-            let message = format!(
-                "the route has a timeout of its own, so that {key} of {of} ({has:?}) is not its"
-            );
-            diagnostics.push(
-                Diagnostic::new(Severity::Note, &route.origin, message)
-                    .key(key)
-                    .at(route.at)
-                    .mesh("takes all timeouts from the one or the other")
-                    .remedy(format!("repeat {key} on the route if it is wanted there")),
-            );
-        }
-    }
-    retries(route, &of, parent.settings, diagnostics);
-}
-
-// Retries that are repeated whole are nothing to talk about.
-fn retries(route: &Route, of: &str, service: &Settings, diagnostics: &mut Vec<Diagnostic>) {
-    let service = match route.kind {
-        Kind::Grpc => &service.grpc_retry,
-        _ => &service.retry,
-    };
-    let (Some(service), Some(own)) = (service, &route.settings.retry) else {
-        return;
-    };
-    let mut lost = Vec::new();
-    if own.status_ranges().is_empty() && !service.status_ranges().is_empty() {
-        lost.push(keys::RETRY_HTTP);
-    }
-    if own.codes().is_empty() && !service.codes().is_empty() {
-        lost.push(keys::RETRY_GRPC);
-    }
-    if own.timeout().is_none() && service.timeout().is_some() {
-        lost.push(keys::RETRY_TIMEOUT);
-    }
-    if lost.is_empty() {
-        return;
-    }
-    let lost = lost.join(" and ");
-    let message = format!("the route has retries of its own, so that {lost} of {of} is not its");
-    diagnostics.push(
-        Diagnostic::new(Severity::Note, &route.origin, message)
-            .key("metadata.annotations")
-            .at(route.at)
-            .mesh("takes all retry annotations from the one or the other")
-            .remedy(format!("repeat {lost} on the route if it is wanted there")),
-    );
-}
-
-/// Protocols by names that the mesh does not know, and that are HTTP.
-fn protocols(
-    service: &crate::source::kubernetes::service::Service,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    for port in &service.ports {
-        let Some((protocol, at)) = &port.app_protocol else {
-            continue;
-        };
-        let better = match protocol.to_ascii_lowercase().as_str() {
-            "grpc" | "http2" | "h2c" | "http/2" | "kubernetes.io/grpc" => "kubernetes.io/h2c",
-            "http1" | "http/1.1" | "kubernetes.io/http" | "kubernetes.io/ws" | "ws" => "http",
-            _ => continue,
-        };
-        let message = format!(
-            "{protocol:?} is no protocol that the mesh knows: no retries, timeouts or routes"
-        );
-        diagnostics.push(
-            Diagnostic::new(Severity::Warning, &service.origin, message)
-                .key(format!("{}.appProtocol", port.path))
-                .at(*at)
-                .mesh("forwards it as opaque TCP")
-                .remedy(format!("write {better}")),
-        );
-    }
-}
-
-/// A port twice. One number of TCP and one of UDP are two ports.
-fn ports_twice(
-    service: &crate::source::kubernetes::service::Service,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    let mut seen = BTreeMap::new();
-    for port in &service.ports {
-        let Some(first) = seen.insert((port.number, port.transport), &port.path) else {
-            continue;
-        };
-        let message = format!("port {} is already {first}", port.number);
-        diagnostics.push(
-            Diagnostic::new(Severity::Warning, &service.origin, message)
-                .key(format!("{}.port", port.path))
-                .at(port.at)
-                .mesh("never sees the Service: the API server refuses it")
-                .remedy("keep one of them"),
-        );
-    }
-}
-
 /// Routes that are attached to a port and not served there.
-fn served(
-    objects: &Objects,
-    service: &crate::source::kubernetes::service::Service,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
+fn served(objects: &Objects, service: &Service, diagnostics: &mut Vec<Diagnostic>) {
     let attached = objects
         .links
         .of(ParentKind::Service, &service.namespace, &service.name);
@@ -287,7 +148,8 @@ fn served(
                 _ => "give the two kinds of routes different ports",
             };
             diagnostics.push(
-                warn(route, "spec.parentRefs", route.at, message)
+                route
+                    .warning("spec.parentRefs", route.at, message)
                     .mesh("serves one kind of route on a port")
                     .remedy(remedy),
             );
@@ -299,7 +161,7 @@ fn served(
 
 /// Consumer routes beside producer routes: merged.
 fn both_namespaces(
-    service: &crate::source::kubernetes::service::Service,
+    service: &Service,
     port: std::num::NonZeroU16,
     attached: &[(Option<std::num::NonZeroU16>, &Route)],
     diagnostics: &mut Vec<Diagnostic>,

@@ -2,43 +2,21 @@
 
 mod backends;
 mod checks;
+mod inherited;
 mod order;
 mod policies;
+mod services;
 mod twins;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use super::diagnostic::{Diagnostic, Severity};
+use super::links::{Attached, Links};
 use super::objects::Objects;
 use super::route::{Kind, Parent, ParentKind, Route};
 
-/// The routes of every parent.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Links(BTreeMap<(ParentKind, String, String), Vec<Attached>>);
-
-/// A route at a parent.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Attached {
-    /// Which of the routes.
-    pub(super) route: usize,
-    /// None is every port.
-    pub(super) port: Option<NonZeroU16>,
-    /// Whether the mesh would say so in the route's status, without which it does nothing with it.
-    pub(super) accepted: bool,
-}
-
 type Reference<'a> = (ParentKind, &'a str, &'a str, Option<NonZeroU16>);
-
-// === impl Links ===
-
-impl Links {
-    /// In the mesh's order.
-    pub(super) fn of(&self, kind: ParentKind, namespace: &str, name: &str) -> &[Attached] {
-        let key = (kind, namespace.to_owned(), name.to_owned());
-        self.0.get(&key).map_or(&[], Vec::as_slice)
-    }
-}
 
 // === link ===
 
@@ -60,7 +38,7 @@ pub(super) fn link(objects: &mut Objects, diagnostics: &mut Vec<Diagnostic>) {
             });
         }
     }
-    objects.links = Links(links);
+    objects.links = Links::new(links);
     checks::all(objects, diagnostics);
 }
 
@@ -115,8 +93,14 @@ fn refused(
         ParentKind::Service => {
             let Some(service) = objects.service(namespace, name) else {
                 return Some(
-                    say(format!("found no Service {namespace}/{name}")).remedy(
-                        "write its manifest beside this one, or correct name and namespace",
+                    say(format!("found no Service {namespace}/{name}"))
+                        .remedy(
+                        match backends::elsewhere(objects, name) {
+                            Some(of) => format!(
+                                "there is one in {of}: write namespace: {of}, in the route's metadata or for this parent"
+                            ),
+                            None => backends::missing(objects, namespace, name),
+                        },
                     ),
                 );
             };
@@ -144,11 +128,4 @@ fn refused(
         ))
         .remedy("take one of the two away, or give them different ports")
     })
-}
-
-/// The ports of a Service that a route is for, by number.
-fn ports_of(objects: &Objects, namespace: &str, name: &str) -> BTreeSet<NonZeroU16> {
-    let service = objects.service(namespace, name);
-    let ports = service.into_iter().flat_map(|service| &service.ports);
-    ports.map(|port| port.number).collect()
 }

@@ -1,4 +1,3 @@
-use super::checks::warn;
 use crate::policy::{MatchPath, MatchRequest};
 use crate::source::kubernetes::diagnostic::Diagnostic;
 use crate::source::kubernetes::route::{Route, Rule};
@@ -32,7 +31,8 @@ pub(super) fn order(route: &Route, diagnostics: &mut Vec<Diagnostic>) {
                     earlier.path
                 );
                 diagnostics.push(
-                    warn(route, &later.path, at, message)
+                    route
+                        .warning(&later.path, at, message)
                         .mesh(
                             "compares paths by their length, not by their kind as Gateway API says",
                         )
@@ -50,7 +50,7 @@ pub(super) fn order(route: &Route, diagnostics: &mut Vec<Diagnostic>) {
                     by_others.path, by_method.path
                 );
                 diagnostics.push(
-                    warn(route, &by_method.path, by_method.at, message)
+                    route.warning(&by_method.path, by_method.at, message)
                         .mesh("counts headers and query parameters before the method, other than Gateway API says")
                         .remedy("name the method in both"),
                 );

@@ -1,3 +1,4 @@
+use super::backends::missing;
 use crate::policy::Timeouts;
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
 use crate::source::kubernetes::objects::Objects;
@@ -13,7 +14,8 @@ pub(super) fn profiles(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
                 .at(profile.at)
         };
         let Some(service) = objects.service(namespace, name) else {
-            diagnostics.push(say(format!("found no Service {namespace}/{name}")));
+            let remedy = missing(objects, namespace, name);
+            diagnostics.push(say(format!("found no Service {namespace}/{name}")).remedy(remedy));
             continue;
         };
         if !profile.counts() {
@@ -35,7 +37,8 @@ pub(super) fn profiles(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
                     Diagnostic::new(Severity::Warning, &profile.origin, message)
                         .key(format!("{}.authority", over.path))
                         .at(over.at)
-                        .mesh("looks for its endpoints, and finds none"),
+                        .mesh("looks for its endpoints, and finds none")
+                        .remedy(missing(objects, namespace, name)),
                 );
             }
         }
@@ -73,14 +76,16 @@ pub(super) fn profiles(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
 /// What budget policies are about, and which of several counts.
 pub(super) fn traffic(objects: &Objects, diagnostics: &mut Vec<Diagnostic>) {
     for policy in objects.traffic.values() {
-        for name in &policy.services {
+        for (name, at) in &policy.services {
             let say = |message: String| {
                 Diagnostic::new(Severity::Warning, &policy.origin, message)
                     .key("spec.targetRefs")
-                    .at(policy.at)
+                    .at(*at)
             };
             if objects.service(&policy.namespace, name).is_none() {
-                diagnostics.push(say(format!("found no Service {}/{name}", policy.namespace)));
+                let remedy = missing(objects, &policy.namespace, name);
+                let message = format!("found no Service {}/{name}", policy.namespace);
+                diagnostics.push(say(message).remedy(remedy));
                 continue;
             }
             let counts = objects.traffic(&policy.namespace, name);

@@ -1,6 +1,5 @@
 use std::num::NonZeroU16;
 
-use super::checks::warn;
 use crate::policy::MatchRequest;
 use crate::source::kubernetes::diagnostic::Diagnostic;
 use crate::source::kubernetes::route::{Kind, Route, Rule};
@@ -43,7 +42,7 @@ pub(super) fn twins(attached: &[(Option<NonZeroU16>, &Route)], diagnostics: &mut
                 other.describe()
             ),
         };
-        let diagnostic = warn(route, &rule.path, rule.at, message);
+        let diagnostic = route.warning(&rule.path, rule.at, message);
         diagnostics.push(diagnostic.remedy("keep one of them, or match something else"));
     }
 }

@@ -5,6 +5,7 @@ use crate::policy::{ResponseClasses, StatusRanges};
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
 use crate::source::kubernetes::error::Error;
 use crate::source::kubernetes::field::Field;
+use crate::source::kubernetes::said::Said;
 
 /// What a class asks of a response.
 enum Status {
@@ -19,15 +20,12 @@ enum Status {
 ///
 /// # Errors
 /// What the mesh refuses.
-pub(super) fn read(
-    classes: &Field<'_>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<ResponseClasses, Error> {
+pub(super) fn read(classes: &Field<'_>, said: &mut Said) -> Result<ResponseClasses, Error> {
     let mut known = Vec::new();
     for class in classes.list()? {
-        class.known(&["condition", "isFailure"], diagnostics);
+        said.known(&class, &["condition", "isFailure"]);
         let condition = class.require("condition", "status, all, any or not")?;
-        let condition = status(&condition, DEPTH, diagnostics)?;
+        let condition = status(&condition, DEPTH, said)?;
         let failure = match class.get("isFailure")? {
             Some(failure) => super::boolean(&failure)?,
             None => false,
@@ -75,30 +73,26 @@ fn ranges(has: impl Fn(u16) -> bool) -> Vec<RangeInclusive<u16>> {
 }
 
 /// None is what the mesh sends and its proxy leaves out.
-fn status(
-    field: &Field<'_>,
-    depth: usize,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<Option<Status>, Error> {
-    field.known(&["status", "all", "any", "not"], diagnostics);
+fn status(field: &Field<'_>, depth: usize, said: &mut Said) -> Result<Option<Status>, Error> {
+    said.known(field, &["status", "all", "any", "not"]);
     let Some(deeper) = depth.checked_sub(1) else {
         return Err(field.error("nested deeper than 32 conditions"));
     };
-    let mut said = 0;
+    let mut count = 0;
     let mut parts = Vec::new();
     if let Some(range) = field.get("status")? {
-        said += 1;
-        parts.extend(between(&range, diagnostics)?);
+        count += 1;
+        parts.extend(between(&range, said)?);
     }
     type Join = fn(Vec<Status>) -> Status;
     for (key, join) in [("all", Status::All as Join), ("any", Status::Any)] {
         let Some(list) = field.get(key)? else {
             continue;
         };
-        said += 1;
+        count += 1;
         let mut known = Vec::new();
         for part in list.list()? {
-            known.extend(status(&part, deeper, diagnostics)?);
+            known.extend(status(&part, deeper, said)?);
         }
         // Of nothing they are nothing here, unlike those on requests.
         if !known.is_empty() {
@@ -106,18 +100,18 @@ fn status(
         }
     }
     if let Some(not) = field.get("not")? {
-        said += 1;
-        let not = status(&not, deeper, diagnostics)?;
+        count += 1;
+        let not = status(&not, deeper, said)?;
         parts.extend(not.map(|not| Status::Not(Box::new(not))));
     }
-    if said == 0 {
+    if count == 0 {
         return Err(field.error("an empty condition, expected status, all, any or not"));
     }
     Ok((!parts.is_empty()).then_some(Status::All(parts)))
 }
 
-fn between(field: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Option<Status>, Error> {
-    field.known(&["min", "max"], diagnostics);
+fn between(field: &Field<'_>, said: &mut Said) -> Result<Option<Status>, Error> {
+    said.known(field, &["min", "max"]);
     let end = |key| match field.get(key)? {
         None => Ok(None),
         Some(end) => match end.integer(0, 599)? {
@@ -132,7 +126,7 @@ fn between(field: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Optio
         (None, None) => Err(field.error("an empty range, expected min and max")),
         (one, other) => {
             let one = one.or(other).unwrap_or_default();
-            diagnostics.push(
+            said.push(
                 Diagnostic::new(
                     Severity::Warning,
                     field.origin,

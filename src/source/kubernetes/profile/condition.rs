@@ -5,6 +5,8 @@ use crate::policy::{Condition, Pattern};
 use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
 use crate::source::kubernetes::error::Error;
 use crate::source::kubernetes::field::Field;
+use crate::source::kubernetes::route::looks;
+use crate::source::kubernetes::said::Said;
 
 /// Conditions nest as deep as documents may; these readers recurse.
 pub(super) const DEPTH: usize = 32;
@@ -13,18 +15,14 @@ pub(super) const DEPTH: usize = 32;
 ///
 /// # Errors
 /// What the mesh refuses.
-pub(super) fn read(
-    field: &Field<'_>,
-    depth: usize,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<Condition, Error> {
-    field.known(&["pathRegex", "method", "all", "any", "not"], diagnostics);
+pub(super) fn read(field: &Field<'_>, depth: usize, said: &mut Said) -> Result<Condition, Error> {
+    said.known(field, &["pathRegex", "method", "all", "any", "not"]);
     let Some(deeper) = depth.checked_sub(1) else {
         return Err(field.error("nested deeper than 32 conditions"));
     };
     let mut parts = Vec::new();
     if let Some(path) = field.get("pathRegex")? {
-        parts.push(Condition::Path(pattern(&path, diagnostics)?));
+        parts.push(Condition::Path(pattern(&path, said)?));
     }
     if let Some(method) = field.get("method")? {
         let upper = method.string()?.to_ascii_uppercase();
@@ -36,12 +34,12 @@ pub(super) fn read(
     for (key, join) in [("all", Condition::All as Join), ("any", Condition::Any)] {
         if let Some(list) = field.get(key)? {
             let list = list.list()?.into_iter();
-            let list = list.map(|part| read(&part, deeper, diagnostics));
+            let list = list.map(|part| read(&part, deeper, said));
             parts.push(join(list.collect::<Result<_, _>>()?));
         }
     }
     if let Some(not) = field.get("not")? {
-        parts.push(Condition::Not(Box::new(read(&not, deeper, diagnostics)?)));
+        parts.push(Condition::Not(Box::new(read(&not, deeper, said)?)));
     }
     match (parts.pop(), parts.is_empty()) {
         (None, _) => {
@@ -56,10 +54,11 @@ pub(super) fn read(
 }
 
 /// The mesh writes `^` before a pattern and `$` after it, as text: of `/a|/b` each belongs to one side only.
-fn pattern(field: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Pattern, Error> {
+fn pattern(field: &Field<'_>, said: &mut Said) -> Result<Pattern, Error> {
     let text = field.string()?.trim();
     let pattern = |text: &str| Pattern::new(text).map_err(|invalid| field.invalid(&invalid));
     let plain = pattern(text)?;
+    looks::pattern(field, text, said);
     let parsed = regex_syntax::ast::parse::Parser::new().parse(text);
     if !matches!(parsed, Ok(Ast::Alternation(_))) {
         return Ok(plain);
@@ -67,7 +66,7 @@ fn pattern(field: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Patte
     let head = if text.starts_with('^') { "" } else { "^" };
     let tail = if text.ends_with('$') { "" } else { "$" };
     let meant = text.trim_start_matches('^').trim_end_matches('$');
-    diagnostics.push(
+    said.push(
         Diagnostic::new(
             Severity::Warning,
             field.origin,

@@ -13,6 +13,7 @@ use super::error::{Error, ErrorKind};
 use super::field::Field;
 use super::metadata::Metadata;
 use super::place::{Mark, Origin};
+use super::said::Said;
 use super::target::Target;
 use super::yaml::Value;
 use crate::policy::{Budget, Condition, EarnedBy, Ratio, ResponseClasses};
@@ -60,49 +61,48 @@ const DEFAULT_BUDGET: Budget = Budget::percent(20)
 // === impl Profile ===
 
 impl Profile {
+    /// With a name that is not `name.namespace.svc.cluster.local` it is nobody's: its target's name is empty.
+    ///
     /// # Errors
-    /// No name, or one that is not `name.namespace.svc.cluster.local`.
-    pub(super) fn read(
-        document: &Field<'_>,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Result<Self, Error> {
-        let metadata = Metadata::read(document, "ServiceProfile")?;
+    /// No mapping as metadata. Everything else that is wrong is said.
+    pub(super) fn read(document: &Field<'_>, said: &mut Said) -> Result<Self, Error> {
+        let metadata = Metadata::read(document, "ServiceProfile", said)?;
         let origin = metadata.origin;
         let document = document.within(&origin);
         let full = metadata.name.ends_with(".svc.cluster.local");
         let target = metadata.name.parse::<Target>().ok().filter(|_| full);
-        let Some(target) = target else {
+        if target.is_none() && !metadata.name.is_empty() {
             let message = "expected the Service's full name, name.namespace.svc.cluster.local";
-            return Err(Error::found(
-                ErrorKind::Field,
-                &origin,
-                "metadata.name",
-                metadata.at,
-                message,
-            )
-            .mesh("never looks for it by any other name"));
-        };
+            said.wrong(
+                Error::found(
+                    ErrorKind::Field,
+                    &origin,
+                    "metadata.name",
+                    metadata.at,
+                    message,
+                )
+                .mesh("never looks for it by any other name"),
+            );
+        }
         let mut profile = Self {
             at: metadata.at,
             namespace: metadata.namespace,
-            target,
+            target: target.unwrap_or_else(|| Target::new("", "", None)),
             routes: Vec::new(),
             budget: Some(DEFAULT_BUDGET),
             overrides: Vec::new(),
             errors: Vec::new(),
             origin: origin.clone(),
         };
-        let before = diagnostics.len();
-        if let Some(spec) = document.get("spec")?
-            && let Err(error) = profile.spec(&spec, diagnostics)
-        {
-            let error = error.or_mesh("refuses the profile, or keeps its last good version");
-            diagnostics.push(error.diagnostic().clone());
-            profile.errors.push(error);
+        let mut mine = Said::default();
+        if let Some(spec) = mine.get(&document, "spec") {
+            profile.spec(&spec, &mut mine);
         }
-        if let Some(said) = diagnostics.get_mut(before..) {
-            said.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
-        }
+        let refused = mine.errors.into_iter();
+        let refused = refused
+            .map(|error| error.or_mesh("refuses the profile, or keeps its last good version"));
+        mine.errors = refused.collect();
+        profile.errors = said.add(mine);
         Ok(profile)
     }
 
@@ -111,29 +111,23 @@ impl Profile {
         !self.routes.is_empty() || !self.overrides.is_empty()
     }
 
-    fn spec(&mut self, spec: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<(), Error> {
-        spec.known(
+    fn spec(&mut self, spec: &Field<'_>, said: &mut Said) {
+        said.known(
+            spec,
             &["routes", "retryBudget", "dstOverrides", "opaquePorts"],
-            diagnostics,
         );
-        if let Some(budget) = spec.get("retryBudget")? {
-            self.budget = self::budget(&budget, diagnostics)?;
+        if let Some(budget) = said.get(spec, "retryBudget") {
+            self.budget = self::budget(&budget, said);
         }
-        if let Some(list) = spec.get("dstOverrides")? {
-            for field in list.list()? {
-                let over = Override::read(&field)?;
-                if over.weight > 0 {
-                    self.overrides.push(over);
-                }
-            }
+        for field in said.list(spec, "dstOverrides") {
+            let over = Override::read(&field, said);
+            self.overrides.extend(over.filter(|over| over.weight > 0));
         }
-        if let Some(list) = spec.get("routes")? {
-            for (number, field) in list.list()?.into_iter().enumerate() {
-                self.routes.push(route(&field, number, diagnostics)?);
-            }
+        for (number, field) in said.list(spec, "routes").iter().enumerate() {
+            self.routes.extend(route(field, number, said));
         }
-        if let Some(field) = spec.get("opaquePorts")? {
-            diagnostics.push(
+        if let Some(field) = said.get(spec, "opaquePorts") {
+            said.push(
                 Diagnostic::new(Severity::Warning, field.origin, "has no effect")
                     .key(&field.path)
                     .at(field.at())
@@ -141,16 +135,12 @@ impl Profile {
                     .remedy("write config.linkerd.io/opaque-ports on the Service"),
             );
         }
-        Ok(())
     }
 }
 
-fn route(
-    field: &Field<'_>,
-    number: usize,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<ProfileRoute, Error> {
-    field.known(
+fn route(field: &Field<'_>, number: usize, said: &mut Said) -> Option<ProfileRoute> {
+    said.known(
+        field,
         &[
             "name",
             "condition",
@@ -158,40 +148,44 @@ fn route(
             "isRetryable",
             "timeout",
         ],
-        diagnostics,
     );
-    let name = field.require("name", "the route's name")?.string()?;
-    let condition = field.require("condition", "pathRegex, method, all, any or not")?;
-    let retryable = match field.get("isRetryable")? {
-        None => false,
-        Some(field) => boolean(&field)?,
-    };
+    let name = said.need(field, ("name", "the route's name"), Field::string);
+    let condition = ("condition", "pathRegex, method, all, any or not");
+    let condition = said
+        .keep(field.require(condition.0, condition.1))
+        .and_then(|condition| {
+            let read = condition::read(&condition, DEPTH, said);
+            said.keep(read)
+        });
+    let retryable = said.read(field, "isRetryable", boolean);
     let mut timeout = None;
-    if let Some(field) = field.get("timeout")? {
-        match duration::go(field.duration()?) {
+    if let Some(field) = said.get(field, "timeout")
+        && let Some(text) = said.keep(field.duration())
+    {
+        match duration::go(text) {
             Ok(limit) => timeout = Some(limit).filter(|limit| !limit.is_zero()),
             Err(mistake) => {
                 let error = field
                     .mistake(mistake)
                     .mesh("has no timeout for the route then");
-                diagnostics.push(error.diagnostic().clone());
+                said.push(error.diagnostic().clone());
             }
         }
     }
-    let classes = match field.get("responseClasses")? {
-        Some(field) => classes::read(&field, diagnostics)?,
-        None => ResponseClasses::default(),
-    };
-    Ok(ProfileRoute {
-        name: if name.is_empty() {
-            number.to_string()
-        } else {
-            name.to_owned()
+    let classes = said.get(field, "responseClasses").map(|field| {
+        let read = classes::read(&field, said);
+        said.keep(read).unwrap_or_default()
+    });
+    let name = name?;
+    Some(ProfileRoute {
+        name: match name {
+            "" => number.to_string(),
+            name => name.to_owned(),
         },
-        condition: condition::read(&condition, DEPTH, diagnostics)?,
-        retryable,
+        condition: condition?,
+        retryable: retryable.unwrap_or(false),
         timeout,
-        classes,
+        classes: classes.unwrap_or_default(),
     })
 }
 
@@ -201,26 +195,33 @@ fn boolean(field: &Field<'_>) -> Result<bool, Error> {
             text.to_ascii_lowercase().as_str(),
             "true" | "yes" | "y" | "on"
         )),
+        Value::String(text) if text == "true" || text == "false" => Err(field
+            .expected("true or false")
+            .remedy(format!("write it without quotes: {text}"))),
         _ => Err(field.expected("true or false")),
     }
 }
 
 /// None where it turns retries off: its parts are beyond what the proxy allows.
-fn budget(budget: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Option<Budget>, Error> {
-    budget.known(&["retryRatio", "minRetriesPerSecond", "ttl"], diagnostics);
-    let ratio = budget.require("retryRatio", "a number, such as 0.2")?;
-    let number = match &ratio.node.value {
-        Value::Number(text, _) => text.parse::<f64>().ok(),
-        _ => None,
-    };
-    let Some(number) = number.filter(|number| *number >= 0.0) else {
-        return Err(ratio.expected("a number, such as 0.2"));
-    };
-    let floor = budget
-        .require("minRetriesPerSecond", "a whole number")?
-        .integer(0, i64::from(u32::MAX))?;
-    let ttl = budget.require("ttl", "a duration from 1s to 1m")?;
-    let keep = duration::go(ttl.duration()?).map_err(|mistake| ttl.mistake(mistake))?;
+fn budget(budget: &Field<'_>, said: &mut Said) -> Option<Budget> {
+    said.known(budget, &["retryRatio", "minRetriesPerSecond", "ttl"]);
+    let ratio = said.keep(budget.require("retryRatio", "a number, such as 0.2"));
+    let number = ratio.as_ref().and_then(|ratio| {
+        let number = match &ratio.node.value {
+            Value::Number(text, _) => text.parse::<f64>().ok(),
+            _ => None,
+        };
+        let number = number.filter(|number| *number >= 0.0);
+        said.keep(number.ok_or_else(|| ratio.expected("a number, such as 0.2")))
+    });
+    let floor = ("minRetriesPerSecond", "a whole number");
+    let floor = said.need(budget, floor, |floor| floor.integer(0, i64::from(u32::MAX)));
+    let ttl = said.keep(budget.require("ttl", "a duration from 1s to 1m"));
+    let keep = ttl.as_ref().and_then(|ttl| {
+        let text = said.keep(ttl.duration())?;
+        said.keep(duration::go(text).map_err(|mistake| ttl.mistake(mistake)))
+    });
+    let (ratio, number, floor, ttl, keep) = (ratio?, number?, floor?, ttl?, keep?);
     let off = |field: &Field<'_>, range: &str| {
         let message = format!(
             "found {}, expected {range}: retries are off",
@@ -241,42 +242,43 @@ fn budget(budget: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<Optio
         None
     };
     if let Some(diagnostic) = bad {
-        diagnostics.push(diagnostic);
-        return Ok(None);
+        said.push(diagnostic);
+        return None;
     }
-    let ratio = Ratio::try_from_f64("retryRatio", number, 1000)
-        .map_err(|invalid| ratio.invalid(&invalid))?;
-    Ok(Some(Budget {
-        ratio,
+    let read = Ratio::try_from_f64("retryRatio", number, 1000);
+    Some(Budget {
+        ratio: said.keep(read.map_err(|invalid| ratio.invalid(&invalid)))?,
         min_per_sec: u32::try_from(floor).unwrap_or(u32::MAX),
         bank: keep,
         earned_by: EarnedBy::Requests,
-    }))
+    })
 }
 
 // === impl Override ===
 
 impl Override {
-    fn read(field: &Field<'_>) -> Result<Self, Error> {
-        let authority = field.require("authority", "name.namespace.svc.cluster.local:port")?;
-        let weight = field.require("weight", "a quantity, such as 1 or 500m")?;
-        let text = match &weight.node.value {
-            Value::String(text) | Value::Number(text, _) => text,
-            _ => return Err(weight.expected("a quantity, such as 1 or 500m")),
-        };
-        // Thousandths, then tens of them, as the mesh does: 500m is 5000.
-        let milli = match text.strip_suffix('m') {
-            Some(milli) => milli.parse::<u64>().ok(),
-            None => thousandths(text),
-        };
-        let weight = milli.and_then(|milli| u32::try_from(milli.checked_mul(10)?).ok());
-        Ok(Self {
-            target: authority
-                .string()?
-                .parse()
-                .map_err(|error: Error| authority.error(error.diagnostic().message.clone()))?,
-            weight: weight
-                .ok_or_else(|| field.error("the weight is no quantity such as 1 or 500m"))?,
+    fn read(field: &Field<'_>, said: &mut Said) -> Option<Self> {
+        let authority = ("authority", "name.namespace.svc.cluster.local:port");
+        let target = said.need(field, authority, |authority| {
+            let parsed = authority.string()?.parse();
+            parsed.map_err(|error: Error| authority.error(error.diagnostic().message.clone()))
+        });
+        let quantity = "a quantity, such as 1 or 500m";
+        let weight = said.need(field, ("weight", quantity), |weight| {
+            let (Value::String(text) | Value::Number(text, _)) = &weight.node.value else {
+                return Err(weight.expected(quantity));
+            };
+            // Thousandths, then tens of them, as the mesh does: 500m is 5000.
+            let milli = match text.strip_suffix('m') {
+                Some(milli) => milli.parse::<u64>().ok(),
+                None => thousandths(text),
+            };
+            let tens = milli.and_then(|milli| u32::try_from(milli.checked_mul(10)?).ok());
+            tens.ok_or_else(|| weight.expected(quantity))
+        });
+        Some(Self {
+            target: target?,
+            weight: weight?,
             path: field.path.clone(),
             at: field.at(),
         })

@@ -90,6 +90,7 @@ impl Core {
         match read {
             Err(error) => {
                 tracing::warn!(%error, "manifests cannot be read; the policies stay as they are");
+                report.diagnostics = error.diagnostics().to_vec();
                 report.kept.push(Kept {
                     target: None,
                     error,

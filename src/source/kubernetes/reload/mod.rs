@@ -96,7 +96,7 @@ pub struct Reloaded {
     pub updated: Vec<String>,
     /// What did not take effect. Empty if all is well.
     pub kept: Vec<Kept>,
-    /// What the author should know. Empty where nothing could be read.
+    /// What the author should know; where they cannot be read, everything that is wrong.
     pub diagnostics: Vec<Diagnostic>,
 }
 

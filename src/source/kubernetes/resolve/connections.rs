@@ -1,10 +1,8 @@
 //! The routes of what is no HTTP. They are data for others: a client here carries requests only.
 
-use std::sync::Arc;
-
 use super::{Parent, backend};
 use crate::policy::{
-    ConnectionFilter, ConnectionRoute, InvalidPolicy, Meta, OpaquePolicy, Resource, RouteBackend,
+    ConnectionFilter, ConnectionRoute, InvalidPolicy, Meta, OpaquePolicy, RouteBackend,
     RouteDistribution, TlsPolicy, TlsRoute,
 };
 use crate::source::kubernetes::objects::Objects;
@@ -70,15 +68,8 @@ fn connections(
     let Some(rule) = route.rules.first() else {
         return Ok(None);
     };
-    let resource = Resource::new(
-        route.group.name(),
-        route.kind.name(),
-        &route.namespace,
-        &route.name,
-    )?;
     let distribution = backend::distribution(objects, parent, &rule.backends)?;
-    let meta = Arc::new(Meta::Resource(resource));
-    Ok(Some(ConnectionRoute::new(meta, distribution)))
+    Ok(Some(ConnectionRoute::new(route.meta()?, distribution)))
 }
 
 fn to_itself(name: &str, parent: &Parent<'_>) -> Result<ConnectionRoute, InvalidPolicy> {

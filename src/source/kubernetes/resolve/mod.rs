@@ -18,7 +18,7 @@ pub(super) use self::protocol::{Says, listed, says};
 use super::annotations::Settings;
 use super::diagnostic::{Diagnostic, Severity};
 use super::error::{Error, ErrorKind};
-use super::link::Attached;
+use super::links::Attached;
 use super::objects::Objects;
 use super::route::{Kind, ParentKind, Route};
 use super::service::{Port, Service, Transport};

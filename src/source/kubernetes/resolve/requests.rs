@@ -9,8 +9,8 @@ use super::{Options, Parent, backend};
 use crate::policy::{
     Budget, Codes, FailureAccrual, Fidelity, Filter, GrpcFilter, GrpcPolicy, HttpPolicy,
     InjectFailure, InjectGrpcFailure, InvalidPolicy, MatchPath, MatchRequest, MatchRpc, Meta,
-    Ratio, Resource, Retry, RetryBuilder, Route, RouteBackend, RouteDistribution, RouteParams,
-    RoutePolicy, Rule, Timeouts,
+    Ratio, Retry, RetryBuilder, Route, RouteBackend, RouteDistribution, RouteParams, RoutePolicy,
+    Rule, Timeouts,
 };
 use crate::source::kubernetes::annotations::Settings;
 use crate::source::kubernetes::objects::Objects;
@@ -149,13 +149,7 @@ fn route<S: Speech>(
     route: &route::Route,
     options: &Options,
 ) -> Result<Route<S::Match, S::Filter>, InvalidPolicy> {
-    let resource = Resource::new(
-        route.group.name(),
-        route.kind.name(),
-        &route.namespace,
-        &route.name,
-    )?;
-    let meta = Arc::new(Meta::Resource(resource));
+    let meta = route.meta()?;
     let mut rules = Vec::new();
     for rule in route.rules.iter().filter(|rule| !rule.never) {
         let distribution = backend::distribution(objects, parent, &rule.backends)?;

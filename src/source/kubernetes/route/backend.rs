@@ -3,10 +3,9 @@ use std::num::NonZeroU16;
 use super::filter::{self, Read};
 use super::{Group, Kind};
 use crate::policy::Filter;
-use crate::source::kubernetes::diagnostic::Diagnostic;
-use crate::source::kubernetes::error::Error;
 use crate::source::kubernetes::field::Field;
 use crate::source::kubernetes::place::Mark;
+use crate::source::kubernetes::said::Said;
 
 /// One of a rule's `backendRefs`.
 #[derive(Clone, Debug)]
@@ -34,30 +33,13 @@ pub(in crate::source::kubernetes) enum BackendKind {
 }
 
 /// The backends of a rule; none is the parent itself.
-///
-/// # Errors
-/// What the API server refuses.
-pub(super) fn read(
-    rule: &Field<'_>,
-    kind: Kind,
-    group: Group,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<Vec<Backend>, Error> {
-    let Some(list) = rule.get("backendRefs")? else {
-        return Ok(Vec::new());
-    };
-    list.list()?
-        .into_iter()
-        .map(|backend| one(&backend, kind, group, diagnostics))
-        .collect()
+pub(super) fn read(rule: &Field<'_>, kind: Kind, group: Group, said: &mut Said) -> Vec<Backend> {
+    let list = said.list(rule, "backendRefs");
+    let read = |backend: &Field<'_>| one(backend, kind, group, said);
+    list.iter().map(read).collect()
 }
 
-fn one(
-    backend: &Field<'_>,
-    route: Kind,
-    group: Group,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<Backend, Error> {
+fn one(backend: &Field<'_>, route: Kind, group: Group, said: &mut Said) -> Backend {
     let known = [
         "group",
         "kind",
@@ -67,50 +49,41 @@ fn one(
         "weight",
         "filters",
     ];
-    backend.known(&known, diagnostics);
-    let text = |key: &str| -> Result<Option<&str>, Error> {
-        backend.get(key)?.map(|field| field.string()).transpose()
-    };
-    let (api, kind) = (
-        text("group")?.unwrap_or(""),
-        text("kind")?.unwrap_or("Service"),
-    );
+    said.known(backend, &known);
+    let api = said.read(backend, "group", Field::string).unwrap_or("");
+    let kind = said.read(backend, "kind", Field::string);
     let core = api.is_empty() || api.eq_ignore_ascii_case("core");
-    let kind = match kind {
+    let kind = match kind.unwrap_or("Service") {
         "Service" if core => BackendKind::Service,
         "EgressNetwork" if api == "policy.linkerd.io" => BackendKind::EgressNetwork,
         kind => BackendKind::Other(api.to_owned(), kind.to_owned()),
     };
-    let weight = match backend.get("weight")? {
-        Some(weight) => u32::try_from(weight.integer(0, 1_000_000)?).unwrap_or(0),
-        None => 1,
-    };
-    let port = backend.get("port")?.map(|port| port.port()).transpose()?;
+    let name = said.need(backend, ("name", "the name of a Service"), Field::name);
+    let namespace = said.read(backend, "namespace", Field::string);
+    let port = said.read(backend, "port", Field::port);
+    let weight = said.read(backend, "weight", |weight| weight.integer(0, 1_000_000));
     let mut filters = Vec::new();
     let mut unsupported = None;
-    for filter in filter::read(backend, route, group, diagnostics)? {
+    for filter in filter::read(backend, route, group, said) {
         match filter {
             Read::Filter(filter) => filters.push(filter),
-            Read::LeftOut(error) => diagnostics.push(error.diagnostic().clone()),
+            Read::LeftOut(error) => said.push(error.diagnostic().clone()),
             Read::Unsupported(error, name) => {
                 let error = error.mesh("fails the requests that fall to this backend");
-                diagnostics.push(error.diagnostic().clone());
+                said.push(error.diagnostic().clone());
                 unsupported = unsupported.or(Some(name));
             }
         }
     }
-    Ok(Backend {
+    Backend {
         kind,
-        name: backend
-            .require("name", "the name of a Service")?
-            .name()?
-            .to_owned(),
-        namespace: text("namespace")?.map(str::to_owned),
+        name: name.unwrap_or_default().to_owned(),
+        namespace: namespace.map(str::to_owned),
         port,
-        weight,
+        weight: weight.map_or(1, |weight| u32::try_from(weight).unwrap_or(0)),
         filters,
         unsupported,
         path: backend.path.clone(),
         at: backend.at(),
-    })
+    }
 }

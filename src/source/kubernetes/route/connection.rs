@@ -1,30 +1,18 @@
-use super::{Group, Kind, Rule, backend, keep};
-use crate::source::kubernetes::diagnostic::Diagnostic;
-use crate::source::kubernetes::error::Error;
+use super::{Group, Kind, Rule, backend};
 use crate::source::kubernetes::field::Field;
+use crate::source::kubernetes::said::Said;
 
 /// The rules of a TLSRoute or TCPRoute: where connections go.
-pub(super) fn rules(
-    spec: &Field<'_>,
-    kind: Kind,
-    errors: &mut Vec<Error>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<Rule> {
-    let list = spec.get("rules").and_then(|rules| match rules {
-        Some(rules) => rules.list(),
-        None => Ok(Vec::new()),
-    });
-    let rules = keep(list, errors);
-    let read = |rule: Field<'_>| keep(one(&rule, kind, diagnostics), errors);
-    rules.into_iter().map(read).collect()
-}
-
-fn one(rule: &Field<'_>, kind: Kind, diagnostics: &mut Vec<Diagnostic>) -> Result<Rule, Error> {
-    rule.known(&["name", "backendRefs"], diagnostics);
-    Ok(Rule {
-        backends: backend::read(rule, kind, Group::Gateway, diagnostics)?,
-        path: rule.path.clone(),
-        at: rule.at(),
-        ..Rule::default()
-    })
+pub(super) fn rules(spec: &Field<'_>, kind: Kind, said: &mut Said) -> Vec<Rule> {
+    let list = said.list(spec, "rules");
+    let read = |rule: &Field<'_>| {
+        said.known(rule, &["name", "backendRefs"]);
+        Rule {
+            backends: backend::read(rule, kind, Group::Gateway, said),
+            path: rule.path.clone(),
+            at: rule.at(),
+            ..Rule::default()
+        }
+    };
+    list.iter().map(read).collect()
 }

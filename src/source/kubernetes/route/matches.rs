@@ -1,12 +1,17 @@
+use std::collections::BTreeSet;
+
 use http::{HeaderName, HeaderValue, Method};
 
+use super::{Group, looks};
 use crate::policy::{
-    InvalidPolicy, MatchHeader, MatchHeaderValue, MatchPath, MatchQueryParam, MatchQueryValue,
-    MatchRequest, Pattern,
+    MatchHeader, MatchHeaderValue, MatchPath, MatchQueryParam, MatchQueryValue, MatchRequest,
+    Pattern,
 };
-use crate::source::kubernetes::diagnostic::Diagnostic;
 use crate::source::kubernetes::error::Error;
 use crate::source::kubernetes::field::Field;
+use crate::source::kubernetes::names::REFUSED;
+use crate::source::kubernetes::place::quoted;
+use crate::source::kubernetes::said::Said;
 
 /// How a value is compared.
 #[derive(Clone, Copy)]
@@ -20,21 +25,14 @@ const COMPARE: [(&str, Compare); 2] = [
     ("RegularExpression", Compare::Regex),
 ];
 
-/// The matches of a rule. Where there are none, the API server fills in every path.
-///
-/// # Errors
-/// What the API server or the mesh refuses: it takes the whole route with it.
-pub(super) fn read(
-    rule: &Field<'_>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<Vec<MatchRequest>, Error> {
-    let Some(list) = rule.get("matches")? else {
-        return Ok(vec![every_path()]);
+/// The matches of a rule. Where there are none, the API server fills in every path. What it or the mesh refuses takes the
+/// whole route with it.
+pub(super) fn read(rule: &Field<'_>, group: Group, said: &mut Said) -> Vec<MatchRequest> {
+    let Some(list) = said.get(rule, "matches") else {
+        return vec![every_path()];
     };
-    list.list()?
-        .into_iter()
-        .map(|field| one(&field, diagnostics))
-        .collect()
+    let list = said.keep(list.list()).unwrap_or_default();
+    list.iter().map(|field| one(field, group, said)).collect()
 }
 
 /// What a rule without matches matches.
@@ -45,46 +43,59 @@ pub(super) fn every_path() -> MatchRequest {
     }
 }
 
-fn one(field: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<MatchRequest, Error> {
-    field.known(&["path", "headers", "queryParams", "method"], diagnostics);
-    let path = match field.get("path")? {
+fn one(field: &Field<'_>, group: Group, said: &mut Said) -> MatchRequest {
+    said.known(field, &["path", "headers", "queryParams", "method"]);
+    let path = match said.get(field, "path") {
         // The default of the API server, where the match is about something else.
         None => Some(MatchPath::Prefix("/".to_owned())),
-        Some(path) => Some(self::path(&path, diagnostics)?),
+        Some(path) => self::path(&path, group, said),
     };
-    let method = match field.get("method")? {
-        Some(method) => Some(self::method(&method)?),
-        None => None,
-    };
-    let mut query_params = Vec::new();
-    if let Some(list) = field.get("queryParams")? {
-        for param in list.list()? {
-            query_params.push(query_param(&param, diagnostics)?);
-        }
-    }
-    Ok(MatchRequest {
+    let method = said.read(field, "method", method);
+    let params = said.list(field, "queryParams");
+    twice(&params, said);
+    let params = params.iter();
+    let query_params = params.filter_map(|param| query_param(param, said));
+    MatchRequest {
         path,
-        headers: headers(field, diagnostics)?,
-        query_params,
+        query_params: query_params.collect(),
+        headers: headers(field, said),
         method,
-    })
+    }
 }
 
-fn path(path: &Field<'_>, diagnostics: &mut Vec<Diagnostic>) -> Result<MatchPath, Error> {
-    type Make = fn(&str) -> Result<MatchPath, InvalidPolicy>;
-    path.known(&["type", "value"], diagnostics);
-    let make: Make = match path.get("type")? {
-        None => |text| MatchPath::prefix(text),
-        Some(kind) => kind.one_of::<Make>(&[
-            ("Exact", |text| MatchPath::exact(text)),
-            ("PathPrefix", |text| MatchPath::prefix(text)),
-            ("RegularExpression", MatchPath::regex),
-        ])?,
-    };
-    match path.get("value")? {
-        None => make("/").map_err(|invalid| path.invalid(&invalid)),
-        Some(value) => make(value.string()?).map_err(|invalid| value.invalid(&invalid)),
+fn path(path: &Field<'_>, group: Group, said: &mut Said) -> Option<MatchPath> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Kind {
+        Exact,
+        Prefix,
+        Regex,
     }
+    said.known(path, &["type", "value"]);
+    let kinds = [
+        ("Exact", Kind::Exact),
+        ("PathPrefix", Kind::Prefix),
+        ("RegularExpression", Kind::Regex),
+    ];
+    let kind = match said.get(path, "type") {
+        None => Kind::Prefix,
+        Some(kind) => said.keep(kind.one_of(&kinds))?,
+    };
+    let value = said.get(path, "value");
+    let text = match &value {
+        None => "/",
+        Some(value) => said.keep(value.string())?,
+    };
+    let place = value.as_ref().unwrap_or(path);
+    match kind {
+        Kind::Regex => looks::pattern(place, text, said),
+        _ => looks::path(place, text, kind == Kind::Exact, group, said),
+    }
+    let made = match kind {
+        Kind::Exact => MatchPath::exact(text),
+        Kind::Prefix => MatchPath::prefix(text),
+        Kind::Regex => MatchPath::regex(text),
+    };
+    said.keep(made.map_err(|invalid| place.invalid(&invalid)))
 }
 
 fn method(method: &Field<'_>) -> Result<Method, Error> {
@@ -104,44 +115,72 @@ fn method(method: &Field<'_>) -> Result<Method, Error> {
 }
 
 /// The header matches of an HTTP or gRPC match.
-///
-/// # Errors
-/// As [`read`].
-pub(super) fn headers(
-    field: &Field<'_>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<Vec<MatchHeader>, Error> {
-    let Some(list) = field.get("headers")? else {
-        return Ok(Vec::new());
-    };
-    let mut headers: Vec<MatchHeader> = Vec::new();
-    for header in list.list()? {
-        header.known(&["type", "name", "value"], diagnostics);
-        let name = header_name(&header.require("name", "a header's name")?)?;
-        let value = header.require("value", "what the header must be")?;
-        let value = match compare(&header)? {
-            Compare::Exact => MatchHeaderValue::Exact(header_value(&value)?),
-            Compare::Regex => MatchHeaderValue::Regex(pattern(&value)?),
-        };
-        headers.push(MatchHeader { name, value });
-    }
-    Ok(headers)
+pub(super) fn headers(field: &Field<'_>, said: &mut Said) -> Vec<MatchHeader> {
+    let list = said.list(field, "headers");
+    twice(&list, said);
+    list.iter().filter_map(|one| header(one, said)).collect()
 }
 
-fn query_param(
-    param: &Field<'_>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<MatchQueryParam, Error> {
-    param.known(&["type", "name", "value"], diagnostics);
-    let name = param.require("name", "a query parameter's name")?.name()?;
-    let value = param.require("value", "what the parameter must be")?;
-    Ok(MatchQueryParam {
-        name: name.to_owned(),
-        value: match compare(param)? {
-            Compare::Exact => MatchQueryValue::Exact(value.string()?.to_owned()),
-            Compare::Regex => MatchQueryValue::Regex(pattern(&value)?),
-        },
+/// Says of what stands twice in a list by names that it does: the API server's lists have each name once.
+pub(super) fn twice(list: &[Field<'_>], said: &mut Said) {
+    let mut seen = BTreeSet::new();
+    for one in list {
+        let Some(name) = one.get("name").ok().flatten() else {
+            continue;
+        };
+        if let Some(text) = name.text()
+            && !seen.insert(text)
+        {
+            said.wrong(
+                name.error(format!("{} stands twice in the list", quoted(text)))
+                    .mesh(REFUSED)
+                    .remedy("keep one of them"),
+            );
+        }
+    }
+}
+
+fn header(header: &Field<'_>, said: &mut Said) -> Option<MatchHeader> {
+    said.known(header, &["type", "name", "value"]);
+    let name = said.need(header, ("name", "a header's name"), header_name);
+    let exact = |value: &Field<'_>| header_value(value).map(MatchHeaderValue::Exact);
+    let expected = "what the header must be";
+    let value = compared(header, expected, exact, MatchHeaderValue::Regex, said);
+    Some(MatchHeader {
+        name: name?,
+        value: value?,
     })
+}
+
+fn query_param(param: &Field<'_>, said: &mut Said) -> Option<MatchQueryParam> {
+    said.known(param, &["type", "name", "value"]);
+    let name = said.need(param, ("name", "a query parameter's name"), Field::name);
+    let exact = |value: &Field<'_>| Ok(MatchQueryValue::Exact(value.string()?.to_owned()));
+    let expected = "what the parameter must be";
+    let value = compared(param, expected, exact, MatchQueryValue::Regex, said);
+    Some(MatchQueryParam {
+        name: name?.to_owned(),
+        value: value?,
+    })
+}
+
+/// The `value` of a match, by its `type`.
+fn compared<T>(
+    holder: &Field<'_>,
+    expected: &str,
+    exact: impl FnOnce(&Field<'_>) -> Result<T, Error>,
+    regex: impl FnOnce(Pattern) -> T,
+    said: &mut Said,
+) -> Option<T> {
+    let how = said.keep(compare(holder));
+    let value = said.keep(holder.require("value", expected))?;
+    match how? {
+        Compare::Exact => {
+            looks::literal(&value, said);
+            said.keep(exact(&value))
+        }
+        Compare::Regex => said.keep(pattern(&value)).map(regex),
+    }
 }
 
 fn compare(field: &Field<'_>) -> Result<Compare, Error> {

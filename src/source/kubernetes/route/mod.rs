@@ -5,10 +5,12 @@ mod connection;
 mod filter;
 mod grpc;
 mod http;
+pub(super) mod looks;
 mod matches;
 mod parent;
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 pub(super) use self::backend::{Backend, BackendKind};
 pub(super) use self::http::Rule;
@@ -19,8 +21,10 @@ use super::error::Error;
 use super::field::Field;
 pub(super) use super::kind::{Group, Kind};
 use super::metadata::Metadata;
+use super::names::{self, Form};
 use super::place::{Mark, Origin};
-use crate::policy::MatchHost;
+use super::said::Said;
+use crate::policy::{InvalidPolicy, MatchHost, Meta, Resource};
 
 /// A route, with its defaults filled in as the API server does.
 #[derive(Clone, Debug)]
@@ -46,61 +50,63 @@ impl Route {
     /// What is wrong with a rule, a filter or an annotation is kept in the route, which then is not applied.
     ///
     /// # Errors
-    /// No name, or parents that cannot be read.
+    /// No mapping as metadata. A name or parents that cannot be read are said.
     pub(super) fn read(
         document: &Field<'_>,
         kind: Kind,
         group: Group,
-        diagnostics: &mut Vec<Diagnostic>,
+        said: &mut Said,
     ) -> Result<Self, Error> {
-        let metadata = Metadata::read(document, kind.name())?;
+        let metadata = Metadata::read(document, kind.name(), said)?;
         let origin = metadata.origin;
-        let document = document.within(&origin);
-        let spec = document.get("spec")?;
-        let mut errors = Vec::new();
-        let before = diagnostics.len();
-        let parents = match &spec {
-            Some(spec) => parent::read(spec, group, &metadata.namespace, diagnostics)?,
-            None => Vec::new(),
-        };
-        let settings = RouteSettings::read(
-            &metadata.annotations,
-            kind,
-            &origin,
-            diagnostics,
-            &mut errors,
-        );
+        let spec = said.get(&document.within(&origin), "spec");
+        let mut parents = Vec::new();
+        let mut elsewhere = false;
         let mut hosts = Vec::new();
         let mut rules = Vec::new();
+        let mut mine = Said::default();
+        let settings = RouteSettings::read(&metadata.annotations, kind, &origin, &mut mine);
         if let Some(spec) = &spec {
+            let known = ["parentRefs", "hostnames", "rules", "useDefaultGateways"];
+            mine.known(spec, &known);
+            // Who cannot be read cannot be told which Service the rest is about: these are errors of the manifest.
+            let mut of = Said::default();
+            parents = parent::read(spec, group, &metadata.namespace, &mut of);
+            elsewhere = parents.is_empty() && of.diagnostics.is_empty() && of.errors.is_empty();
+            mine.diagnostics.append(&mut of.diagnostics);
+            said.errors.append(&mut of.errors);
             if kind != Kind::Tcp {
-                hosts = keep(hostnames(spec), &mut errors);
+                hosts = hostnames(spec, &mut mine);
             }
-            match kind {
-                Kind::Http => {
-                    spec.known(
-                        &["parentRefs", "hostnames", "rules", "useDefaultGateways"],
-                        diagnostics,
-                    );
-                    rules = http::rules(spec, group, &mut errors, diagnostics);
-                }
-                Kind::Grpc => {
-                    spec.known(
-                        &["parentRefs", "hostnames", "rules", "useDefaultGateways"],
-                        diagnostics,
-                    );
-                    rules = grpc::rules(spec, &mut errors, diagnostics);
-                }
-                Kind::Tls | Kind::Tcp => {
-                    rules = connection::rules(spec, kind, &mut errors, diagnostics);
-                }
-            }
+            rules = match kind {
+                Kind::Http => http::rules(spec, group, &mut mine),
+                Kind::Grpc => grpc::rules(spec, &mut mine),
+                Kind::Tls | Kind::Tcp => connection::rules(spec, kind, &mut mine),
+            };
         }
-        errors.sort_by_key(|error| (error.line(), error.column()));
-        diagnostics.extend(errors.iter().map(|error| error.diagnostic().clone()));
-        if let Some(said) = diagnostics.get_mut(before..) {
-            said.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+        // A Gateway's route, or one of the inbound policy: what it says is for others, who do more than the mesh.
+        if elsewhere {
+            mine = Said::default();
+        } else if rules.is_empty()
+            && let Some(spec) = &spec
+            && mine.errors.is_empty()
+        {
+            mine.push(
+                note(
+                    spec,
+                    Severity::Warning,
+                    "no rules: no request meets the route",
+                )
+                .key(spec.child("rules"))
+                .remedy(match kind {
+                    Kind::Http => "take the empty list away for one that every request meets",
+                    _ => "write a rule",
+                }),
+            );
         }
+        let refused = mine.errors.into_iter();
+        let refused = refused.map(|error| error.or_mesh("leaves the whole route out"));
+        mine.errors = refused.collect();
         Ok(Self {
             at: metadata.at,
             kind,
@@ -112,7 +118,7 @@ impl Route {
             hosts,
             rules,
             settings,
-            errors,
+            errors: said.add(mine),
             origin,
         })
     }
@@ -128,31 +134,48 @@ impl Route {
         age.then_with(|| self.name.cmp(&other.name))
     }
 
+    /// Where what it decides comes from.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub(super) fn meta(&self) -> Result<Arc<Meta>, InvalidPolicy> {
+        let (group, kind) = (self.group.name(), self.kind.name());
+        let resource = Resource::new(group, kind, &self.namespace, &self.name)?;
+        Ok(Arc::new(Meta::Resource(resource)))
+    }
+
+    /// A warning about it.
+    pub(super) fn warning(
+        &self,
+        key: impl Into<String>,
+        at: Mark,
+        message: impl Into<String>,
+    ) -> Diagnostic {
+        Diagnostic::new(Severity::Warning, &self.origin, message)
+            .key(key)
+            .at(at)
+    }
+
     /// As in messages: `HTTPRoute shop/web`.
     pub(super) fn describe(&self) -> &str {
         self.origin.resource.as_deref().unwrap_or_default()
     }
 }
 
-fn hostnames(spec: &Field<'_>) -> Result<Vec<MatchHost>, Error> {
-    let Some(list) = spec.get("hostnames")? else {
-        return Ok(Vec::new());
-    };
-    list.list()?
-        .into_iter()
-        .map(|host| {
-            let parsed = MatchHost::parse(host.string()?);
-            parsed.map_err(|invalid| host.invalid(&invalid))
-        })
-        .collect()
-}
-
-/// The value; or the error, kept with the others, and the default.
-fn keep<T: Default>(read: Result<T, Error>, errors: &mut Vec<Error>) -> T {
-    read.unwrap_or_else(|error| {
-        errors.push(error.or_mesh("leaves the whole route out"));
-        T::default()
-    })
+fn hostnames(spec: &Field<'_>, said: &mut Said) -> Vec<MatchHost> {
+    let list = said.list(spec, "hostnames");
+    let hosts = list.iter().filter_map(|host| {
+        let text = said.keep(host.string())?;
+        let name = text.strip_prefix("*.").unwrap_or(text);
+        let lower = name.to_ascii_lowercase();
+        if name != lower && Form::Subdomain.has(&lower) {
+            let error = host.expected("a name in lower case").mesh(names::REFUSED);
+            said.wrong(error.remedy(format!("write {}", text.to_ascii_lowercase())));
+        }
+        let parsed = MatchHost::parse(text);
+        said.keep(parsed.map_err(|invalid| host.invalid(&invalid)))
+    });
+    hosts.collect()
 }
 
 fn note(field: &Field<'_>, severity: Severity, message: impl Into<String>) -> Diagnostic {

@@ -1,11 +1,11 @@
 use std::num::NonZeroU16;
 
 use super::{Group, note};
-use crate::source::kubernetes::diagnostic::{Diagnostic, Severity};
-use crate::source::kubernetes::error::Error;
+use crate::source::kubernetes::diagnostic::Severity;
 use crate::source::kubernetes::field::Field;
 use crate::source::kubernetes::keys;
 use crate::source::kubernetes::place::{Mark, quoted};
+use crate::source::kubernetes::said::Said;
 
 /// What a route is attached to, as far as it is the mesh's business.
 #[derive(Clone, Debug)]
@@ -30,69 +30,68 @@ pub(in crate::source::kubernetes) enum ParentKind {
 // === parents ===
 
 /// The parents that the mesh knows. About others that were probably meant to be such something is said.
-///
-/// # Errors
-/// A field of the wrong type, or a parent without a name.
 pub(super) fn read(
     spec: &Field<'_>,
     group: Group,
     namespace: &str,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<Vec<Parent>, Error> {
-    let mut parents = Vec::new();
-    let Some(list) = spec.get("parentRefs")? else {
+    said: &mut Said,
+) -> Vec<Parent> {
+    let Some(list) = said.get(spec, "parentRefs") else {
         let message = "no parentRefs: the route is attached to nothing";
-        diagnostics.push(
+        said.push(
             note(spec, Severity::Warning, message)
                 .key(spec.child("parentRefs"))
                 .remedy("add parentRefs with name, kind: Service and group: core"),
         );
-        return Ok(parents);
+        return Vec::new();
     };
-    for parent in list.list()? {
-        parent.known(
-            &["group", "kind", "namespace", "name", "sectionName", "port"],
-            diagnostics,
+    let list = said.keep(list.list()).unwrap_or_default();
+    let read = |parent: &Field<'_>| one(parent, group, namespace, said);
+    list.iter().filter_map(read).collect()
+}
+
+fn one(parent: &Field<'_>, group: Group, namespace: &str, said: &mut Said) -> Option<Parent> {
+    said.known(
+        parent,
+        &["group", "kind", "namespace", "name", "sectionName", "port"],
+    );
+    let before = said.errors.len();
+    let kind = said.read(parent, "kind", Field::string);
+    let named = said.read(parent, "group", Field::string);
+    let of = said.read(parent, "namespace", Field::name);
+    let port = said.get(parent, "port");
+    let number = port.as_ref().and_then(|port| said.keep(port.port()));
+    // What is half known is not what it is taken for.
+    if said.errors.len() > before {
+        return None;
+    }
+    let kind = attaches(parent, group, kind, named, said)?;
+    if let Some(section) = said.get(parent, "sectionName") {
+        let message = "has no effect on routes of a Service; they are attached to all of its ports, or to one by port";
+        said.push(
+            note(&section, Severity::Warning, message)
+                .mesh("ignores it")
+                .remedy("write port: with the Service port's number"),
         );
-        let kind = parent.get("kind")?.map(|kind| kind.string()).transpose()?;
-        let named = parent.get("group")?;
-        let named = named.map(|group| group.string()).transpose()?;
-        let Some(kind) = attaches(&parent, group, kind, named, diagnostics) else {
-            continue;
-        };
-        let port = parent.get("port")?;
-        if let Some(section) = parent.get("sectionName")? {
-            let message = "has no effect on routes of a Service; they are attached to all of its ports, or to one by port";
-            diagnostics.push(
-                note(&section, Severity::Warning, message)
-                    .mesh("ignores it")
-                    .remedy("write port: with the Service port's number"),
-            );
-        }
-        if kind == ParentKind::EgressNetwork && port.is_none() {
-            return Err(parent
+    }
+    if kind == ParentKind::EgressNetwork && port.is_none() {
+        said.wrong(
+            parent
                 .error("an EgressNetwork as parent without a port")
                 .mesh("refuses the route")
-                .remedy("write port: with the number that is called"));
-        }
-        let of = parent.get("namespace")?;
-        parents.push(Parent {
-            kind,
-            namespace: match of {
-                Some(of) => of.name()?.to_owned(),
-                None => namespace.to_owned(),
-            },
-            name: parent
-                .require("name", "the name of a Service")?
-                .name()?
-                .to_owned(),
-            port_at: port.as_ref().map_or(parent.at(), Field::at),
-            port: port.map(|port| port.port()).transpose()?,
-            path: parent.path.clone(),
-            at: parent.at(),
-        });
+                .remedy("write port: with the number that is called"),
+        );
     }
-    Ok(parents)
+    let name = said.need(parent, ("name", "the name of a Service"), Field::name)?;
+    Some(Parent {
+        kind,
+        namespace: of.unwrap_or(namespace).to_owned(),
+        name: name.to_owned(),
+        port_at: port.as_ref().map_or(parent.at(), Field::at),
+        port: number,
+        path: parent.path.clone(),
+        at: parent.at(),
+    })
 }
 
 /// By kind and group, with the group that the API server fills in.
@@ -101,13 +100,13 @@ fn attaches(
     group: Group,
     kind: Option<&str>,
     named: Option<&str>,
-    diagnostics: &mut Vec<Diagnostic>,
+    said: &mut Said,
 ) -> Option<ParentKind> {
     let (kind, wanted) = match kind {
         Some("Service") => (ParentKind::Service, "core"),
         Some("EgressNetwork") => (ParentKind::EgressNetwork, "policy.linkerd.io"),
         other => {
-            stranger(parent, other, named, diagnostics);
+            stranger(parent, other, named, said);
             return None;
         }
     };
@@ -127,7 +126,7 @@ fn attaches(
             format!("there is no such kind in group {named}: the route is attached to nothing")
         }
     };
-    diagnostics.push(
+    said.push(
         note(parent, Severity::Warning, message)
             .mesh("does not apply the route")
             .remedy(format!("write group: {wanted}")),
@@ -137,12 +136,7 @@ fn attaches(
 
 /// What is neither: a Gateway, as most parents are, a Server or a whole namespace of the inbound policy, or somebody else's.
 /// Said is what was probably meant to be a Service.
-fn stranger(
-    parent: &Field<'_>,
-    kind: Option<&str>,
-    named: Option<&str>,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
+fn stranger(parent: &Field<'_>, kind: Option<&str>, named: Option<&str>, said: &mut Said) {
     const WORKLOADS: [&str; 5] = [
         "DaemonSet",
         "Deployment",
@@ -176,7 +170,7 @@ fn stranger(
             )
         }
     };
-    diagnostics.push(
+    said.push(
         note(parent, Severity::Warning, message)
             .mesh("does not apply the route")
             .remedy(remedy),

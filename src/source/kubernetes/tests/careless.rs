@@ -248,9 +248,12 @@ fn a_port_twice() {
     assert_eq!(
         of("{port: 80}, {port: 80}"),
         [
-            "m.yaml:4:35: warning: Service shop/web: spec.ports[1].port: port 80 is already spec.ports[0]; the mesh never sees \
-             the Service: the API server refuses it; keep one of them"
+            "m.yaml:4:35: error: Service shop/web: spec.ports[1].port: port 80 is already spec.ports[0]; the mesh never sees \
+             it: the API server refuses it; keep one of them"
         ]
     );
-    assert_eq!(of("{port: 80}, {port: 80, protocol: UDP}"), [""; 0]);
+    assert_eq!(
+        of("{name: a, port: 80}, {name: b, port: 80, protocol: UDP}"),
+        [""; 0]
+    );
 }

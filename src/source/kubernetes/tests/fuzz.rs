@@ -9,6 +9,9 @@ fn drive(text: &str) {
         Ok(manifests) => manifests,
         Err(error) => {
             assert!(!error.to_string().contains(char::is_control), "{error}");
+            for diagnostic in error.diagnostics() {
+                assert!(!diagnostic.to_string().contains(char::is_control));
+            }
             return;
         }
     };

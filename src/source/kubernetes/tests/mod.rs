@@ -6,8 +6,9 @@ mod folder;
 mod fuzz;
 mod good;
 mod grammar;
-mod load;
+mod many;
 mod mistakes;
+mod refused;
 #[cfg(feature = "reload")]
 mod reload;
 mod table;

@@ -1,7 +1,7 @@
 use linkerd2_proxy_api::outbound as api;
 
 use super::super::problem::{At, Effect, Problems};
-use super::{matches, required, time};
+use super::{required, time};
 use crate::policy::{Ejection, ExponentialBackoff, FailureAccrual, Ratio, Unified};
 
 /// When endpoints are ejected. What is not valid ejects nobody.
@@ -56,9 +56,8 @@ fn unified(
     let mut min_requests = wire.min_requests;
     // Failures in a row stay, whatever is the matter with the success rate.
     let mut threshold = threshold.unwrap_or_else(|error| {
-        let message = matches::words(&error);
         let at = &at.field("success_rate_threshold");
-        problems.add(at, Effect::LeftOut, message);
+        problems.invalid(at, Effect::LeftOut, &error);
         Ratio::ZERO
     });
     let on = threshold > Ratio::ZERO;
@@ -110,8 +109,7 @@ pub(super) fn backoff(
 ) -> ExponentialBackoff {
     let jitter = Ratio::try_from_f64("", f64::from(wire.jitter_ratio), 100);
     let jitter = jitter.unwrap_or_else(|error| {
-        let message = matches::words(&error);
-        problems.add(&at.field("jitter_ratio"), Effect::Default, message);
+        problems.invalid(&at.field("jitter_ratio"), Effect::Default, &error);
         or.jitter()
     });
     let min = required(problems, &at.field("min_backoff"), wire.min_backoff);
@@ -120,8 +118,7 @@ pub(super) fn backoff(
         match ExponentialBackoff::try_new(min, max, jitter) {
             Ok(backoff) => return backoff,
             Err(error) => {
-                let message = matches::words(&error);
-                problems.add(&at.field("max_backoff"), Effect::Default, message);
+                problems.invalid(&at.field("max_backoff"), Effect::Default, &error);
             }
         }
     }

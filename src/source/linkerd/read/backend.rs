@@ -5,7 +5,7 @@ use linkerd2_proxy_api::{destination, outbound as api};
 
 use super::super::family::{Family, Parts, Used};
 use super::super::problem::{At, Effect, Problems};
-use super::{matches, meta, required, routes, time};
+use super::{meta, required, routes, time};
 use crate::policy::{
     Backend, BackendDispatcher, EndpointDiscovery, Load, Meta, PeakEwma, PenaltyPeakEwma, Queue,
     RouteBackend, RouteDistribution,
@@ -58,7 +58,7 @@ pub(super) fn distribution<K: Family>(
         }
     };
     made.unwrap_or_else(|error| {
-        problems.add(at, Effect::Refused, matches::words(&error));
+        problems.invalid(at, Effect::Refused, &error);
         RouteDistribution::empty()
     })
 }
@@ -249,8 +249,7 @@ fn ewma(
     rtt: std::time::Duration,
 ) -> PeakEwma {
     PeakEwma::try_new(decay, rtt).unwrap_or_else(|error| {
-        let message = matches::words(&error);
-        problems.add(&at.field("decay"), Effect::Default, message);
+        problems.invalid(&at.field("decay"), Effect::Default, &error);
         PeakEwma::try_new(PeakEwma::DEFAULT.decay(), rtt).unwrap_or_default()
     })
 }

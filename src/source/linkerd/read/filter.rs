@@ -218,10 +218,7 @@ fn modify_path(
     use http_route::path_modifier::Replace;
     match wire.replace {
         Some(Replace::Full(path)) => {
-            if !path.starts_with('/') {
-                let message = format!("found {path:?}, expected a path that begins with `/`");
-                problems.add(&at.field("full"), Effect::Kept, message);
-            }
+            problems.path(&at.field("full"), &path, false);
             Some(ModifyPath::ReplaceFullPath(path))
         }
         Some(Replace::Prefix(prefix)) => Some(ModifyPath::ReplacePrefixMatch(prefix)),

@@ -2,11 +2,10 @@ use http::{HeaderName, HeaderValue, Method};
 use linkerd2_proxy_api::{grpc_route, http_route, http_types, tls_route};
 
 use super::super::family::Read;
-use super::super::is_path;
 use super::super::problem::{At, Effect, Problems};
 use crate::policy::{
-    InvalidPolicy, MatchHeader, MatchHeaderValue, MatchHost, MatchPath, MatchQueryParam,
-    MatchQueryValue, MatchRequest, MatchRpc, Pattern,
+    MatchHeader, MatchHeaderValue, MatchHost, MatchPath, MatchQueryParam, MatchQueryValue,
+    MatchRequest, MatchRpc, Pattern,
 };
 
 /// Whether a match is what the message says.
@@ -119,20 +118,13 @@ fn path(
     how: &mut How,
 ) -> Option<MatchPath> {
     use http_route::path_match::Kind;
-    let mut absolute = |field: &'static str, path: &String| {
-        // As in the proxy, which looks at no path.
-        if !is_path(path, field == "exact") {
-            let message = format!("found {path:?}, expected a path that begins with `/`");
-            problems.add(&at.field(field), Effect::Kept, message);
-        }
-    };
     match wire.kind {
         Some(Kind::Exact(path)) => {
-            absolute("exact", &path);
+            problems.path(&at.field("exact"), &path, true);
             Some(MatchPath::Exact(path))
         }
         Some(Kind::Prefix(path)) => {
-            absolute("prefix", &path);
+            problems.path(&at.field("prefix"), &path, false);
             Some(MatchPath::Prefix(path))
         }
         Some(Kind::Regex(text)) => {
@@ -151,7 +143,7 @@ fn pattern(problems: &mut Problems, at: &At<'_>, text: &str, how: &mut How) -> O
     match Pattern::new(text) {
         Ok(pattern) => Some(pattern),
         Err(error) => {
-            problems.add(at, Effect::Refused, words(&error));
+            problems.invalid(at, Effect::Refused, &error);
             how.and(How::Within);
             anything()
         }
@@ -159,10 +151,6 @@ fn pattern(problems: &mut Problems, at: &At<'_>, text: &str, how: &mut How) -> O
 }
 
 /// What is wrong with a value, without a field: the message has names of its own.
-pub(super) fn words(error: &InvalidPolicy) -> String {
-    format!("found {}, expected {}", error.found(), error.expected())
-}
-
 fn headers(
     problems: &mut Problems,
     at: &At<'_>,

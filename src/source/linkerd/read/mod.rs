@@ -8,6 +8,7 @@ mod meta;
 mod params;
 mod routes;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use linkerd2_proxy_api::outbound as api;
@@ -40,11 +41,7 @@ pub(super) fn policy(problems: &mut Problems, message: api::OutboundPolicy) -> C
         Some(kind) => protocol(problems, &at, kind),
         None => {
             problems.missing(&at.field("protocol"), Effect::Refused);
-            let refused = |at: &At<'_>| HttpPolicy {
-                routes: vec![routes::refused::<Http>(parent.clone(), Vec::new(), at)],
-                failure_accrual: None,
-            };
-            Protocol::detect(refused(&at.field("protocol")))
+            Protocol::detect(refused(parent.clone(), &at.field("protocol")))
         }
     };
     ClientPolicy {
@@ -120,12 +117,16 @@ fn detected(problems: &mut Problems, at: &At<'_>, policy: Option<Detected>) -> H
         Some((routes, accrual)) => http(problems, at, routes, accrual),
         None => {
             problems.missing(at, Effect::Refused);
-            let meta = std::sync::Arc::new(Meta::default_named(meta::UNNAMED));
-            HttpPolicy {
-                routes: vec![routes::refused::<Http>(meta, Vec::new(), at)],
-                failure_accrual: None,
-            }
+            refused(Arc::new(Meta::default_named(meta::UNNAMED)), at)
         }
+    }
+}
+
+/// Every request is, for what is not valid here.
+fn refused(meta: Arc<Meta>, at: &At<'_>) -> HttpPolicy {
+    HttpPolicy {
+        routes: vec![routes::refused::<Http>(meta, at)],
+        failure_accrual: None,
     }
 }
 

@@ -1,22 +1,14 @@
-use linkerd2_proxy_api::{http_route, outbound as api};
+use linkerd2_proxy_api::outbound as api;
 
-use super::super::family::{Requests, Tries};
+use super::super::family::{Params, Requests, Tries};
 use super::super::problem::{At, Effect, Problems};
-use super::{accrual, matches, time};
+use super::{accrual, time};
 use crate::policy::{Codes, Retry, RetryBuilder, RouteParams, StatusRanges, Timeouts};
-
-/// What a rule says of timeouts and retries.
-pub(super) struct Wire<C> {
-    pub(super) timeouts: Option<http_route::Timeouts>,
-    pub(super) request_timeout: Option<prost_types::Duration>,
-    pub(super) retry: Option<Tries<C>>,
-    pub(super) allow_l5d_request_headers: bool,
-}
 
 pub(super) fn params<K: Requests>(
     problems: &mut Problems,
     at: &At<'_>,
-    wire: Wire<K::Conditions>,
+    wire: Params<K::Conditions>,
 ) -> RouteParams {
     let wired = wire.timeouts.unwrap_or_default();
     let mut timeouts = {
@@ -101,8 +93,7 @@ pub(in super::super) fn http_conditions(
         match StatusRanges::try_new([read.clone()]) {
             Ok(_) => retry = retry.and_on(read),
             Err(error) => {
-                let message = matches::words(&error);
-                problems.add(&at.item("status_ranges", n), Effect::LeftOut, message);
+                problems.invalid(&at.item("status_ranges", n), Effect::LeftOut, &error);
             }
         }
     }

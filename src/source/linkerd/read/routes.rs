@@ -6,8 +6,8 @@ use super::super::family::{Family, Opaque, Read, Requests, Tls};
 use super::super::problem::{At, Effect, Problems};
 use super::{backend, matches, meta, not_valid, params};
 use crate::policy::{
-    ConnectionFilter, ConnectionRoute, MatchHost, Meta, OpaquePolicy, Route, RouteDistribution,
-    RoutePolicy, Rule, TlsRoute,
+    ConnectionFilter, ConnectionRoute, Meta, OpaquePolicy, Route, RouteDistribution, RoutePolicy,
+    Rule, TlsRoute,
 };
 
 type Rules<K> = Vec<Rule<<K as Requests>::Match, <K as Family>::Filter>>;
@@ -111,16 +111,7 @@ fn rule<K: Requests>(
         backend::distribution::<K>(problems, &at.field("backends"), wire.backends),
     );
     policy.filters = filters::<K>(problems, at, wire.filters);
-    policy.params = params::params::<K>(
-        problems,
-        at,
-        params::Wire {
-            timeouts: wire.timeouts,
-            request_timeout: wire.request_timeout,
-            retry: wire.retry,
-            allow_l5d_request_headers: wire.allow_l5d_request_headers,
-        },
-    );
+    policy.params = params::params::<K>(problems, at, wire.params);
     if any || !matches.is_empty() {
         rules.push(Rule { matches, policy });
     }
@@ -149,13 +140,9 @@ fn refusing<K: Family>(meta: Arc<Meta>, at: &At<'_>) -> RoutePolicy<K::Filter> {
     policy
 }
 
-pub(super) fn refused<K: Requests>(
-    meta: Arc<Meta>,
-    hosts: Vec<MatchHost>,
-    at: &At<'_>,
-) -> Route<K::Match, K::Filter> {
+pub(super) fn refused<K: Requests>(meta: Arc<Meta>, at: &At<'_>) -> Route<K::Match, K::Filter> {
     Route {
-        hosts,
+        hosts: Vec::new(),
         rules: vec![Rule::any(refusing::<K>(meta, at))],
     }
 }

@@ -108,11 +108,7 @@ fn redirect(
     }
     let replace = redirect.path.as_ref().map(|path| match path {
         ModifyPath::ReplaceFullPath(path) => {
-            if !path.starts_with('/') {
-                let message = format!("found {path:?}, expected a path that begins with `/`");
-                let at = at.field("path");
-                problems.add(&at.field("full"), Effect::Kept, message);
-            }
+            problems.path(&at.field("path").field("full"), path, false);
             Replace::Full(path.clone())
         }
         ModifyPath::ReplacePrefixMatch(prefix) => Replace::Prefix(prefix.clone()),

@@ -1,6 +1,5 @@
 use linkerd2_proxy_api::{grpc_route, http_route, http_types};
 
-use super::super::is_path;
 use super::super::problem::{At, Effect, Problems};
 use crate::policy::{
     MatchHeader, MatchHeaderValue, MatchPath, MatchQueryParam, MatchQueryValue, MatchRequest,
@@ -54,10 +53,7 @@ const NOTHING: &str = "[a&&b]";
 fn path(problems: &mut Problems, at: &At<'_>, path: &MatchPath) -> http_route::PathMatch {
     use http_route::path_match::Kind;
     let mut absolute = |field: &'static str, path: &String| {
-        if !is_path(path, field == "exact") {
-            let message = format!("found {path:?}, expected a path that begins with `/`");
-            problems.add(&at.field(field), Effect::Kept, message);
-        }
+        problems.path(&at.field(field), path, field == "exact");
         path.clone()
     };
     http_route::PathMatch {

@@ -1,11 +1,25 @@
 use linkerd2_proxy_api::{http_route, outbound as api};
 
-use super::super::family::{Requests, Tries};
+use super::super::family::{Params, Requests, Tries};
 use super::super::problem::{At, Effect, Problems};
 use super::{accrual, lost, time};
 use crate::policy::{Codes, MethodKind, Retry, RouteParams, Timeouts, Trailers};
 
-pub(super) fn timeouts(
+/// What a rule says of timeouts and retries.
+pub(super) fn params<K: Requests>(
+    problems: &mut Problems,
+    at: &At<'_>,
+    params: &RouteParams,
+) -> Params<K::Conditions> {
+    Params {
+        request_timeout: None,
+        timeouts: timeouts(problems, at, params),
+        retry: retry::<K>(problems, at, params),
+        allow_l5d_request_headers: params.allow_l5d_request_headers,
+    }
+}
+
+fn timeouts(
     problems: &mut Problems,
     at: &At<'_>,
     params: &RouteParams,
@@ -32,7 +46,7 @@ pub(super) fn timeouts(
     })
 }
 
-pub(super) fn retry<K: Requests>(
+fn retry<K: Requests>(
     problems: &mut Problems,
     at: &At<'_>,
     params: &RouteParams,

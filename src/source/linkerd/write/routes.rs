@@ -37,7 +37,6 @@ fn route_<K: Requests>(
         let matches = matches
             .map(|(n, matched)| K::write_match(problems, &at.item("matches", n), matched))
             .collect();
-        let params = &rule.policy.params;
         WireRule {
             matches,
             filters: filters::<K>(problems, at, &rule.policy.filters),
@@ -46,10 +45,7 @@ fn route_<K: Requests>(
                 &at.field("backends"),
                 &rule.policy.distribution,
             )),
-            request_timeout: None,
-            timeouts: params::timeouts(problems, at, params),
-            retry: params::retry::<K>(problems, at, params),
-            allow_l5d_request_headers: params.allow_l5d_request_headers,
+            params: params::params::<K>(problems, at, &rule.policy.params),
         }
     });
     K::whole(Wire {

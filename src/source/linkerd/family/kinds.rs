@@ -1,104 +1,16 @@
-use super::problem::{At, Problems};
+//! The four kinds of routes.
+
+use linkerd2_proxy_api::outbound as api;
+
+use super::{
+    Family, Grpc, Http, Opaque, Params, Parts, Read, Requests, Route, Rule, Tls, Tries, Used,
+};
 use crate::policy::{
     ConnectionFilter, Filter, GrpcFilter, InjectFailure, InjectGrpcFailure, MatchRequest, MatchRpc,
     Ratio, Retry, RetryBuilder,
 };
-use linkerd2_proxy_api::outbound as api;
-
-/// The messages have four kinds of routes, which differ in their matches and filters and are otherwise the same four times
-/// over. What differs is in here, so that the rest is written once.
-pub(super) trait Family {
-    /// A filter of the policy.
-    type Filter: Clone + PartialEq;
-    /// A filter of the message.
-    type Wire;
-    type Distribution;
-
-    fn parts(distribution: Self::Distribution) -> Option<Parts<Self::Wire>>;
-    fn distribution(parts: Parts<Self::Wire>) -> Self::Distribution;
-    fn read(problems: &mut Problems, at: &At<'_>, filter: Self::Wire) -> Self::Filter;
-    /// None if there is no word for it.
-    fn write(problems: &mut Problems, at: &At<'_>, filter: &Self::Filter) -> Option<Self::Wire>;
-    /// A filter that refuses everything.
-    fn refusing(message: String) -> Self::Filter;
-    /// The message of a filter that refuses everything, if it is one.
-    fn refusal(filter: &Self::Filter) -> Option<&str>;
-}
-
-/// A family whose routes are for requests.
-pub(super) trait Requests: Family {
-    type Match: Clone;
-    type WireMatch;
-    type Conditions;
-    type Route;
-
-    fn route(route: Self::Route) -> Route<Self>;
-    fn whole(route: Route<Self>) -> Self::Route;
-    fn read_match(problems: &mut Problems, at: &At<'_>, wire: Self::WireMatch)
-    -> Read<Self::Match>;
-    fn write_match(problems: &mut Problems, at: &At<'_>, matched: &Self::Match) -> Self::WireMatch;
-    fn read_conditions(
-        problems: &mut Problems,
-        at: &At<'_>,
-        conditions: Self::Conditions,
-        retry: RetryBuilder,
-    ) -> RetryBuilder;
-    fn write_conditions(problems: &mut Problems, at: &At<'_>, retry: &Retry) -> Self::Conditions;
-}
-
-/// What became of a match.
-pub(super) enum Read<M> {
-    Is(M),
-    /// Nothing can ever match it.
-    Never,
-    /// Not known what it was for, but nothing that does not match this.
-    Within(M),
-}
-
-pub(super) enum Parts<W> {
-    Empty,
-    First(Vec<Used<W>>),
-    /// With weights.
-    Random(Vec<(Option<Used<W>>, u32)>),
-}
-
-pub(super) struct Used<W> {
-    pub(super) backend: Option<api::Backend>,
-    pub(super) filters: Vec<W>,
-    /// Deprecated; only whether it is there.
-    pub(super) timed: bool,
-}
-
-pub(super) struct Route<K: Requests + ?Sized> {
-    pub(super) metadata: Option<linkerd2_proxy_api::meta::Metadata>,
-    pub(super) hosts: Vec<linkerd2_proxy_api::http_route::HostMatch>,
-    pub(super) rules: Vec<Rule<K>>,
-}
-
-pub(super) struct Rule<K: Requests + ?Sized> {
-    pub(super) matches: Vec<K::WireMatch>,
-    pub(super) filters: Vec<K::Wire>,
-    pub(super) backends: Option<K::Distribution>,
-    /// Deprecated; it is the request timeout where there is no other.
-    pub(super) request_timeout: Option<prost_types::Duration>,
-    pub(super) timeouts: Option<linkerd2_proxy_api::http_route::Timeouts>,
-    pub(super) retry: Option<Tries<K::Conditions>>,
-    pub(super) allow_l5d_request_headers: bool,
-}
-
-/// `Retry`.
-pub(super) struct Tries<C> {
-    pub(super) max_retries: u32,
-    pub(super) max_request_bytes: u32,
-    pub(super) conditions: Option<C>,
-    pub(super) timeout: Option<prost_types::Duration>,
-    pub(super) backoff: Option<api::ExponentialBackoff>,
-}
-
-pub(super) struct Http;
-pub(super) struct Grpc;
-pub(super) struct Opaque;
-pub(super) struct Tls;
+use crate::source::linkerd::problem::{At, Effect, Problems};
+use crate::source::linkerd::{read, write};
 
 /// The two functions between the distribution of a family and its parts. `$timeout` is the deprecated field, where there is
 /// one.
@@ -175,16 +87,18 @@ macro_rules! route {
                 matches: rule.matches,
                 filters: rule.filters,
                 backends: rule.backends,
-                request_timeout: rule.request_timeout,
-                timeouts: rule.timeouts,
-                retry: rule.retry.map(|retry| Tries {
-                    max_retries: retry.max_retries,
-                    max_request_bytes: retry.max_request_bytes,
-                    conditions: retry.conditions,
-                    timeout: retry.timeout,
-                    backoff: retry.backoff,
-                }),
-                allow_l5d_request_headers: rule.allow_l5d_request_headers,
+                params: Params {
+                    request_timeout: rule.request_timeout,
+                    timeouts: rule.timeouts,
+                    retry: rule.retry.map(|retry| Tries {
+                        max_retries: retry.max_retries,
+                        max_request_bytes: retry.max_request_bytes,
+                        conditions: retry.conditions,
+                        timeout: retry.timeout,
+                        backoff: retry.backoff,
+                    }),
+                    allow_l5d_request_headers: rule.allow_l5d_request_headers,
+                },
             };
             Route {
                 metadata: route.metadata,
@@ -199,16 +113,16 @@ macro_rules! route {
                 matches: rule.matches,
                 filters: rule.filters,
                 backends: rule.backends,
-                request_timeout: rule.request_timeout,
-                timeouts: rule.timeouts,
-                retry: rule.retry.map(|retry| api::$module::Retry {
+                request_timeout: rule.params.request_timeout,
+                timeouts: rule.params.timeouts,
+                retry: rule.params.retry.map(|retry| api::$module::Retry {
                     max_retries: retry.max_retries,
                     max_request_bytes: retry.max_request_bytes,
                     conditions: retry.conditions,
                     timeout: retry.timeout,
                     backoff: retry.backoff,
                 }),
-                allow_l5d_request_headers: rule.allow_l5d_request_headers,
+                allow_l5d_request_headers: rule.params.allow_l5d_request_headers,
             };
             api::$route {
                 metadata: route.metadata,
@@ -226,11 +140,11 @@ impl Family for Http {
     distribution!(http_route, request_timeout);
 
     fn read(problems: &mut Problems, at: &At<'_>, filter: Self::Wire) -> Filter {
-        super::read::http_filter(problems, at, filter)
+        read::http_filter(problems, at, filter)
     }
 
     fn write(problems: &mut Problems, at: &At<'_>, filter: &Filter) -> Option<Self::Wire> {
-        Some(super::write::http_filter(problems, at, filter))
+        Some(write::http_filter(problems, at, filter))
     }
 
     fn refusing(message: String) -> Filter {
@@ -258,7 +172,7 @@ impl Requests for Http {
         at: &At<'_>,
         wire: Self::WireMatch,
     ) -> Read<MatchRequest> {
-        super::read::http_match(problems, at, wire)
+        read::http_match(problems, at, wire)
     }
 
     fn write_match(
@@ -266,7 +180,7 @@ impl Requests for Http {
         at: &At<'_>,
         matched: &MatchRequest,
     ) -> Self::WireMatch {
-        super::write::http_match(problems, at, matched)
+        write::http_match(problems, at, matched)
     }
 
     fn read_conditions(
@@ -275,11 +189,11 @@ impl Requests for Http {
         conditions: Self::Conditions,
         retry: RetryBuilder,
     ) -> RetryBuilder {
-        super::read::http_conditions(problems, at, conditions, retry)
+        read::http_conditions(problems, at, conditions, retry)
     }
 
     fn write_conditions(problems: &mut Problems, at: &At<'_>, retry: &Retry) -> Self::Conditions {
-        super::write::http_conditions(problems, at, retry)
+        write::http_conditions(problems, at, retry)
     }
 }
 
@@ -290,11 +204,11 @@ impl Family for Grpc {
     distribution!(grpc_route, request_timeout);
 
     fn read(problems: &mut Problems, at: &At<'_>, filter: Self::Wire) -> GrpcFilter {
-        super::read::grpc_filter(problems, at, filter)
+        read::grpc_filter(problems, at, filter)
     }
 
     fn write(problems: &mut Problems, at: &At<'_>, filter: &GrpcFilter) -> Option<Self::Wire> {
-        super::write::grpc_filter(problems, at, filter)
+        write::grpc_filter(problems, at, filter)
     }
 
     fn refusing(message: String) -> GrpcFilter {
@@ -317,11 +231,11 @@ impl Requests for Grpc {
     route!(grpc_route, GrpcRoute);
 
     fn read_match(problems: &mut Problems, at: &At<'_>, wire: Self::WireMatch) -> Read<MatchRpc> {
-        super::read::rpc_match(problems, at, wire)
+        read::rpc_match(problems, at, wire)
     }
 
     fn write_match(problems: &mut Problems, at: &At<'_>, matched: &MatchRpc) -> Self::WireMatch {
-        super::write::rpc_match(problems, at, matched)
+        write::rpc_match(problems, at, matched)
     }
 
     fn read_conditions(
@@ -330,11 +244,11 @@ impl Requests for Grpc {
         conditions: Self::Conditions,
         retry: RetryBuilder,
     ) -> RetryBuilder {
-        super::read::grpc_conditions(conditions, retry)
+        read::grpc_conditions(conditions, retry)
     }
 
     fn write_conditions(problems: &mut Problems, at: &At<'_>, retry: &Retry) -> Self::Conditions {
-        super::write::grpc_conditions(problems, at, retry)
+        write::grpc_conditions(problems, at, retry)
     }
 }
 
@@ -354,9 +268,9 @@ macro_rules! connections {
                         message: invalid.message,
                     },
                     None => {
-                        problems.missing(&at.field("kind"), super::Effect::Refused);
+                        problems.missing(&at.field("kind"), Effect::Refused);
                         ConnectionFilter::Invalid {
-                            message: super::read::not_valid(at),
+                            message: read::not_valid(at),
                         }
                     }
                 }
