@@ -246,3 +246,67 @@ async fn many_probes_that_are_due_at_once_get_their_turns() {
     assert_eq!(probes, 300);
     assert_eq!(set.pool.guard.in_service(), 1000);
 }
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_of_one_weight_are_compared_without_it() {
+    let set = set(None, Load::default());
+    fill(&set, 3);
+    let uneven = |set: &Set<()>| (set.members().uneven(), set.members().are_plain());
+    assert_eq!(uneven(&set), (false, true));
+    let heavier = endpoint(3).with_weight(2.0);
+    set.update(Update::Add(vec![heavier]), Instant::now());
+    assert_eq!(uneven(&set), (true, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_returns_while_it_is_ejected_is_probed_when_that_is_due() {
+    let set = set(Some(FailureAccrual::consecutive(1)), Load::default());
+    fill(&set, 3);
+    let bad = endpoint(1);
+    let only = Want {
+        only: Some(bad.address()),
+        ..want(0)
+    };
+    let ticket = set.pick(&only, |_, ticket| ticket).unwrap();
+    ticket.settle(&Outcome::FAILURE);
+    set.update(Update::Remove(vec![bad.address()]), Instant::now());
+    tokio::time::advance(Duration::from_secs(60)).await;
+    // Its turn comes, and it is not there.
+    drop(pick(&set, 1));
+    assert_eq!(set.pool.probe_due(u64::MAX - 1), None);
+    set.update(Update::Add(vec![bad.clone()]), Instant::now());
+    tokio::time::advance(Duration::from_millis(10)).await;
+    let (chosen, ticket) = pick(&set, 2).unwrap();
+    assert!(ticket.note().probe);
+    assert_eq!(chosen, bad);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_can_serve_as_long_as_one_can() {
+    let set = set(Some(FailureAccrual::consecutive(1)), Load::default());
+    let now = Instant::now();
+    assert!(!set.is_able(now), "nobody is there");
+    fill(&set, 3);
+    for n in 0..3 {
+        assert!(set.is_able(now), "{n} are out");
+        assert_eq!(set.hopeless_until(now), None);
+        let only = Want {
+            only: Some(endpoint(n).address()),
+            ..want(u64::from(n))
+        };
+        let ticket = set.pick(&only, |_, ticket| ticket).unwrap();
+        ticket.settle(&Outcome::FAILURE);
+    }
+    assert!(!set.is_able(now));
+    let due = set.next_due(now).unwrap();
+    assert_eq!(set.hopeless_until(now), Some(due));
+    // Its turn has come, and from then on one may try, no more.
+    tokio::time::advance(due - now).await;
+    let now = Instant::now();
+    assert!(set.is_able(now));
+    let probe = pick(&set, 4).unwrap().1;
+    assert!(probe.note().probe);
+    assert!(!set.is_able(now) && pick(&set, 5).is_none());
+    probe.settle(&Outcome::SUCCESS);
+    assert!(set.is_able(now));
+}
