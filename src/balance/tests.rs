@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
+use crate::breaker::Forced;
 use crate::core::observe::Observers;
 use crate::core::time::Epoch;
 use crate::endpoint::Endpoint;
@@ -309,4 +310,76 @@ async fn a_set_can_serve_as_long_as_one_can() {
     assert!(!set.is_able(now) && pick(&set, 5).is_none());
     probe.settle(&Outcome::SUCCESS);
     assert!(set.is_able(now));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_policy_reaches_those_that_are_there_and_those_that_come() {
+    let set = set(None, Load::default());
+    fill(&set, 3);
+    let fail = |n: u32| {
+        let only = Want {
+            only: Some(endpoint(n).address()),
+            ..want(u64::from(n))
+        };
+        let ticket = set.pick(&only, |_, ticket| ticket).unwrap();
+        ticket.settle(&Outcome::FAILURE);
+        set.pool.guard.in_service()
+    };
+    assert_eq!(fail(0), 3, "without a policy");
+    let with = |accrual, load| Settings {
+        accrual,
+        load,
+        queue: Queue::default(),
+        probes_in_turn: true,
+    };
+    let accrual = FailureAccrual::consecutive(1);
+    let settings = with(Some(accrual), Load::least_pending());
+    set.configure(&settings, Instant::now());
+    assert!(!set.members().are_plain(), "by another measure");
+    assert_eq!(fail(0), 2);
+    set.update(Update::Add(vec![endpoint(3)]), Instant::now());
+    assert_eq!(set.pool.guard.in_service(), 3);
+    assert_eq!(fail(3), 2);
+    assert!(set.pool.guard.is_reduced());
+    set.configure(&with(None, Load::default()), Instant::now());
+    assert_eq!(set.pool.guard.in_service(), 4, "none ejects none");
+    assert!(!set.pool.guard.is_reduced() && set.members().are_plain());
+    let open = |member: &Member<()>| member.cell.is_open();
+    assert!(set.members().iter().all(open));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_held_open_by_hand_is_nobodys_outage() {
+    let set = set(Some(FailureAccrual::consecutive(1)), Load::default());
+    fill(&set, 3);
+    let guard = &set.pool.guard;
+    let cell = Arc::clone(&set.members().iter().next().unwrap().cell);
+    let only = Want {
+        only: Some(cell.address()),
+        ..want(0)
+    };
+    let of_it = || set.pick(&only, |_, ticket| ticket);
+    cell.force(Some(Forced::Open));
+    assert_eq!((guard.in_service(), guard.is_reduced()), (2, false));
+    assert!(of_it().is_none());
+    cell.force(Some(Forced::Closed));
+    assert_eq!((guard.in_service(), guard.is_reduced()), (3, false));
+    of_it().unwrap().settle(&Outcome::FAILURE);
+    assert_eq!(guard.in_service(), 3, "whatever it answers");
+    // Let go, and what is in flight since before decides nothing.
+    let before = of_it().unwrap();
+    cell.force(None);
+    before.settle(&Outcome::FAILURE);
+    assert_eq!(guard.in_service(), 3);
+    of_it().unwrap().settle(&Outcome::FAILURE);
+    assert_eq!((guard.in_service(), guard.is_reduced()), (2, true));
+    assert!(guard.serves());
+    // A reset brings back one that is ejected.
+    cell.force(None);
+    assert_eq!((guard.in_service(), guard.is_reduced()), (3, false));
+    of_it().unwrap().settle(&Outcome::SUCCESS);
+    for member in set.members().iter() {
+        member.cell.force(Some(Forced::Open));
+    }
+    assert!(!guard.serves());
 }
