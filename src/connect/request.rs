@@ -127,7 +127,8 @@ pub(super) fn for_http2(
 }
 
 fn path(path: Option<PathAndQuery>) -> PathAndQuery {
-    path.filter(|path| !path.as_str().is_empty())
+    // An empty one calls itself "/", and is written as nothing before http 1.4.2.
+    path.filter(|path| !matches!(path.as_str(), "" | "/"))
         .unwrap_or_else(|| PathAndQuery::from_static("/"))
 }
 

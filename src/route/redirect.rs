@@ -104,7 +104,10 @@ fn path_and_query(
     if !text.starts_with('/') {
         return Err(InvalidFilter::Path { path: text });
     }
-    PathAndQuery::try_from(text.as_str()).map_err(|_| InvalidFilter::Path { path: text })
+    // By way of `Uri`, whose limit on the length is as old as the crate `http`.
+    let parsed = Uri::try_from(text.as_str()).ok().map(Uri::into_parts);
+    let path = parsed.and_then(|parts| parts.path_and_query);
+    path.ok_or(InvalidFilter::Path { path: text })
 }
 
 /// With one `/` between the new prefix and what is below the old one.
