@@ -14,9 +14,9 @@ use crate::verdict::Verdict;
 /// ```
 /// use tower_mesh::RequestOptions;
 ///
-/// let order = http::Request::post("http://shop/order")
-///     .extension(RequestOptions::new().no_retries())
-///     .body("{}")?;
+/// let once = RequestOptions::new().no_retries().timeout(std::time::Duration::from_secs(1));
+/// let order = http::Request::post("http://shop/order").extension(once).body("{}")?;
+/// assert!(order.extensions().get::<RequestOptions>().is_some());
 /// # Ok::<(), http::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct RequestOptions {
     pub(crate) method: Option<MethodKind>,
 }
 
-/// Who answered, and what it took. An extension of the response.
+/// Who answered, and what it took. An extension of the response: `response.extensions().get::<Served>()`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Served {
@@ -75,7 +75,7 @@ impl RequestOptions {
         self.max_retries(0)
     }
 
-    /// At most so many attempts after the first, on a route that retries.
+    /// At most so many attempts after the first, on a route that retries. Default: the route's own limit.
     #[must_use]
     pub fn max_retries(mut self, max_retries: u16) -> Self {
         self.max_retries = Some(max_retries);

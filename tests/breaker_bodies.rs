@@ -4,7 +4,7 @@
 //!
 //! | trap | the state machine, the layer | in a client |
 //! |---|---|---|
-//! | a cancelled probe | `breaker/tests.rs` one_probe_at_a_time..; `breaker_layer.rs` a_probe_that_is_dropped_or_panics.. | `client.rs` a_probe_whose_caller_leaves.. |
+//! | a cancelled probe | `breaker/tests.rs` one_probe_at_a_time..; `breaker_layer.rs` a_probe_that_is_dropped_or_panics.. | `client/outages.rs` a_probe_whose_caller_leaves.. |
 //! | a probe dropped before headers, after headers, in mid-body | here: probes_by_where_they_are_dropped | `breaker_traps.rs` |
 //! | a probe's 200 whose body is dropped unread closes, its 503 re-opens | here: the same | `breaker_traps.rs` |
 //! | a probe that is a server stream closes at its first message | here: a_probe_that_is_a_stream.. | `breaker_traps.rs` |
@@ -13,9 +13,9 @@
 //! | a clock that jumps a year | `breaker/tests.rs` a_clock_that_jumps_a_year | |
 //! | a window of one bucket | `breaker/tests.rs` a_window_whose_buckets.. | |
 //! | a million results without drift | `breaker/tests.rs` a_million_results.. | |
-//! | policy changed while open | `breaker/tests.rs` another_policy_while_it_is_open.. | `client.rs` policies_swap.. |
+//! | policy changed while open | `breaker/tests.rs` another_policy_while_it_is_open.. | `client/changes.rs` policies_swap.. |
 //! | endpoint removed while probing | | `breaker_traps.rs` |
-//! | an outage of everything is one event | | `client.rs` an_outage_of_everything.. |
+//! | an outage of everything is one event | | `client/outages.rs` an_outage_of_everything.. |
 //! | a thousand that trip together | `breaker/tests.rs` a_thousand_that_trip.. | `breaker_scenarios.rs` a_thousand_clients.. |
 //! | panic mode is as likely as it says | `balance/tests.rs` panic_is_as_likely.. | `breakers.rs` whoever_panics.. |
 //! | gray failure, flapping | `breaker/peers/simulated.rs` | `breaker_scenarios.rs` |

@@ -13,11 +13,12 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use support::{Mesh, Reply, address, addresses, ejected, get, ms, ok, s, updates};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tower::service_fn;
 use tower_mesh::breaker::Gate;
 use tower_mesh::discover::Update;
-use tower_mesh::policy::{ClientPolicy, ExponentialBackoff, FailureAccrual, Ratio};
+use tower_mesh::policy::{ClientPolicy, ExponentialBackoff, FailureAccrual, Queue, Ratio};
 use tower_mesh::{Body, BoxError, Client, Endpoint};
 
 fn accrual(max_failures: u32) -> FailureAccrual {
@@ -211,4 +212,33 @@ async fn a_hang_whose_callers_leave_trips_a_policy_of_slow_calls() {
     );
     assert!(!hangs(slow, ms(400)).await, "they did not");
     assert!(!hangs(accrual(2), ms(600)).await, "nobody asked for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_when_the_probe_is_due_leaves_it_to_the_next() {
+    let mesh = Mesh::fails_first(500);
+    let policy = ClientPolicy::http()
+        .failure_accrual(accrual(1))
+        .queue(Queue {
+            capacity: 10,
+            failfast_timeout: s(60),
+        });
+    let client = mesh.client(policy.build().unwrap(), addresses(1));
+    drop(client.request(get()).await.unwrap());
+    let start = Instant::now();
+    let first = client.request(get());
+    let first = tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(start + s(1)) => {}
+            _ = first => panic!("it was to leave before it looks"),
+        }
+    });
+    let second = tokio::spawn(client.request(get()));
+    first.await.unwrap();
+    let response = second.await.unwrap().unwrap();
+    assert_eq!(
+        (response.status().as_u16(), start.elapsed()),
+        (200, s(1) + ms(10))
+    );
 }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tower_mesh::connect::{Dialed, HttpConnector, Version};
-use tower_mesh::verdict::{Sent, TransportFailure as Failure};
+use tower_mesh::verdict::{Sent, TransportError, TransportFailure as Failure};
 use tower_mesh::{Connect, Endpoint};
 
 #[path = "connect/raw.rs"]
@@ -314,5 +314,37 @@ fn connections_of_a_dead_runtime_are_replaced() {
             ok(call(&leaf, Asks::Get.request()).await).await;
             assert_eq!(leaf.connections().idle, 1);
         });
+    }
+}
+
+#[tokio::test]
+async fn a_reset_without_an_error_is_a_good_end_only_after_one() {
+    const HEAD: &[u8] = b"\0\0\x01\x01\x04\0\0\0\x01\x88";
+    const SOME: &[u8] = b"\0\0\x02\0\0\0\0\0\x01ok";
+    const LAST: &[u8] = b"\0\0\x02\0\x01\0\0\0\x01ok";
+    for (server, whole) in [
+        (
+            Server::Http2Open(&[Sends::Raw(HEAD), Sends::Raw(SOME), Sends::Reset(NO_ERROR)]),
+            false,
+        ),
+        (
+            Server::Http2Open(&[Sends::Raw(HEAD), Sends::Reset(NO_ERROR)]),
+            false,
+        ),
+        (
+            Server::Http2Open(&[Sends::Raw(HEAD), Sends::Raw(LAST), Sends::Reset(NO_ERROR)]),
+            true,
+        ),
+    ] {
+        let (leaf, _) = leaf_to(server).await;
+        let response = call(&leaf, Asks::Endless.request()).await.unwrap();
+        let collected = response.into_body().collect().await;
+        match collected {
+            Ok(body) => assert!(whole && body.to_bytes() == "ok", "{server:?}"),
+            Err(error) => {
+                let error: &TransportError = error.downcast_ref().unwrap();
+                assert!(!whole && error.failure() == Failure::Broken, "{server:?}");
+            }
+        }
     }
 }

@@ -359,3 +359,24 @@ async fn the_last_handle_closes_the_connections() {
         timeout(STUCK, closed.recv()).await.expect("closed");
     }
 }
+
+#[tokio::test]
+async fn a_connection_that_takes_no_streams_is_closed_nevertheless() {
+    // hyper waits for the stream that it was asked for, although nobody wants it any longer.
+    let (server, mut closed) = Server::listen(Version::Http2, Some(0)).await;
+    for idle_timeout in [STUCK, SHORT] {
+        let settings = Settings::new().with_idle_timeout(idle_timeout);
+        let leaf = server.leaf(Version::Http2, settings);
+        let mut call = leaf.clone().call(request("/never"));
+        tokio::select! {
+            _ = &mut call => panic!("no stream can be opened"),
+            () = until(&leaf, |now| now.active == 1) => {}
+        }
+        assert!(timeout(SHORT, &mut call).await.is_err());
+        drop(call);
+        // Nobody can use it any more; or nobody has for long enough.
+        let leaf = (idle_timeout != STUCK).then_some(leaf);
+        assert_eq!(timeout(STUCK, closed.recv()).await, Ok(Some(())));
+        drop(leaf);
+    }
+}

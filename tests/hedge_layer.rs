@@ -1,19 +1,18 @@
 //! `HedgeLayer` around services of any kind.
 
+mod support;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response};
+use support::ms;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 use tower_mesh::RequestOptions;
 use tower_mesh::policy::{Budget, Hedge, Retry};
 use tower_mesh::retry::{HedgeLayer, HedgeWhen, RetryLayer};
-
-fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
 
 /// Answers the nth call after that time and with that status; counts calls and those that are under way.
 #[derive(Clone)]

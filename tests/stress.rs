@@ -1,5 +1,7 @@
 //! Many tasks on many threads, callers that leave, endpoints and policies that come and go: what must hold when all is quiet.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -12,6 +14,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use support::ms;
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tower_mesh::breaker::Gate;
@@ -22,10 +25,6 @@ use tower_mesh::policy::{
 };
 use tower_mesh::{Body, BoxError, Client, Endpoint, ErrorKind, RequestOptions};
 use tower_service::Service;
-
-fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
 
 // Chance from a shared count, so that every task has its own.
 #[derive(Clone, Default)]

@@ -1,18 +1,19 @@
 //! Streams: how long they last, what they cost, and what is left of them.
 
 mod grpc;
+mod support;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use grpc::scripted;
 use grpc::{BOTH, BytesCodec, Over, Server, in_time, path, plain, server_of, unary};
 use hyper_util::rt::TokioIo;
+use support::ms;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,10 +22,6 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tower_mesh::connect::Dialed;
 use tower_mesh::policy::{ClientPolicy, GrpcFilter, Method, ModifyHeader, Protocol, Timeouts};
 use tower_mesh::{Client, Endpoint};
-
-fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
 
 fn numbers(count: u64) -> Bytes {
     Bytes::copy_from_slice(&count.to_be_bytes())

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use tokio::time::Instant;
 
-use super::{Member, Set};
+use super::{Member, Place, Set};
 use crate::endpoint::Availability;
 
 /// When something can be picked, for those who wait.
@@ -19,8 +19,25 @@ impl<L> Set<L> {
         all.any(|it| matches!(it, Availability::Open | Availability::ProbeDue))
     }
 
+    /// Who has this place goes on waiting, at most until it is `too_late`. Returns when it has to look again, if it keeps the
+    /// time for the line.
+    pub(crate) fn keep_time(
+        &self,
+        place: &Place,
+        too_late: Instant,
+        now: Instant,
+    ) -> Option<Instant> {
+        if !place.is_first() {
+            // Should it be the first by now, it is woken for it, and must not say meanwhile that nothing is due.
+            place.wait_until(too_late);
+            return None;
+        }
+        let due = self.next_due(now);
+        place.keep_time(due, too_late).then_some(due).flatten()
+    }
+
     /// When the next probe is due, if none is yet.
-    pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
         let at = self.pool.epoch.nanos(now);
         let due = match self.pool.turn() {
             Some(turn) => Some(turn),

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::Want;
 use super::error::BalanceError;
-use super::service::Local;
+use super::shared::Local;
 use super::waiting::Waiting;
 use crate::breaker::ClassifyResult;
 use crate::core::BoxError;
@@ -23,6 +23,7 @@ pin_project! {
     /// The future of [`Balance`](super::Balance).
     ///
     /// It chooses its endpoint when it is first polled; dropped at any point it leaves nothing behind.
+    #[project = FutureProj]
     pub struct BalanceFuture<S, Req, C>
     where
         S: Service<Req>,
@@ -66,6 +67,20 @@ struct Beside<S> {
 
 /// A ticket that goes back as it came, where nothing was sent with it.
 struct Held(Option<Ticket>);
+
+/// What the first poll comes to.
+enum Begun<S> {
+    Chosen(S),
+    Waiting(Pin<Box<Waiting>>),
+}
+
+/// What comes of waiting for two services.
+enum Second<E> {
+    /// The second was the first to be ready, or to fail.
+    Ready(Result<(), E>),
+    /// Neither was, for as long as a line may wait.
+    TooLate(BalanceError),
+}
 
 type Chosen<S> = (S, Ticket, SocketAddr);
 
@@ -152,28 +167,9 @@ where
                 StateProj::Choosing => {
                     this.local.ensure();
                     let now = Instant::now();
-                    let set = &this.local.shared.set;
-                    // Whoever waits was first; better than to be refused is to overtake those who will be served all the
-                    // same.
-                    let mut waiting = None;
-                    let mut chosen = None;
-                    for overtakes in [false, true] {
-                        if overtakes || !set.line.is_crowded() {
-                            let (number, round) = (*this.number, &mut *this.round);
-                            chosen = choose_into(this.ticket, this.local, number, round, now, None);
-                        }
-                        if overtakes || chosen.is_some() {
-                            break;
-                        }
-                        waiting = Waiting::begin(set, now);
-                        if waiting.is_some() || !set.pool.guard.serves() {
-                            break;
-                        }
-                    }
-                    if let Some((mut service, endpoint)) = chosen {
-                        *this.endpoint = Some(endpoint);
-                        // Most are ready at once. One that is pending may be asked again.
-                        match service.poll_ready(cx) {
+                    match this.begin(now) {
+                        Ok(Begun::Chosen(mut service)) => match service.poll_ready(cx) {
+                            // Most are ready at once. One that is pending may be asked again.
                             Poll::Pending => {
                                 this.ticket.delayed();
                                 this.state.set(State::readying(service));
@@ -186,24 +182,11 @@ where
                                 this.ticket.sent(now);
                                 this.state.set(State::Calling { future });
                             }
-                            Poll::Ready(Err(error)) => {
-                                let result = Err(error);
-                                settle(this.ticket, this.classify, &result);
-                                this.state.set(State::Done);
-                                return Poll::Ready(named(result, *this.endpoint));
-                            }
-                        }
-                        continue;
+                            Poll::Ready(Err(error)) => return this.ended(Err(error)),
+                        },
+                        Ok(Begun::Waiting(waiting)) => this.state.set(State::Waiting { waiting }),
+                        Err(full) => return this.refused(full),
                     }
-                    let Some(waiting) = waiting else {
-                        let full = BalanceError::QueueFull {
-                            balance: Arc::clone(&set.pool.name),
-                            capacity: set.line.capacity(),
-                        };
-                        this.state.set(State::Done);
-                        return Poll::Ready(Err(full));
-                    };
-                    this.state.set(State::Waiting { waiting });
                 }
                 StateProj::Waiting { waiting } => {
                     let (local, number, round) = (&**this.local, *this.number, &mut *this.round);
@@ -216,10 +199,7 @@ where
                             *this.endpoint = Some(endpoint);
                             this.state.set(State::readying(service));
                         }
-                        Err(error) => {
-                            this.state.set(State::Done);
-                            return Poll::Ready(Err(error));
-                        }
+                        Err(error) => return this.refused(error),
                     }
                 }
                 StateProj::Readying {
@@ -233,14 +213,8 @@ where
                             let (local, number) = (&**this.local, *this.number);
                             let except = *this.endpoint;
                             let choose = |now| choose(local, number, this.round, now, except);
-                            match poll_beside::<S, Req>(cx, beside, alarm, local, choose) {
-                                Poll::Pending => return Poll::Pending,
-                                Poll::Ready(Err(error)) => {
-                                    *this.ticket = Held(None);
-                                    this.state.set(State::Done);
-                                    return Poll::Ready(Err(error));
-                                }
-                                Poll::Ready(Ok(result)) => {
+                            match ready!(poll_beside::<S, Req>(cx, beside, alarm, local, choose)) {
+                                Second::Ready(polled) => {
                                     // The other one it is: the first goes back as it came.
                                     if let Some(other) = beside.take() {
                                         let other = *other;
@@ -248,18 +222,19 @@ where
                                         *this.ticket = other.ticket;
                                         *this.endpoint = Some(other.endpoint);
                                     }
-                                    result
+                                    polled
+                                }
+                                Second::TooLate(error) => {
+                                    *this.ticket = Held(None);
+                                    return this.refused(error);
                                 }
                             }
                         }
-                        Poll::Ready(result) => result,
+                        Poll::Ready(polled) => polled,
                     };
                     *beside = None;
                     if let Err(error) = polled {
-                        let result = Err(error);
-                        settle(this.ticket, this.classify, &result);
-                        this.state.set(State::Done);
-                        return Poll::Ready(named(result, *this.endpoint));
+                        return this.ended(Err(error));
                     }
                     let Some(request) = this.request.take() else {
                         return Poll::Pending;
@@ -270,9 +245,7 @@ where
                 }
                 StateProj::Calling { future } => {
                     let result = ready!(future.poll(cx));
-                    settle(this.ticket, this.classify, &result);
-                    this.state.set(State::Done);
-                    return Poll::Ready(named(result, *this.endpoint));
+                    return this.ended(result);
                 }
                 // Polled after it was ready.
                 StateProj::Done => return Poll::Pending,
@@ -281,31 +254,69 @@ where
     }
 }
 
-fn settle<T, E, C: ClassifyResult<T, E>>(ticket: &mut Held, classify: &C, result: &Result<T, E>) {
-    if let Some(ticket) = &mut ticket.0 {
-        ticket.settle_in_place(&classify.classify_result(result));
+impl<S, Req, C> FutureProj<'_, S, Req, C>
+where
+    S: Service<Req, Error: Into<BoxError>> + Clone,
+    C: ClassifyResult<S::Response, S::Error>,
+{
+    // Whoever waits was first; better than to be refused is to overtake those who will be served all the same.
+    #[inline(always)]
+    fn begin(&mut self, now: Instant) -> Result<Begun<S>, BalanceError> {
+        let set = &self.local.shared.set;
+        for overtakes in [false, true] {
+            if overtakes || !set.line.is_crowded() {
+                let (number, round) = (*self.number, &mut *self.round);
+                let chosen = choose_into(self.ticket, self.local, number, round, now, None);
+                if let Some((service, endpoint)) = chosen {
+                    *self.endpoint = Some(endpoint);
+                    return Ok(Begun::Chosen(service));
+                }
+            }
+            if overtakes {
+                break;
+            }
+            if let Some(waiting) = Waiting::begin(set, now) {
+                return Ok(Begun::Waiting(waiting));
+            }
+            if !set.pool.guard.serves() {
+                break;
+            }
+        }
+        Err(BalanceError::QueueFull {
+            balance: Arc::clone(&set.pool.name),
+            capacity: set.line.capacity(),
+        })
+    }
+
+    fn ended(
+        &mut self,
+        result: Result<S::Response, S::Error>,
+    ) -> Poll<Result<S::Response, BalanceError>> {
+        if let Some(ticket) = &mut self.ticket.0 {
+            ticket.settle_in_place(&self.classify.classify_result(&result));
+        }
+        self.state.set(State::Done);
+        let endpoint = *self.endpoint;
+        Poll::Ready(result.map_err(|source| BalanceError::Inner {
+            endpoint: Endpoint::new(endpoint.unwrap_or_else(|| ([0, 0, 0, 0], 0).into())),
+            source: source.into(),
+        }))
+    }
+
+    fn refused(&mut self, error: BalanceError) -> Poll<Result<S::Response, BalanceError>> {
+        self.state.set(State::Done);
+        Poll::Ready(Err(error))
     }
 }
 
-fn named<T, E: Into<BoxError>>(
-    result: Result<T, E>,
-    endpoint: Option<SocketAddr>,
-) -> Result<T, BalanceError> {
-    result.map_err(|source| BalanceError::Inner {
-        endpoint: Endpoint::new(endpoint.unwrap_or_else(|| ([0, 0, 0, 0], 0).into())),
-        source: source.into(),
-    })
-}
-
 // Waits for a second one, as long as the first is not ready; for both at most as long as a line may wait.
-#[allow(clippy::type_complexity)]
 fn poll_beside<S, Req>(
     cx: &mut Context<'_>,
     beside: &mut Option<Box<Beside<S>>>,
     alarm: &mut Option<Pin<Box<Sleep>>>,
     local: &Local<S>,
     choose: impl FnOnce(Instant) -> Option<Chosen<S>>,
-) -> Poll<Result<Result<(), S::Error>, BalanceError>>
+) -> Poll<Second<S::Error>>
 where
     S: Service<Req>,
 {
@@ -326,12 +337,12 @@ where
     }
     if let Some(other) = beside {
         match other.service.poll_ready(cx) {
-            Poll::Ready(result) => return Poll::Ready(Ok(result)),
+            Poll::Ready(polled) => return Poll::Ready(Second::Ready(polled)),
             Poll::Pending => other.ticket.delayed(),
         }
     }
     ready!(alarm.as_mut().poll(cx));
-    Poll::Ready(Err(BalanceError::Unavailable {
+    Poll::Ready(Second::TooLate(BalanceError::Unavailable {
         balance: Arc::clone(&set.pool.name),
         why: "its endpoints have no room for another call".to_owned(),
         retry_at: None,

@@ -85,9 +85,14 @@ impl<L> Known<L> {
         self.heard
     }
 
-    /// Whether its last word was that there are none.
+    /// Whether its last word was that there are none, or that none will come.
     pub(super) fn absence(&self) -> Option<Absence> {
         self.absence
+    }
+
+    /// The source says nothing more.
+    pub(super) fn end(&mut self) {
+        self.absence.get_or_insert(Absence::Ended);
     }
 
     /// Tells where the callers are, before there are any endpoints.

@@ -1,6 +1,36 @@
 //! Endpoints, the choice among them, and the line for requests that find none: within a client one for each backend, and
 //! on its own as [`Balance`], over services of any kind.
+//!
+//! [`Balance`] is for what is not HTTP, or has no policy: replicas of a database, connections of a protocol of your own.
+//! Of two random endpoints the less loaded gets a call; one that fails is ejected, if a
+//! [policy](crate::policy::FailureAccrual) says so; a call that finds none waits in a bounded line.
+//!
+//! ```
+//! use tower::{Service, service_fn};
+//! use tower_mesh::balance::{Balance, BalanceError};
+//! use tower_mesh::policy::FailureAccrual;
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//!
+//! let replica = |up: bool| service_fn(move |n: u32| async move { if up { Ok(n + 1) } else { Err("down") } });
+//! let mut replicas = Balance::builder()
+//!     .failure_accrual(FailureAccrual::consecutive(1))
+//!     .seed(7)
+//!     .over([replica(true), replica(false)]);
+//!
+//! let mut failed = 0;
+//! for _ in 0..100 {
+//!     match replicas.call(1).await {
+//!         Ok(answer) => assert_eq!(answer, 2),
+//!         Err(BalanceError::Inner { .. }) => failed += 1,
+//!         Err(refused) => panic!("{refused}"),
+//!     }
+//! }
+//! assert_eq!(failed, 1, "after its first failure it is left alone");
+//! # }
+//! ```
 
+mod builder;
 mod choice;
 mod due;
 mod error;
@@ -10,6 +40,7 @@ mod line;
 mod members;
 mod pick;
 mod service;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -20,6 +51,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub use self::builder::BalanceBuilder;
 pub(crate) use self::choice::Want;
 pub use self::error::BalanceError;
 pub use self::future::BalanceFuture;
@@ -27,12 +59,12 @@ use self::known::Known;
 pub(crate) use self::known::REMEMBERED;
 pub(crate) use self::line::{Line, Place, PlaceKind};
 pub(crate) use self::members::{Member, Members};
-pub(crate) use self::service::applier;
-pub use self::service::{Balance, BalanceBuilder, Errors};
+pub use self::service::{Balance, Errors};
 
+use crate::core::driver::Driver;
 use crate::core::observe::Decision;
 use crate::core::sync::{AtomicU64, Mutex, Swap, lock};
-use crate::discover::{Absence, Update};
+use crate::discover::{Absence, Said, Source, Update};
 use crate::endpoint::Pool;
 use crate::policy::{FailureAccrual, Load, Queue};
 
@@ -99,7 +131,7 @@ impl<L> Set<L> {
         lock(&self.known).heard()
     }
 
-    /// Whether the source's last word was that there are no endpoints: waiting for one is of no use.
+    /// Whether the source's last word was that there are no endpoints, or it has ended without any: waiting is of no use.
     pub(crate) fn absence(&self) -> Option<Absence> {
         // Whoever finds an endpoint does not ask, and of those who find none most have some that are ejected.
         if !self.members.load().is_empty() {
@@ -137,21 +169,21 @@ impl<L> Set<L> {
         }
     }
 
-    /// Why it cannot serve: in words, for an error.
-    pub(crate) fn why_unready(&self, now: Instant) -> String {
-        let count = self.members.load().count();
+    /// Why it cannot serve, or `only` this member of it: in words, for an error.
+    pub(crate) fn why_unready(&self, now: Instant, only: Option<SocketAddr>) -> String {
+        let count = match only {
+            Some(_) => 1,
+            None => self.members.load().count(),
+        };
         if count == 0 {
-            let heard = self.heard();
-            if let Some(absence) = self.absence() {
-                return absence.why().to_owned();
+            return match (self.absence(), self.heard()) {
+                (Some(absence), _) => absence.why(),
+                (None, true) => "it has no endpoints",
+                (None, false) => "its endpoint source has said nothing yet",
             }
-            let why = [
-                "its endpoint source has said nothing yet",
-                "it has no endpoints",
-            ];
-            return why[usize::from(heard)].to_owned();
+            .to_owned();
         }
-        match self.next_probe(now, None) {
+        match self.next_probe(now, only) {
             Some(due) if due > now => {
                 let wait = due.saturating_duration_since(now);
                 format!("all {count} are ejected; the next probe is due in {wait:?}")
@@ -189,6 +221,49 @@ impl<L> Set<L> {
         }
         if changes.any() || absent {
             self.pool.notify();
+        }
+    }
+
+    /// The source says nothing more: what is known stays in use, and who waits for more waits in vain.
+    pub(crate) fn end(&self, now: Instant) {
+        lock(&self.known).end();
+        if self.absence().is_some() {
+            self.line.wake_all(now);
+            self.pool.notify();
+        }
+    }
+}
+
+impl<L: Send + Sync + 'static> Set<L> {
+    /// Its endpoints are those of `source`: a fixed list at once, of any other what it says, by the driver that is returned.
+    pub(crate) fn follow(self: &Arc<Self>, source: &Source, now: Instant) -> Option<Driver> {
+        if let Source::Fixed(Ok(endpoints)) = source {
+            self.update(Update::Reset(endpoints.clone()), now);
+        }
+        // A task must not keep alive what it keeps up to date.
+        let set = Arc::downgrade(self);
+        let apply = move |said| match set.upgrade() {
+            Some(set) => {
+                set.hear(said, Instant::now());
+                true
+            }
+            None => false,
+        };
+        source.task(apply).map(Driver::new)
+    }
+
+    fn hear(&self, said: Said, now: Instant) {
+        match said {
+            Said::Updates(updates) => self.update_all(updates, now),
+            Said::Ended => self.end(now),
+            Said::Failed(error) => {
+                let backend = &self.pool.name;
+                tracing::warn!(%backend, %error, "endpoint discovery failed; what is known stays in use");
+                self.pool.observers.tell(now, || Decision::DiscoveryFailed {
+                    backend: Arc::clone(backend),
+                    error: error.to_string(),
+                });
+            }
         }
     }
 }

@@ -73,13 +73,11 @@ impl Waiting {
             if now >= failfast || hopeless || set.absence().is_some() {
                 return Poll::Ready(Err(BalanceError::Unavailable {
                     balance: Arc::clone(&set.pool.name),
-                    why: set.why_unready(now),
+                    why: set.why_unready(now, None),
                     retry_at: set.next_probe(now, None),
                 }));
             }
-            let due = place.is_first().then(|| set.next_due(now)).flatten();
-            let keeps = place.keep_time(due, failfast);
-            let due = due.filter(|_| keeps);
+            let due = set.keep_time(place, failfast, now);
             let until = due.map_or(failfast, |due| due.min(failfast));
             let alarm = this.alarm.as_mut();
             match alarm.as_pin_mut().filter(|alarm| alarm.deadline() == until) {

@@ -1,4 +1,15 @@
 //! The one erased body, and what it carries besides frames.
+//!
+//! A [`Body`] is what a client sends and what it returns, whatever the bodies are that its callers and its leaves use.
+//! [`Replay`] sends one more than once while it is still being read.
+
+mod ahead;
+mod held;
+mod outgoing;
+mod replay;
+mod tail;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::fmt;
@@ -10,14 +21,6 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
-
-mod ahead;
-mod held;
-mod outgoing;
-mod replay;
-mod tail;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use self::held::{Arrived, Held};
 pub use self::replay::{Replay, ReplayError};

@@ -164,14 +164,14 @@ impl<C, M> BreakerLayer<C, M> {
         }
     }
 
-    /// Under this name in errors, logs and decisions.
+    /// Under this name in errors, logs and decisions. Default: `breaker`.
     #[must_use]
     pub fn named(self, name: impl Into<Arc<str>>) -> Self {
         self.with(|settings| settings.name = name.into())
     }
 
     /// Callers of an open breaker wait for the next probe, or for it to close, instead of being refused: so long and so
-    /// many as `wait` says.
+    /// many as `wait` says. Default: they are refused.
     ///
     /// A caller is still refused at once if the next probe is due only after its time, and when its time is over.
     #[must_use]
@@ -186,13 +186,13 @@ impl<C, M> BreakerLayer<C, M> {
         self.with(|settings| settings.dry_run = true)
     }
 
-    /// Tells every decision.
+    /// Tells every decision. Default: nobody.
     #[must_use]
     pub fn observer(self, observer: impl Observer) -> Self {
         self.with(|settings| settings.observers = Observers::new(observer))
     }
 
-    /// The same jitter every time. For tests.
+    /// The same jitter every time. For tests. Default: another one for each layer.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         self.with(|settings| settings.seed = seed)

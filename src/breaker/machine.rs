@@ -402,10 +402,13 @@ impl Breaker {
         match (&self.state, &self.rules) {
             (State::Closed { .. }, None) => Calm::Nothing,
             (State::Closed { failures: 0, .. }, Some(rules)) => match (&self.window, &rules.rate) {
-                (Some(window), Some(rate)) if window.is_calm(rate) => {
-                    Calm::CountUntil(window.end())
+                (Some(window), Some(rate)) => {
+                    let (total, bad) = window.sums();
+                    match rate.is_calm(total, bad) {
+                        true => Calm::CountUntil(window.end()),
+                        false => Calm::Matter,
+                    }
                 }
-                (Some(_), Some(_)) => Calm::Matter,
                 _ => Calm::Nothing,
             },
             _ => Calm::Matter,

@@ -6,6 +6,29 @@
 //!
 //! It stands alone as a tower layer, around any service: [`BreakerLayer`] for one target, [`Breakers`] for many. Both have
 //! a [`BreakerHandle`] to look at the state and to force it.
+//!
+//! The state machine itself, for who has no tower service to wrap:
+//!
+//! ```
+//! use tokio::time::Instant;
+//! use tower_mesh::breaker::{Breaker, Gate, Transition};
+//! use tower_mesh::policy::FailureAccrual;
+//! use tower_mesh::verdict::Outcome;
+//!
+//! let now = Instant::now();
+//! let mut breaker = Breaker::new(Some(&FailureAccrual::consecutive(2)), now);
+//! for _ in 0..2 {
+//!     let admitted = breaker.admit(now).expect("it is closed");
+//!     let changed = breaker.record(now, admitted, &Outcome::FAILURE, || 0, || true);
+//!     assert_eq!(changed.is_some(), breaker.gate() != Gate::Closed);
+//! }
+//! let Gate::Open { until } = breaker.gate() else { panic!("two failures") };
+//! assert!(breaker.admit(now).is_none());
+//!
+//! let probe = breaker.admit(until).expect("it is due");
+//! let changed = breaker.record(until, probe, &Outcome::SUCCESS, || 0, || true);
+//! assert_eq!(changed, Some(Transition::Closed));
+//! ```
 
 mod blocked;
 mod classify;

@@ -28,21 +28,40 @@ use crate::verdict::{ClassifyResponse, Outcome};
 /// One breaker for each target of a client that talks to many: by host, or by a key of your own.
 ///
 /// ```
-/// use tower_mesh::breaker::{Breakers, BreakersService};
+/// use http::{Request, Response};
+/// use tower::{ServiceBuilder, ServiceExt};
+/// use tower_mesh::breaker::{BreakerError, Breakers, BreakersService};
 /// use tower_mesh::policy::FailureAccrual;
-/// # struct HyperClient;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), tower_mesh::BoxError> {
+/// # let http = tower::service_fn(|request: Request<()>| async move {
+/// #     let up = request.uri().host() != Some("down.shop");
+/// #     Response::builder().status(if up { 200 } else { 503 }).body(())
+/// # });
 ///
-/// let breakers = Breakers::by_host(FailureAccrual::consecutive(5)).capacity(10_000);
+/// let breakers = Breakers::by_host(FailureAccrual::consecutive(1)).capacity(10_000);
+/// let client = ServiceBuilder::new().layer(breakers.clone()).service(http);
 ///
-/// struct Crawler {
-///     client: BreakersService<HyperClient>, // tower::Layer::layer(&breakers, hyper_client)
+/// let get = |uri: &str| client.clone().oneshot(Request::get(uri).body(()).unwrap());
+/// assert_eq!(get("http://down.shop/").await?.status(), 503);
+/// assert!(matches!(get("http://down.shop/").await, Err(BreakerError::Open(_))));
+/// assert_eq!(get("http://up.shop/").await?.status(), 200);
+/// assert_eq!(breakers.states().iter().filter(|state| state.is_open()).count(), 1);
+/// # Ok(())
+/// # }
+///
+/// // In a field:
+/// struct Crawler<S> {
+///     client: BreakersService<S>,
 /// }
 ///
 /// // Or a key of your own.
 /// # struct Query { tenant: u32 }
+/// # fn by_tenant() {
 /// let by_tenant = Breakers::by(FailureAccrual::consecutive(5), |query: &Query| {
 ///     format!("tenant {}", query.tenant)
 /// });
+/// # }
 /// ```
 ///
 /// It is a layer like [`BreakerLayer`](super::BreakerLayer), with the same rules; all services that it and its clones
@@ -160,7 +179,7 @@ impl<K, C, M> Breakers<K, C, M> {
         }
     }
 
-    /// At most so many breakers. Zero has none: every request passes.
+    /// At most so many breakers. Zero has none: every request passes. Default: [`CAPACITY`](Breakers::CAPACITY).
     #[must_use]
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.capacity = capacity;
@@ -179,7 +198,7 @@ impl<K, C, M> Breakers<K, C, M> {
         self.with(|settings| settings.dry_run = true)
     }
 
-    /// Tells every decision; a breaker's name is its key.
+    /// Tells every decision; a breaker's name is its key. Default: nobody.
     #[must_use]
     pub fn observer(self, observer: impl Observer) -> Self {
         self.with(|settings| settings.observers = Observers::new(observer))

@@ -102,6 +102,12 @@ impl Rate {
             && (total - bad) * u64::from(Ratio::ONE.ppm()) < total * u64::from(self.threshold.ppm())
     }
 
+    /// Whether further successes decide nothing: the rate is not too low, and there are enough results, or only good ones.
+    pub(super) fn is_calm(&self, total: u64, bad: u64) -> bool {
+        let enough = total >= self.min_requests.into();
+        bad == 0 || (enough && !self.is_low(total, bad))
+    }
+
     /// The evidence, in words: `success rate 0.61 of 143 in 10 s, threshold 0.80`.
     pub(super) fn words(&self, total: u64, bad: u64) -> String {
         // Rounded down, so that it never reads as if it were the threshold.

@@ -10,6 +10,18 @@ use tokio::time::Instant;
 use super::gate::Gate;
 
 /// What a breaker was doing at one moment, and why. `Display` says it in a line.
+///
+/// ```
+/// use tower_mesh::breaker::BreakerLayer;
+/// use tower_mesh::policy::FailureAccrual;
+///
+/// let handle = BreakerLayer::new(FailureAccrual::consecutive(5)).named("orders").handle();
+/// assert_eq!(handle.state().to_string(), "closed");
+/// handle.force_open();
+/// let state = handle.state();
+/// assert!(state.is_open());
+/// assert_eq!((&*state.name, state.why.as_deref()), ("orders", Some("opened by hand")));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BreakerSnapshot {

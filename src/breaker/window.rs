@@ -1,5 +1,3 @@
-use super::rules::Rate;
-
 /// A window has so many buckets.
 pub(super) const BUCKETS: u64 = 10;
 
@@ -97,14 +95,6 @@ impl Window {
             bad: sums.bad + bucket.bad,
         };
         self.older.iter().fold(Counts::default(), add)
-    }
-
-    /// Whether successes change nothing but the sums, until the newest bucket ends: the rate is not too low, and there
-    /// are enough results, or only good ones.
-    pub(super) fn is_calm(&self, rate: &Rate) -> bool {
-        let (total, bad) = self.sums();
-        let enough = total >= rate.min_requests.into();
-        bad == 0 || (enough && !rate.is_low(total, bad))
     }
 
     pub(super) fn clear(&mut self) {

@@ -59,6 +59,8 @@ pub(super) struct Answered {
     pub(super) limits: Limits,
     /// What its head says, if that is enough, or else its trailers, if they are here.
     pub(super) verdict: Option<Verdict>,
+    /// Whether its head has no gRPC status, so that its trailers owe one, whether they are here or not.
+    pub(super) status_due: bool,
     /// Its body, instead of the response's own, once some of it was read here.
     pub(super) held: Option<Box<Held>>,
     /// Whether it is handed over although a code in its trailers may still be one that is retried.
@@ -172,6 +174,7 @@ impl Answered {
             backend,
             limits,
             verdict,
+            status_due: verdict.is_none(),
             held: None,
             late: false,
             let_go_at: None,
@@ -286,11 +289,11 @@ impl Template {
     }
 
     /// The same request for an attempt beside another.
-    pub(super) fn race(&mut self) -> Option<Request<Body>> {
+    pub(super) fn race(&mut self) -> Option<(Parts, Body)> {
         let Outbound::Again(replay) = &mut self.body else {
             return None;
         };
-        Some(Request::from_parts(self.parts.clone()?, replay.race()?))
+        Some((self.parts.clone()?, replay.race()?))
     }
 
     /// Ends the bodies of the attempts so far.
@@ -307,19 +310,19 @@ impl Template {
     }
 
     /// The request; what remains is enough for another only if `again`.
-    pub(super) fn take(&mut self, again: bool) -> Option<Request<Body>> {
+    pub(super) fn take(&mut self, again: bool) -> Option<(Parts, Body)> {
         if again {
             let Outbound::Again(replay) = &mut self.body else {
                 return None;
             };
             let body = replay.attempt()?;
-            return Some(Request::from_parts(self.parts.clone()?, body));
+            return Some((self.parts.clone()?, body));
         }
         let parts = self.parts.take()?;
         let body = match std::mem::replace(&mut self.body, Outbound::Once(None)) {
             Outbound::Once(body) => body?,
             Outbound::Again(replay) => replay.last()?,
         };
-        Some(Request::from_parts(parts, body))
+        Some((parts, body))
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::balance::{REMEMBERED, Set, Settings, applier};
+use crate::balance::{REMEMBERED, Set, Settings};
 use crate::breaker::Events;
 use crate::core::driver::Driver;
 use crate::core::observe::Observers;
 use crate::core::sync::{Mutex, lock};
 use crate::core::time::{Epoch, after};
-use crate::discover::{Endpoints, Resolve, Source, Update, backend_names};
+use crate::discover::{Endpoints, Resolve, Source, backend_names};
 use crate::endpoint::{Endpoint, Leaf, Pool};
 use crate::policy::{Backend, BackendDispatcher, EndpointDiscovery};
 
@@ -150,13 +150,7 @@ impl Backends {
             BackendDispatcher::Fail { .. } => None,
         };
         let sourced = source.is_some();
-        if let Some(Source::Fixed(Ok(endpoints))) = &source {
-            balance.update(Update::Reset(endpoints.clone()), now);
-        }
-        let apply = applier(Arc::downgrade(&balance));
-        let driver = source
-            .and_then(|source| source.task(apply))
-            .map(Driver::new);
+        let driver = source.and_then(|source| balance.follow(&source, now));
         BackendState {
             balance,
             driver,
@@ -208,34 +202,15 @@ impl BackendState {
         }
     }
 
-    /// Why it cannot serve: in words, for an error.
+    /// Why it cannot serve, or `only` this endpoint of it: in words, for an error.
     pub(crate) fn why_unready(&self, now: Instant, only: Option<SocketAddr>) -> String {
-        let members = self.balance.members();
-        let count = match only {
-            Some(only) => {
-                if !self.balance.has(only) {
-                    return format!("the request asks for {only}, which is none of its endpoints");
-                }
-                1
-            }
-            None => members.count(),
-        };
-        if count == 0 {
-            return if !self.sourced {
-                "nobody was named who knows its endpoints; give them to the builder".to_owned()
-            } else if self.balance.heard() {
-                "it has no endpoints".to_owned()
-            } else {
-                "its endpoint source has said nothing yet".to_owned()
-            };
+        if let Some(only) = only.filter(|only| !self.balance.has(*only)) {
+            return format!("the request asks for {only}, which is none of its endpoints");
         }
-        match self.balance.next_probe(now, only) {
-            Some(due) => {
-                let wait = due.saturating_duration_since(now);
-                format!("all {count} are ejected; the next probe is due in {wait:?}")
-            }
-            None => format!("all {count} are ejected, and a probe is out"),
+        if !self.sourced && self.balance.members().is_empty() {
+            return "nobody was named who knows its endpoints; give them to the builder".to_owned();
         }
+        self.balance.why_unready(now, only)
     }
 }
 

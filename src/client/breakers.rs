@@ -58,14 +58,8 @@ impl ClientBreakers {
         let Some(plan) = self.shared.plan.load_full() else {
             return Vec::new();
         };
-        let mut sets = Vec::new();
-        for state in plan.backends() {
-            if !sets.iter().any(|known| Arc::ptr_eq(known, &state.balance)) {
-                sets.push(Arc::clone(&state.balance));
-            }
-        }
-        let cells = sets.iter().flat_map(|set| {
-            let members = set.members();
+        let cells = plan.backends().into_iter().flat_map(|backend| {
+            let members = backend.balance.members();
             let mut cells: Vec<_> = members.iter().map(|m| Arc::clone(&m.cell)).collect();
             cells.sort_by_key(|cell| cell.address());
             cells

@@ -19,7 +19,7 @@ use crate::core::draw;
 use crate::core::driver::Driver;
 use crate::core::in_flight::InFlight;
 use crate::core::observe::{Observer, Observers};
-use crate::core::sync::AtomicU64;
+use crate::core::sync::{AtomicBool, AtomicU64};
 use crate::core::time::Epoch;
 use crate::discover::{Endpoints, InvalidEndpoint, Resolve, backend_names};
 use crate::endpoint::Connect;
@@ -28,6 +28,31 @@ use crate::policy::{BackendDispatcher, ClientPolicy};
 use crate::source::kubernetes::reload::FolderPolicy;
 
 /// Makes a [`Client`]; see [`Client::builder`].
+///
+/// ```
+/// use tower_mesh::client::BuildError;
+/// use tower_mesh::policy::ClientPolicy;
+/// # use http::{Request, Response};
+/// # use tower_mesh::{Body, BoxError, Client};
+/// # fn main() -> Result<(), BoxError> {
+/// # let leaf = |_: &tower_mesh::Endpoint| tower::service_fn(|_: Request<Body>| async {
+/// #     Ok::<_, BoxError>(Response::new(Body::empty()))
+/// # });
+///
+/// let policy = ClientPolicy::http().named("payments.shop:8080").build()?;
+/// let builder = || Client::builder(policy.clone());
+/// let client = builder()
+///     .endpoints_of("payments.shop:8080", ["10.0.0.7:8080", "10.0.0.8:8080"])
+///     .seed(7) // the same decisions every time, in a test
+///     .build(leaf)?;
+/// assert_eq!(client.snapshot().endpoints().count(), 2);
+///
+/// // What is missing is said when it is built.
+/// let error = builder().build(leaf).unwrap_err();
+/// assert!(matches!(error, BuildError::NoEndpoints { .. }), "{error}");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder does nothing until it is built"]
 pub struct ClientBuilder {
     policy: PolicySource,
@@ -43,7 +68,8 @@ pub struct ClientBuilder {
 /// Where a client's policy comes from: one [`ClientPolicy`], a `tokio::sync::watch` of them, or with the feature `reload` a
 /// folder of manifests that may change (`source::kubernetes::reload`).
 ///
-/// A watch may start with none; requests then wait for the first. What was learned about endpoints survives every
+/// A watch may start with none; requests then wait for the first, and are refused at once if its sender is gone
+/// ([`ErrorKind::PolicyEnded`](crate::ErrorKind::PolicyEnded)). What was learned about endpoints survives every
 /// change, and requests that have begun end with the policy they began with.
 #[derive(Clone, Debug)]
 pub struct PolicySource(Source);
@@ -168,7 +194,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Tells every decision to `observer`.
+    /// Tells every decision to `observer`. Default: nobody.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers = Observers::new(observer);
         self
@@ -224,6 +250,7 @@ impl ClientBuilder {
             plan: ArcSwapOption::empty(),
             plan_changed: Arc::new(Notify::new()),
             policy_driver: source.driver(Weak::clone(shared)),
+            policy_ended: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             origin,
             counts: Counts::default(),
@@ -376,6 +403,9 @@ async fn follow<T: Send + Sync>(
         if let Some(policy) = policy {
             shared.swap(policy);
         }
+    }
+    if let Some(shared) = shared.upgrade() {
+        shared.end_policy();
     }
 }
 

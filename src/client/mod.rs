@@ -1,4 +1,43 @@
 //! The client: a policy compiled to a plan, and the future that walks it.
+//!
+//! A [`Client`] is one target's: it routes, bounds in time, retries, balances and ejects as its policy says, over leaves of
+//! any kind. One is made by a [`ClientBuilder`], from a policy that stays or one that is
+//! [watched](PolicySource). What a single request wants otherwise goes along as [`RequestOptions`]; who answered comes back
+//! as [`Served`].
+//!
+//! ```
+//! use tokio::sync::watch;
+//! use tower_mesh::client::Served;
+//! use tower_mesh::policy::{ClientPolicy, Retry};
+//! use tower_mesh::{Body, BoxError, Client, RequestOptions};
+//! # use http::{Request, Response};
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let leaf = |_: &tower_mesh::Endpoint| tower::service_fn(|_: Request<Body>| async {
+//! #     Ok::<_, BoxError>(Response::builder().status(503).body(Body::empty())?)
+//! # });
+//!
+//! let (policies, watched) = watch::channel(ClientPolicy::http().build()?);
+//! let client = Client::builder(watched).endpoints(["10.0.0.7:8080"]).build(leaf)?; // it answers 503
+//! # client.ready(std::time::Duration::from_secs(1)).await?;
+//! # tokio::task::yield_now().await;
+//!
+//! let request = || Request::get("http://payments.shop/quote");
+//! let response = client.request(request().body(Body::empty())?).await?;
+//! assert_eq!(response.extensions().get::<Served>().unwrap().attempts, 1);
+//!
+//! // Another policy, as soon as the client's task has seen it. What was learned stays.
+//! policies.send(ClientPolicy::http().retry(Retry::on(500..=599)).build()?)?;
+//! # tokio::task::yield_now().await;
+//! let response = client.request(request().body(Body::empty())?).await?;
+//! assert_eq!(response.extensions().get::<Served>().unwrap().attempts, 2);
+//!
+//! let once = request().extension(RequestOptions::new().no_retries());
+//! let response = client.request(once.body(Body::empty())?).await?;
+//! assert_eq!(response.extensions().get::<Served>().unwrap().attempts, 1);
+//! # Ok(())
+//! # }
+//! ```
 
 mod attempt;
 mod backends;
@@ -30,7 +69,6 @@ pub use self::ready::NotReady;
 pub use self::respond::{AnswerErrors, AnswerErrorsLayer, AnswerFuture};
 pub use crate::options::{RequestOptions, Served};
 
-pub(crate) use self::backends::BackendState;
 use self::backends::Backends;
 use self::origin::Origin;
 #[cfg(any(test, fuzzing))]
@@ -41,11 +79,11 @@ use crate::core::BoxError;
 use crate::core::driver::Driver;
 use crate::core::in_flight::InFlight;
 use crate::core::observe::Decision;
-use crate::core::sync::{AtomicU64, Ordering};
+use crate::core::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::endpoint::ErasedConnect;
 use crate::error::Error;
 use crate::policy::ClientPolicy;
-use crate::telemetry::Snapshot;
+use crate::telemetry::{BackendSnapshot, Snapshot};
 
 /// A client of one target, made from a policy.
 ///
@@ -100,6 +138,8 @@ pub(crate) struct Shared {
     plan: ArcSwapOption<Plan>,
     plan_changed: Arc<Notify>,
     policy_driver: Option<Driver>,
+    // Whether the policy's source has ended: what is in force stays, and nothing else comes.
+    policy_ended: AtomicBool,
     requests: AtomicU64,
     // What requests are for that name no host, if the builder was told; or else the policy says it.
     origin: Option<Origin>,
@@ -110,11 +150,11 @@ pub(crate) struct Shared {
 
 /// What happened so often.
 #[derive(Default)]
-pub(crate) struct Counts {
+struct Counts {
     /// Requests that could not be sent again because their body was larger than the policy keeps.
-    pub(crate) bodies_too_large: Arc<AtomicU64>,
+    bodies_too_large: Arc<AtomicU64>,
     /// Codes in trailers that the policy would have retried, had they come while the response was held back.
-    pub(crate) trailers_too_late: Arc<AtomicU64>,
+    trailers_too_late: Arc<AtomicU64>,
 }
 
 // === impl Client ===
@@ -151,14 +191,20 @@ impl Client {
 
     /// What is going on right now. Takes a short lock for each endpoint.
     pub fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
         let plan = self.shared.plan.load_full();
-        Snapshot::take(
-            plan.iter().flat_map(|plan| plan.backends()),
-            plan.iter().flat_map(|plan| plan.budgets()),
-            self.shared.in_flight.count(),
-            &self.shared.counts,
-            Instant::now(),
-        )
+        let backends = plan.iter().flat_map(|plan| plan.backends());
+        let budgets = plan.iter().flat_map(|plan| plan.budgets());
+        let counts = &self.shared.counts;
+        Snapshot {
+            in_flight: self.shared.in_flight.count(),
+            backends: backends
+                .map(|backend| BackendSnapshot::take(&backend.balance, now))
+                .collect(),
+            budgets: budgets.map(|budget| budget.snapshot(now)).collect(),
+            bodies_too_large: counts.bodies_too_large.load(Ordering::Relaxed),
+            trailers_too_late: counts.trailers_too_late.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -219,6 +265,12 @@ impl Shared {
         if self.plan.swap(Some(Arc::new(plan))).is_some() {
             observers.tell(now, || Decision::Swapped);
         }
+        self.plan_changed.notify_waiters();
+    }
+
+    /// The policy's source has ended.
+    fn end_policy(&self) {
+        self.policy_ended.store(true, Ordering::Release);
         self.plan_changed.notify_waiters();
     }
 

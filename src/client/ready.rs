@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Client;
+use crate::core::sync::Ordering;
 use crate::core::time::after;
+use crate::discover::Absence;
 
 /// What a client still waits for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,9 +35,10 @@ impl Client {
     /// Makes no connections, and says nothing about whether the endpoints are well.
     ///
     /// # Errors
-    /// What has not arrived in time.
+    /// What has not arrived in time; at once, where it will never arrive because its source has ended.
     pub async fn ready(&self, within: Duration) -> Result<(), NotReady> {
-        let until = after(Instant::now(), within);
+        let begun = Instant::now();
+        let until = after(begun, within);
         self.shared.ensure_policy();
         loop {
             // Listens before it looks, to both: another policy may need nothing that is missing.
@@ -43,9 +46,15 @@ impl Client {
             let mut endpoints = pin!(self.shared.backends.changed.notified());
             policy.as_mut().enable();
             endpoints.as_mut().enable();
-            let missing = self.missing();
+            let (missing, in_vain) = self.missing();
             if missing.is_empty() {
                 return Ok(());
+            }
+            if in_vain {
+                return Err(NotReady {
+                    waited: Instant::now().saturating_duration_since(begun),
+                    missing,
+                });
             }
             let changed = poll_fn(|cx| match policy.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(()),
@@ -60,18 +69,33 @@ impl Client {
         }
     }
 
-    fn missing(&self) -> Vec<String> {
+    // What is not there, and whether some of it never will be.
+    fn missing(&self) -> (Vec<String>, bool) {
+        // Before the policy is looked at, whose last word may come in between.
+        let ended = self.shared.policy_ended.load(Ordering::Acquire);
         let Some(plan) = self.shared.plan.load_full() else {
-            return vec!["a policy".to_owned()];
+            let policy = if ended {
+                "a policy, whose source has ended"
+            } else {
+                "a policy"
+            };
+            return (vec![policy.to_owned()], ended);
         };
-        let mut missing = Vec::new();
+        let (mut missing, mut in_vain) = (Vec::new(), false);
         for backend in plan.backends() {
             backend.ensure();
-            let what = format!("endpoints of {}", backend.balance.pool.name);
-            if backend.balance.members().is_empty() && !missing.contains(&what) {
+            let mut what = format!("endpoints of {}", backend.balance.pool.name);
+            if !backend.balance.members().is_empty() {
+                continue;
+            }
+            if backend.balance.absence() == Some(Absence::Ended) {
+                what.push_str(", whose source has ended");
+                in_vain = true;
+            }
+            if !missing.contains(&what) {
                 missing.push(what);
             }
         }
-        missing
+        (missing, in_vain)
     }
 }

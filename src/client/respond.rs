@@ -27,6 +27,29 @@ use crate::verdict::grpc::{GRPC_RETRY_PUSHBACK_MS, is_grpc, status_headers};
 /// taken as a broken connection.
 ///
 /// It decorates: readiness is the inner service's, and an error of it becomes the answer to the next call.
+///
+/// ```
+/// use tower::{ServiceBuilder, ServiceExt};
+/// use tower_mesh::client::AnswerErrorsLayer;
+/// use tower_mesh::policy::ClientPolicy;
+/// # use http::{Request, Response};
+/// # use tower_mesh::{Body, BoxError, Client};
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), BoxError> {
+/// # let leaf = |_: &tower_mesh::Endpoint| tower::service_fn(|_: Request<Body>| async {
+/// #     Err::<Response<Body>, BoxError>("refused".into())
+/// # });
+///
+/// let client = Client::builder(ClientPolicy::http().build()?)
+///     .endpoints(["10.0.0.7:8080"])
+///     .build(leaf)?; // it answers nothing
+/// let client = ServiceBuilder::new().layer(AnswerErrorsLayer::new()).service(client);
+/// let request = Request::get("http://payments.shop/").body(Body::empty())?;
+/// let Ok(response) = client.oneshot(request).await;
+/// assert_eq!(response.status(), 502);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AnswerErrorsLayer(());
 

@@ -11,7 +11,7 @@ use http_body::{Frame, SizeHint};
 use tonic::transport::{Channel, Endpoint as Transport};
 use tower_service::Service;
 
-use super::body::{Link, Outgoing, Until};
+use super::outgoing::{Link, Outgoing, Until};
 use super::sort::sort_channel;
 use crate::body::Body;
 use crate::core::sync::{Mutex, lock};
@@ -98,7 +98,8 @@ impl TonicConnector {
         Self::default()
     }
 
-    /// The scheme and authority of every request: `http://payments.shop:50051`.
+    /// The scheme and authority of every request: `http://payments.shop:50051`. Default: `http` and the endpoint's server name,
+    /// or its address.
     #[must_use]
     pub fn origin(mut self, origin: Uri) -> Self {
         self.origin = Some(origin);

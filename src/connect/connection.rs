@@ -1,5 +1,6 @@
 //! A connection's life, in the one task that it has: dialed, handed to the pool, driven until it is closed.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Weak};
@@ -8,12 +9,13 @@ use std::task::{Context, Poll};
 use hyper::client::conn::{http1, http2};
 use hyper::rt::{Executor, Read, Write};
 use hyper_util::rt::TokioTimer;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::Version;
-use super::body::Outgoing;
 use super::dial::Dial;
-use super::lease::{Card, Http1, Http2, Parking};
+use super::handle::{Card, Handles, Http1, Http2, Parking};
+use super::outgoing::Outgoing;
 use super::pool::{Dialing, Pool};
 use super::settings::Settings;
 use super::sort::{DialError, NoConnection};
@@ -72,12 +74,17 @@ pub(super) async fn run<D: Dial>(dialing: Dialing, dialer: Arc<D>, version: Vers
         }
         Established::Http2(sender, connection) => {
             let peer_limit = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+            let (any, unused) = oneshot::channel();
+            let handles = Handles {
+                peer_limit: peer_limit.clone(),
+                _any: any,
+            };
             let pool = dialing.land_http2(Http2 {
                 sender,
-                peer_limit: peer_limit.clone(),
+                handles: Arc::new(handles),
                 card,
             });
-            drive_http2(*connection, &pool, &peer_limit, card).await;
+            drive_http2(*connection, &pool, &peer_limit, unused, card).await;
             forget(&pool, number);
         }
     }
@@ -176,13 +183,20 @@ async fn drive_http2<I: Read + Write + Send + Unpin + 'static>(
     connection: http2::Connection<Wire<I>, Outgoing, Boxing>,
     pool: &Weak<Pool>,
     peer_limit: &AtomicUsize,
+    unused: oneshot::Receiver<Infallible>,
     card: Card,
 ) {
     let mut connection = pin!(connection);
+    let mut unused = pin!(unused);
     let mut alarm = pin!(sleep_until(look(pool, card)));
     poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             log(card.number, ended);
+            return Poll::Ready(());
+        }
+        // hyper sees that only when the peer has let it open the last stream it was asked for, which may be never. Streams
+        // that have their response do without it, and the connection ends with the last of them.
+        if unused.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
         // Polled for each request, so no older than that.

@@ -10,9 +10,10 @@ use hyper::client::conn::TrySendError;
 use tokio::sync::oneshot;
 use tower_service::Service;
 
-use super::body::{HttpBody, Link, Outgoing};
+use super::body::HttpBody;
 use super::lease::{Lease, Stream};
-use super::pool::Pool;
+use super::outgoing::{Link, Outgoing};
+use super::pool::{Connections, Pool};
 use super::request::{Unsendable, for_http1, for_http2};
 use super::sort::{DialError, sort};
 use crate::body::Body;
@@ -40,20 +41,6 @@ pub struct HttpLeaf {
 pub struct HttpCall(Pin<Box<dyn Future<Output = HttpResult> + Send>>);
 
 type HttpResult = Result<Response<HttpBody>, TransportError>;
-
-/// How many connections there are to one endpoint, at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Connections {
-    /// Without a request.
-    pub idle: usize,
-    /// Open and not idle: with a request or response body on them, or about to close.
-    pub active: usize,
-    /// Being made.
-    pub dialing: usize,
-    /// Not connections, but requests that wait for one.
-    pub waiting: usize,
-}
 
 /// How often a connection may give a request back before it is reported: from the second time on, only a new
 /// connection will do.

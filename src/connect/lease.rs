@@ -3,47 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::task::Waker;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
-use tokio::time::Instant;
+use hyper::client::conn::TrySendError;
 
-use super::body::Outgoing;
+use super::handle::{Http1, Http2};
+use super::outgoing::Outgoing;
 use super::pool::Pool;
-use crate::core::sync::{AtomicUsize, Mutex, Ordering, lock};
-
-/// What is known of a connection from its start.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Card {
-    pub(super) number: u64,
-    pub(super) retire_at: Option<Instant>,
-    pub(super) encrypted: bool,
-}
-
-pub(super) struct Http1 {
-    pub(super) sender: http1::SendRequest<Outgoing>,
-    pub(super) parking: Arc<Parking>,
-    pub(super) card: Card,
-}
-
-#[derive(Clone)]
-pub(super) struct Http2 {
-    pub(super) sender: http2::SendRequest<Outgoing>,
-    pub(super) peer_limit: Arc<AtomicUsize>,
-    pub(super) card: Card,
-}
-
-/// Where an HTTP/1.1 connection's handle waits until the response body has ended, watched by the connection's task.
-#[derive(Default)]
-pub(super) struct Parking(Mutex<Parked>);
-
-#[derive(Default)]
-struct Parked {
-    sender: Option<http1::SendRequest<Outgoing>>,
-    task: Option<Waker>,
-}
 
 pub(super) enum Lease {
     Http1(Http1Lease),
@@ -123,40 +90,6 @@ impl Drop for Http1Lease {
         {
             self.pool.give(http1, self.fresh);
         }
-    }
-}
-
-// === impl Http2 ===
-
-impl Http2 {
-    /// How many streams the peer allows.
-    pub(super) fn peer_limit(&self) -> usize {
-        self.peer_limit.load(Ordering::Relaxed)
-    }
-}
-
-// === impl Parking ===
-
-impl Parking {
-    fn park(&self, sender: http1::SendRequest<Outgoing>) {
-        let task = {
-            let mut parked = lock(&self.0);
-            parked.sender = Some(sender);
-            parked.task.take()
-        };
-        if let Some(task) = task {
-            task.wake();
-        }
-    }
-
-    /// What was parked; the task is woken if something is, later.
-    pub(super) fn take(&self, task: &Waker) -> Option<http1::SendRequest<Outgoing>> {
-        let mut parked = lock(&self.0);
-        let sender = parked.sender.take();
-        if sender.is_none() && !parked.task.as_ref().is_some_and(|old| old.will_wake(task)) {
-            parked.task = Some(task.clone());
-        }
-        sender
     }
 }
 

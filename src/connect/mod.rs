@@ -57,8 +57,10 @@ mod body;
 mod channel;
 mod connection;
 mod dial;
+mod handle;
 mod leaf;
 mod lease;
+mod outgoing;
 mod pool;
 mod request;
 mod settings;
@@ -72,7 +74,8 @@ pub use self::body::HttpBody;
 #[cfg(feature = "tonic")]
 pub use self::channel::{TonicBody, TonicCall, TonicConnector, TonicLeaf};
 pub use self::dial::{Dial, Dialed, Tcp};
-pub use self::leaf::{Connections, HttpCall, HttpLeaf};
+pub use self::leaf::{HttpCall, HttpLeaf};
+pub use self::pool::Connections;
 pub use self::settings::Settings;
 
 use self::pool::Pool;
@@ -135,21 +138,21 @@ impl Default for HttpConnector {
 }
 
 impl<D> HttpConnector<D> {
-    /// With another version of HTTP.
+    /// With another version of HTTP. Default: [`Version::Http1`].
     #[must_use]
     pub fn with_version(mut self, version: Version) -> Self {
         self.version = version;
         self
     }
 
-    /// With other settings.
+    /// With other settings. Default: [`Settings::new`].
     #[must_use]
     pub fn with_settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// With another way to reach an endpoint, such as TLS.
+    /// With another way to reach an endpoint, such as TLS. Default: [`Tcp`].
     #[must_use]
     pub fn with_dialer<E: Dial>(self, dialer: E) -> HttpConnector<E> {
         HttpConnector {

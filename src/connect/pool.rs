@@ -9,8 +9,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::leaf::Connections;
-use super::lease::{Card, Http1, Http1Lease, Http2, Http2Lease, Lease, Stream};
+use super::handle::{Card, Http1, Http2};
+use super::lease::{Http1Lease, Http2Lease, Lease, Stream};
 use super::request::Fallback;
 use super::settings::Settings;
 use super::sort::{DialError, NoConnection};
@@ -21,13 +21,16 @@ use crate::endpoint::Endpoint;
 pub(super) struct Pool {
     pub(super) endpoint: Endpoint,
     pub(super) fallback: Fallback,
-    pub(super) settings: Settings,
-    pub(super) open: Arc<AtomicUsize>,
+    settings: Settings,
+    open: Arc<AtomicUsize>,
     start: Start,
-    state: Mutex<State>,
+    state: Mutex<State<Waiter>>,
     // Whether a dial is on its way that shows whether the endpoint is there.
     trial: Arc<AtomicBool>,
 }
+
+/// One in line. Told of a lease it is not there for any more, it gives that back by dropping it.
+type Waiter = oneshot::Sender<Result<Lease, DialError>>;
 
 /// Starts a dial, which is already counted: the guard says how it ends.
 pub(super) type Start = Box<dyn Fn(&Handle, Dialing) + Send + Sync>;
@@ -35,10 +38,24 @@ pub(super) type Start = Box<dyn Fn(&Handle, Dialing) + Send + Sync>;
 /// A dial in progress. Dropped, it has failed: its runtime is gone.
 pub(super) struct Dialing {
     pool: Weak<Pool>,
-    pool_endpoint: Endpoint,
+    endpoint: Endpoint,
     settings: Settings,
     open: Arc<AtomicUsize>,
     over: bool,
+}
+
+/// How many connections there are to one endpoint, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Connections {
+    /// Without a request.
+    pub idle: usize,
+    /// Open and not idle: with a request or response body on them, or about to close.
+    pub active: usize,
+    /// Being made.
+    pub dialing: usize,
+    /// Not connections, but requests that wait for one.
+    pub waiting: usize,
 }
 
 /// Takes a request out of the line.
@@ -197,7 +214,7 @@ impl Pool {
         for _ in 0..dials {
             let dialing = Dialing {
                 pool: Arc::downgrade(self),
-                pool_endpoint: self.endpoint.clone(),
+                endpoint: self.endpoint.clone(),
                 settings: self.settings.clone(),
                 open: self.open.clone(),
                 over: false,
@@ -223,7 +240,7 @@ impl Pool {
 
 impl Dialing {
     pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.pool_endpoint
+        &self.endpoint
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -287,7 +304,7 @@ impl Drop for Dialing {
     fn drop(&mut self) {
         if !self.over {
             self.failed(&DialError::new(
-                self.pool_endpoint.address(),
+                self.endpoint.address(),
                 NoConnection::Abandoned,
             ));
         }

@@ -1,12 +1,14 @@
 //! A request in the form that each version of HTTP wants it in.
 
-use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body as _;
 use hyper::ext::Protocol;
 
-use super::body::Outgoing;
+use super::outgoing::Outgoing;
 use crate::endpoint::Endpoint;
 
 /// Who is asked, if a request does not say.
@@ -64,8 +66,24 @@ pub(super) fn for_http1(
     // hyper panics on versions that are not its own.
     if request.version() != Version::HTTP_10 {
         *request.version_mut() = Version::HTTP_11;
+        announce_body(request);
     }
     Ok(())
+}
+
+/// hyper sends no body of unknown length with a GET or HEAD unless a header says that there is one: it would be lost without
+/// a word.
+fn announce_body(request: &mut Request<Outgoing>) {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return;
+    }
+    let body = request.body();
+    let unknown = !body.is_end_stream() && body.size_hint().exact().is_none();
+    let headers = request.headers_mut();
+    if unknown && !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING)
+    {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }
 
 /// Absolute-form, and none of the headers that belong to one HTTP/1.1 connection. A Host header is the authority.
@@ -82,20 +100,7 @@ pub(super) fn for_http2(
         true => request.headers_mut().remove(HOST),
         false => None,
     };
-    let authority = match (host, parts.authority) {
-        (_, None) if connect => return Err(Unsendable::NoTarget),
-        (_, Some(target)) if connect => target,
-        (Some(host), _) => Authority::try_from(host.as_bytes())
-            .map_err(|invalid| Unsendable::Host(Some(invalid)))?,
-        (None, Some(authority)) => authority,
-        (None, None) => fallback.authority()?.clone(),
-    };
-    let authority = match without_userinfo(&authority) {
-        host if host.len() < authority.as_str().len() => {
-            Authority::try_from(host).map_err(|invalid| Unsendable::Host(Some(invalid)))?
-        }
-        _ => authority,
-    };
+    let authority = http2_authority(connect, host, parts.authority.take(), fallback)?;
     *request.uri_mut() = if connect {
         if request
             .body()
@@ -124,6 +129,27 @@ pub(super) fn for_http2(
         only_trailers(request.headers_mut());
     }
     Ok(())
+}
+
+// CONNECT names its target; for all others a Host header goes first.
+fn http2_authority(
+    connect: bool,
+    host: Option<HeaderValue>,
+    named: Option<Authority>,
+    fallback: &Fallback,
+) -> Result<Authority, Unsendable> {
+    let invalid = |invalid| Unsendable::Host(Some(invalid));
+    let authority = match (host, named) {
+        (_, None) if connect => return Err(Unsendable::NoTarget),
+        (_, Some(target)) if connect => target,
+        (Some(host), _) => Authority::try_from(host.as_bytes()).map_err(invalid)?,
+        (None, Some(authority)) => authority,
+        (None, None) => fallback.authority()?.clone(),
+    };
+    match without_userinfo(&authority) {
+        host if host.len() < authority.as_str().len() => Authority::try_from(host).map_err(invalid),
+        _ => Ok(authority),
+    }
 }
 
 fn path(path: Option<PathAndQuery>) -> PathAndQuery {

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::body::Link;
+use super::outgoing::Link;
 use crate::core::{BoxError, find_source};
 use crate::verdict::{Sent, TransportError, TransportFailure};
 

@@ -5,20 +5,20 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::lease::{Card, Http1, Http2, Lease};
+use super::handle::{Card, Http1, Http2};
 use super::settings::Settings;
 use super::sort::DialError;
 use crate::core::sync::{AtomicBool, Ordering};
 use crate::core::time::{FAR, after};
 
-/// What a pool knows: plain data and time as an argument.
-pub(super) struct State {
+/// What a pool knows: plain data and time as an argument. How one in line (`W`) is told what it gets is the pool's affair.
+pub(super) struct State<W> {
     /// HTTP/1.1 connections without a request, the longest idle first.
     idle: VecDeque<Idle>,
     /// HTTP/2 connections that take requests, the oldest first.
     shared: Vec<Shared>,
     /// Who waits for a connection, by ticket: the first to come is the first served.
-    line: BTreeMap<u64, Waiter>,
+    line: BTreeMap<u64, W>,
     next_ticket: u64,
     dialing: usize,
     /// Whether a dial is expected to serve many in line, or one.
@@ -37,8 +37,6 @@ pub(super) struct State {
 
 /// Told why a dial failed, or dropped because it did not.
 pub(super) type Looker = oneshot::Sender<DialError>;
-
-pub(super) type Waiter = oneshot::Sender<Result<Lease, DialError>>;
 
 struct Idle {
     http1: Http1,
@@ -61,7 +59,7 @@ pub(super) struct Dead {
 
 // === impl State ===
 
-impl State {
+impl<W> State<W> {
     pub(super) fn new(settings: &Settings, multiplexed: bool, trial: Arc<AtomicBool>) -> Self {
         Self {
             idle: VecDeque::new(),
@@ -110,7 +108,7 @@ impl State {
         fresh: bool,
         now: Instant,
         dead: &mut Dead,
-    ) -> Option<(Http1, Waiter)> {
+    ) -> Option<(Http1, W)> {
         let ended = http1.card.retired(now) || http1.sender.is_closed();
         if ended && !fresh {
             dead.http1.push(http1);
@@ -167,7 +165,7 @@ impl State {
         landed: Option<u64>,
         now: Instant,
         dead: &mut Dead,
-    ) -> Option<(Waiter, Http2)> {
+    ) -> Option<(W, Http2)> {
         if self.line.is_empty() {
             return None;
         }
@@ -189,14 +187,14 @@ impl State {
         }
     }
 
-    pub(super) fn wait(&mut self, waiter: Waiter) -> u64 {
+    pub(super) fn wait(&mut self, waiter: W) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket = ticket.wrapping_add(1);
         self.line.insert(ticket, waiter);
         ticket
     }
 
-    pub(super) fn leave(&mut self, ticket: u64) -> Option<Waiter> {
+    pub(super) fn leave(&mut self, ticket: u64) -> Option<W> {
         self.line.remove(&ticket)
     }
 
@@ -243,7 +241,7 @@ impl State {
     }
 
     /// Those in line for whom no other dial is in progress, and those who waited for what comes of it.
-    pub(super) fn dial_failed(&mut self) -> (Vec<Waiter>, Vec<Looker>) {
+    pub(super) fn dial_failed(&mut self) -> (Vec<W>, Vec<Looker>) {
         self.dialing = self.dialing.saturating_sub(1);
         self.doubted = true;
         let hopeful = self.dialing.saturating_mul(self.per_dial());
@@ -317,17 +315,5 @@ impl State {
 
     fn per_dial(&self) -> usize {
         if self.multiplexed { self.streams } else { 1 }
-    }
-}
-
-// === impl Card ===
-
-impl Card {
-    fn retired(&self, now: Instant) -> bool {
-        self.retire_at.is_some_and(|at| at <= now)
-    }
-
-    fn or_retired(&self, at: Instant) -> Instant {
-        self.retire_at.map_or(at, |retire| retire.min(at))
     }
 }

@@ -1,4 +1,7 @@
 //! Words that every room shares: time, chance, backoff, decisions.
+//!
+//! Most of it is for whoever changes this crate, or builds on its state machines. What users meet is
+//! [`observe`]: the record of whatever is decided.
 
 use std::error::Error as StdError;
 

@@ -1,4 +1,37 @@
 //! One record of decisions: whatever the client decides is one [`Decision`], and everything that reports reads these.
+//!
+//! An [`Observer`] is given to the builder of a client, a balance or a breaker. To count, log or assert, a closure is
+//! enough:
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use tokio::time::Instant;
+//! use tower_mesh::core::observe::Decision;
+//! use tower_mesh::policy::{ClientPolicy, Retry};
+//! # use http::{Request, Response};
+//! # use tower_mesh::{Body, BoxError, Client};
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let leaf = |_: &tower_mesh::Endpoint| tower::service_fn(|_: Request<Body>| async {
+//! #     Ok::<_, BoxError>(Response::builder().status(503).body(Body::empty())?)
+//! # });
+//!
+//! let told = Arc::new(Mutex::new(Vec::new()));
+//! let client = Client::builder(ClientPolicy::http().retry(Retry::on(503..=503)).build()?)
+//!     .endpoints(["10.0.0.7:8080"])
+//!     .observer({
+//!         let told = told.clone();
+//!         move |_: Instant, decision: &Decision| told.lock().unwrap().push(decision.name())
+//!     })
+//!     .build(leaf)?; // it answers 503
+//! # told.lock().unwrap().clear();
+//! client.request(Request::get("http://payments.shop/").body(Body::empty())?).await?;
+//!
+//! let told = told.lock().unwrap();
+//! assert_eq!(told[..4], ["routed", "picked", "answered", "retried"]);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::borrow::Cow;
 use std::fmt;

@@ -124,16 +124,14 @@ impl Limits {
         }
     }
 
-    /// The same, with another deadline of the request.
-    pub(crate) fn with_request(mut self, deadline: Option<Instant>) -> Self {
+    /// Another deadline of the request.
+    pub(crate) fn set_request(&mut self, deadline: Option<Instant>) {
         self.request = deadline;
-        self
     }
 
-    /// The same, whose request's deadline may still change.
-    pub(crate) fn with_moving_request(mut self) -> Self {
+    /// The request's deadline may still change.
+    pub(crate) fn let_request_move(&mut self) {
         self.moves = true;
-        self
     }
 
     /// What remains of them once the response head is here.

@@ -22,7 +22,8 @@ type Updates = Pin<Box<dyn Stream<Item = Result<Update, BoxError>> + Send>>;
 ///
 /// Made from a list (`["10.0.0.7:8080", "10.0.0.8:8080"]`, socket addresses, [`Endpoint`]s), from a
 /// `tokio::sync::watch` of lists, or with [`stream`](Self::stream) from any stream of updates. An empty list says that
-/// there are none; only what a watch begins with may also be empty because nothing is known yet.
+/// there are none; only what a watch begins with may also be empty because nothing is known yet. When a watch's sender is
+/// dropped, or a stream ends, what is known stays in use; if that is nothing, requests are refused at once.
 pub struct Endpoints(pub(crate) Source);
 
 pub(crate) enum Source {
@@ -32,6 +33,15 @@ pub(crate) enum Source {
     /// A stream for whoever asks.
     #[cfg(feature = "dns")]
     Made(Arc<dyn Fn() -> Updates + Send + Sync>),
+}
+
+/// What a source says.
+pub(crate) enum Said {
+    Updates(Vec<Update>),
+    /// It goes on, and what is known stays in use.
+    Failed(BoxError),
+    /// It says nothing more.
+    Ended,
 }
 
 /// Finds the endpoints of a backend.
@@ -73,7 +83,7 @@ pub fn backend_names(backend: &Backend) -> Vec<String> {
 
 impl Endpoints {
     /// From a stream of updates. An error degrades nothing: what was known stays in use, and so it does when the stream
-    /// ends.
+    /// ends; if there is none then, requests are refused at once.
     pub fn stream<S, E>(stream: S) -> Self
     where
         S: Stream<Item = Result<Update, E>> + Send + 'static,
@@ -155,7 +165,7 @@ impl Source {
         apply: F,
     ) -> Option<impl Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + use<F>>
     where
-        F: Fn(Result<Vec<Update>, BoxError>) -> bool + Clone + Send + Sync + 'static,
+        F: Fn(Said) -> bool + Clone + Send + Sync + 'static,
     {
         enum Live {
             Watch(watch::Receiver<Vec<Endpoint>>),
@@ -185,10 +195,7 @@ impl Source {
     }
 }
 
-async fn follow_watch(
-    mut receiver: watch::Receiver<Vec<Endpoint>>,
-    apply: impl Fn(Result<Vec<Update>, BoxError>) -> bool,
-) {
+async fn follow_watch(mut receiver: watch::Receiver<Vec<Endpoint>>, apply: impl Fn(Said) -> bool) {
     let mut first = true;
     loop {
         let endpoints = receiver.borrow_and_update().clone();
@@ -198,7 +205,11 @@ async fn follow_watch(
         if unsaid {
             updates.push(Update::Remove(Vec::new()));
         }
-        if !apply(Ok(updates)) || receiver.changed().await.is_err() {
+        if !apply(Said::Updates(updates)) {
+            return;
+        }
+        if receiver.changed().await.is_err() {
+            apply(Said::Ended);
             return;
         }
     }
@@ -227,10 +238,7 @@ impl Drop for Lent {
     }
 }
 
-async fn follow_stream(
-    slot: Arc<Mutex<Option<Following>>>,
-    apply: impl Fn(Result<Vec<Update>, BoxError>) -> bool,
-) {
+async fn follow_stream(slot: Arc<Mutex<Option<Following>>>, apply: impl Fn(Said) -> bool) {
     let stream = lock(&slot).take();
     let mut lent = Lent { slot, stream };
     while let Some(following) = &mut lent.stream {
@@ -248,11 +256,11 @@ async fn follow_stream(
                 let now = Instant::now();
                 following.due().is_some_and(|due| due > now) || following.publish(&apply)
             }
-            Some(Some(Err(error))) => apply(Err(error)),
+            Some(Some(Err(error))) => apply(Said::Failed(error)),
             Some(None) => {
                 let goes_on = following.gathered.is_empty() || following.publish(&apply);
                 lent.stream = None;
-                goes_on
+                goes_on && apply(Said::Ended)
             }
         };
         if !goes_on {
@@ -286,9 +294,9 @@ impl Following {
         (!self.gathered.is_empty()).then(published)
     }
 
-    fn publish(&mut self, apply: impl Fn(Result<Vec<Update>, BoxError>) -> bool) -> bool {
+    fn publish(&mut self, apply: impl Fn(Said) -> bool) -> bool {
         self.published = Some(Instant::now());
-        apply(Ok(std::mem::take(&mut self.gathered)))
+        apply(Said::Updates(std::mem::take(&mut self.gathered)))
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::loaded::{read, words, write};
+use super::estimate::AtomicEstimate;
 use crate::core::sync::{AtomicU32, AtomicU64, Ordering, SwapOption};
 use crate::load::{Estimate, Rules, coarse, coarse_between};
 
@@ -17,7 +17,7 @@ pub(super) struct Aside {
 
 // Of one that was penalized or ejected.
 struct Trouble {
-    penalty: [AtomicU64; 2],
+    penalty: AtomicEstimate,
     // In nanoseconds.
     opened: AtomicU64,
 }
@@ -39,7 +39,7 @@ impl Aside {
             return Arc::clone(trouble);
         }
         let trouble = Arc::new(Trouble {
-            penalty: words(Estimate::from_words((0, u64::MAX))),
+            penalty: AtomicEstimate::new(Estimate::from_words((0, u64::MAX))),
             opened: AtomicU64::new(0),
         });
         self.trouble.store(Some(Arc::clone(&trouble)));
@@ -49,16 +49,16 @@ impl Aside {
     /// A failure, or a hint of the endpoint's own. Only under the lock of the cell's state.
     pub(super) fn penalize(&self, now: u64, weight: u64, rules: &Rules) {
         let trouble = self.trouble();
-        let mut penalty = read(&trouble.penalty);
+        let mut penalty = trouble.penalty.load();
         penalty.raise(now, weight, rules.penalty_decay);
-        write(&trouble.penalty, penalty);
+        trouble.penalty.store(penalty);
     }
 
     /// What its failures and hints weigh now.
     #[inline]
     pub(super) fn penalty(&self, now: u64, decay: u64) -> u64 {
         let trouble = self.trouble.load();
-        (trouble.as_ref()).map_or(0, |trouble| read(&trouble.penalty).get(now, decay))
+        (trouble.as_ref()).map_or(0, |trouble| trouble.penalty.load().get(now, decay))
     }
 
     /// When it was last [ejected](Self::eject), in nanoseconds, or zero.

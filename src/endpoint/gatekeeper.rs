@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Guard;
-use crate::breaker::Transition;
-use crate::breaker::{self, Admitted, Breaker, BreakerSnapshot, Calm, Forced, Gate, Peers, Totals};
+use super::guard::{Guard, Standing};
+use crate::breaker::{
+    self, Admitted, Breaker, BreakerSnapshot, Calm, Forced, Gate, Peers, Totals, Transition,
+};
 use crate::core::sync::Mutex;
 use crate::core::time::Epoch;
 use crate::policy::FailureAccrual;
@@ -20,8 +21,8 @@ pub(crate) struct Terms(Option<Arc<breaker::Rules>>);
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Gatekeeper {
-    // As a member, and as one in service: in the pool's numbers.
-    counted: (bool, bool),
+    // In the pool's numbers.
+    counted: Standing,
     member: bool,
     breaker: Breaker,
     // Boxed because few have it, and there may be many thousand cells.
@@ -47,8 +48,11 @@ struct Evidence {
     failed_probes: u32,
 }
 
-/// As good as an epoch that never was: the result decides nothing.
-const NO_EPOCH: u64 = u64::MAX;
+/// Let through whatever the breaker says. As good as of an epoch that never was: the result decides nothing.
+const ANYWAY: Admitted = Admitted {
+    epoch: u64::MAX,
+    probe: false,
+};
 
 // === impl Terms ===
 
@@ -63,7 +67,7 @@ impl Terms {
 impl Gatekeeper {
     pub(super) fn new(terms: &Terms, now: Instant) -> Self {
         let mut gatekeeper = Self {
-            counted: (false, false),
+            counted: Standing::default(),
             member: false,
             breaker: Breaker::with_rules(None, now),
             story: None,
@@ -156,8 +160,9 @@ impl Gatekeeper {
         let member = self.member && !held;
         let forced = self.forced().is_some();
         let serves = member && (forced || self.breaker.gate() == Gate::Closed);
-        guard.recount(self.counted, (member, serves));
-        self.counted = (member, serves);
+        let standing = Standing { member, serves };
+        guard.recount(self.counted, standing);
+        self.counted = standing;
     }
 
     /// Lets a request through a gate that is not closed, `early` as a probe before one is due.
@@ -173,21 +178,14 @@ impl Gatekeeper {
         if admitted.is_none() && self.is_dry_run() {
             let waved = &mut self.story().waved_through;
             *waved = waved.saturating_add(1);
-            return Some(self.anyway());
+            return Some(ANYWAY);
         }
         admitted
     }
 
     /// Lets a request through whatever the breaker says. Its result decides nothing.
     pub(super) fn admit_anyway(&self) -> Option<Admitted> {
-        (self.forced() != Some(Forced::Open)).then(|| self.anyway())
-    }
-
-    fn anyway(&self) -> Admitted {
-        Admitted {
-            epoch: NO_EPOCH,
-            probe: false,
-        }
+        (self.forced() != Some(Forced::Open)).then_some(ANYWAY)
     }
 
     /// Records a result, at a time that is `at` in the pool's nanoseconds, which the rules count from the same moment.
@@ -209,7 +207,7 @@ impl Gatekeeper {
             peers.record(at, bad, totals)
         });
         // One that has left the set is no loss to it.
-        let (member, serves) = self.counted;
+        let serves = self.counted.serves;
         let mut ejected = false;
         let limits = self.breaker.rules()?.limits;
         let mut may_eject = || {
@@ -229,7 +227,7 @@ impl Gatekeeper {
         }
         let transition = transition?;
         if ejected {
-            self.counted = (member, false);
+            self.counted.serves = false;
         }
         self.recount(guard);
         self.note(&transition, now);
@@ -263,25 +261,18 @@ impl Gatekeeper {
         }
     }
 
-    /// Holds it open or closed, or lets go (none) and forgets what was learned. What it was before.
-    pub(super) fn force(
-        &mut self,
-        forced: Option<Forced>,
-        now: Instant,
-        guard: &Guard,
-    ) -> Option<Forced> {
+    /// Holds it open or closed, or lets go (none) and forgets what was learned.
+    pub(super) fn force(&mut self, forced: Option<Forced>, now: Instant, guard: &Guard) {
         // A new epoch: what is in flight decides nothing any more.
         self.breaker.reset();
         self.forget_evidence();
         if let Some(peers) = self.peers() {
             peers.forget();
         }
-        let before = self.forced();
         if forced.is_some() || self.story.is_some() {
             self.story().forced = forced.map(|forced| (forced, now));
         }
         self.recount(guard);
-        before
     }
 
     /// What it does, and why.

@@ -19,6 +19,14 @@ pub(crate) struct Guard {
     repeatable: AtomicU64,
 }
 
+/// What one endpoint counts as in these numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    pub(super) member: bool,
+    /// A member that is not ejected.
+    pub(super) serves: bool,
+}
+
 // === impl Guard ===
 
 impl Default for Guard {
@@ -57,8 +65,8 @@ impl Guard {
         self.in_service.load(Ordering::Acquire)
     }
 
-    /// An endpoint was counted (as a member, as one in service) and is now otherwise.
-    pub(super) fn recount(&self, before: (bool, bool), now: (bool, bool)) {
+    /// An endpoint was counted so, and is now otherwise.
+    pub(super) fn recount(&self, before: Standing, now: Standing) {
         let count = |word: &AtomicUsize, before: bool, now: bool| match (before, now) {
             (false, true) => {
                 word.fetch_add(1, Ordering::AcqRel);
@@ -68,8 +76,8 @@ impl Guard {
             }
             _ => {}
         };
-        count(&self.members, before.0, now.0);
-        count(&self.in_service, before.1, now.1);
+        count(&self.members, before.member, now.member);
+        count(&self.in_service, before.serves, now.serves);
     }
 
     /// Counts how often it has changed who is in service.

@@ -1,4 +1,5 @@
 use super::aside::Aside;
+use super::estimate::AtomicEstimate;
 use crate::core::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::load::{Estimate, Failures, Reading, Rules, coarse, coarse_between, plain_cost};
 
@@ -11,7 +12,7 @@ pub(super) struct Loaded {
     // On the coarse clock: since when it has owed an answer, zero if it owes none; when it was last chosen.
     since: AtomicU32,
     chosen: AtomicU32,
-    latency: [AtomicU64; 2],
+    latency: AtomicEstimate,
     // The first word of `Failures`: the second is read only where this one says that there were any.
     failures: AtomicU64,
 }
@@ -39,7 +40,7 @@ impl Loaded {
             counts: AtomicU64::new(0),
             since: AtomicU32::new(0),
             chosen: AtomicU32::new(coarse(now)),
-            latency: words(latency),
+            latency: AtomicEstimate::new(latency),
             failures: AtomicU64::new(0),
         }
     }
@@ -157,12 +158,12 @@ impl Loaded {
     /// The latency estimate in nanoseconds.
     #[inline]
     pub(super) fn latency(&self) -> Estimate {
-        read(&self.latency)
+        self.latency.load()
     }
 
     #[inline(always)]
     pub(super) fn set_latency(&self, estimate: Estimate) {
-        write(&self.latency, estimate);
+        self.latency.store(estimate);
     }
 
     #[inline]
@@ -297,28 +298,6 @@ impl Fast {
     pub(super) fn new() -> Self {
         Self(AtomicU64::new(0))
     }
-}
-
-// Two words that are read without the lock. A reader that falls between the two writes sees a new value with an old
-// time, once, which is a slightly wrong estimate and nothing worse.
-#[inline]
-pub(super) fn read(words: &[AtomicU64; 2]) -> Estimate {
-    Estimate::from_words((
-        words[0].load(Ordering::Relaxed),
-        words[1].load(Ordering::Relaxed),
-    ))
-}
-
-#[inline(always)]
-pub(super) fn write(words: &[AtomicU64; 2], estimate: Estimate) {
-    let (value, stamp) = estimate.words();
-    words[0].store(value, Ordering::Relaxed);
-    words[1].store(stamp, Ordering::Relaxed);
-}
-
-pub(super) fn words(estimate: Estimate) -> [AtomicU64; 2] {
-    let (value, stamp) = estimate.words();
-    [AtomicU64::new(value), AtomicU64::new(stamp)]
 }
 
 #[cfg(test)]

@@ -1,9 +1,25 @@
 //! One endpoint: its address, its leaf, its cell of state and its tickets.
+//!
+//! An [`Endpoint`] is what discovery says: an address, and what is known about it. [`Connect`] makes a leaf for it: any
+//! tower service from requests to responses, whose clones share their connection. The rest is not public.
+//!
+//! ```
+//! use tower_mesh::Endpoint;
+//!
+//! let endpoint = Endpoint::new("10.0.0.7:8080".parse()?)
+//!     .named("payments-0")
+//!     .with_zone("eu-1a")
+//!     .with_weight(0.5); // half of what others get
+//! assert_eq!(endpoint.to_string(), "payments-0");
+//! assert_eq!(endpoint.zone(), Some("eu-1a"));
+//! # Ok::<(), std::net::AddrParseError>(())
+//! ```
 
 mod address;
 mod aside;
 mod cell;
 mod compact;
+mod estimate;
 mod gatekeeper;
 mod guard;
 mod leaf;

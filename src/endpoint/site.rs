@@ -1,8 +1,7 @@
 use std::pin::Pin;
 use std::sync::OnceLock;
 
-use super::Leaf;
-use super::{Endpoint, ErasedConnect, LeafCall};
+use super::{Endpoint, ErasedConnect, Leaf, LeafCall};
 
 /// The part of an endpoint that is the user's: its metadata, and its leaf, which is made when it is first needed.
 ///

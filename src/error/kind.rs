@@ -15,6 +15,11 @@ pub enum ErrorKind {
     /// No policy has arrived yet.
     #[error("no policy has arrived yet: wait with `Client::ready`, or look at the policy's source")]
     NoPolicy,
+    /// No policy has arrived, and none will: its source has ended.
+    #[error(
+        "no policy has arrived, and none will: its source has ended; keep the sender of the watch for as long as the client"
+    )]
+    PolicyEnded,
     /// No route of the policy matches.
     #[error("no route of the policy matches the request: add one, or one that matches everything")]
     NoRoute,
@@ -212,6 +217,7 @@ impl ErrorKind {
         matches!(
             self,
             Self::NoPolicy
+                | Self::PolicyEnded
                 | Self::NoRoute
                 | Self::Redirect { .. }
                 | Self::FailureInjected { .. }
@@ -231,6 +237,7 @@ impl ErrorKind {
     pub fn fault(&self) -> Fault {
         match self {
             Self::NoPolicy
+            | Self::PolicyEnded
             | Self::NoRoute
             | Self::Redirect { .. }
             | Self::FailureInjected { .. }
@@ -261,7 +268,7 @@ impl ErrorKind {
     ///
     /// | kind | HTTP | gRPC |
     /// |---|---|---|
-    /// | `NoPolicy`, `NoBackend`, `FailFast`, `NoEndpoints`, `BreakerOpen`, `Closed`, `Refused` | 503 | UNAVAILABLE |
+    /// | `NoPolicy`, `PolicyEnded`, `NoBackend`, `FailFast`, `NoEndpoints`, `BreakerOpen`, `Closed`, `Refused` | 503 | UNAVAILABLE |
     /// | `QueueFull` | 503 | RESOURCE_EXHAUSTED |
     /// | `NoRoute` | 404 | NOT_FOUND |
     /// | `Redirect` | as configured, with `location` | NOT_FOUND |
@@ -285,6 +292,7 @@ impl ErrorKind {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoPolicy
+            | Self::PolicyEnded
             | Self::NoBackend
             | Self::FailFast { .. }
             | Self::NoEndpoints { .. }
@@ -314,6 +322,7 @@ impl ErrorKind {
     pub fn grpc_code(&self) -> u16 {
         match self {
             Self::NoPolicy
+            | Self::PolicyEnded
             | Self::NoBackend
             | Self::FailFast { .. }
             | Self::NoEndpoints { .. }
@@ -347,6 +356,7 @@ impl ErrorKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::NoPolicy => "no_policy",
+            Self::PolicyEnded => "policy_ended",
             Self::NoRoute => "no_route",
             Self::Redirect { .. } => "redirect",
             Self::FailureInjected { .. } => "failure_injected",

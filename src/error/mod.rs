@@ -1,4 +1,17 @@
 //! The one error of a client.
+//!
+//! An [`Error`] says by its [kind](ErrorKind) what happened, whether an endpoint has anything to do with it, and when it
+//! makes sense to try again. Each kind has a stable name, the [fault](ErrorKind::fault) behind it, and the HTTP status and
+//! gRPC code that say the same to who asked.
+//!
+//! ```
+//! use tower_mesh::error::{ErrorKind, Fault};
+//!
+//! let full = ErrorKind::QueueFull { backend: "payments".to_owned(), capacity: 100 };
+//! assert!(full.is_local(), "nothing was sent");
+//! assert_eq!((full.name(), full.status().as_u16()), ("queue_full", 503));
+//! assert_eq!(ErrorKind::RequestBody.fault(), Fault::Caller);
+//! ```
 
 mod kind;
 

@@ -5,6 +5,18 @@ use super::{ExponentialBackoff, InvalidPolicy, Ratio};
 /// When an endpoint is ejected for its failures, and when it is tried again.
 ///
 /// Its [extensions](AccrualExtensions) go beyond what the mesh does.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_mesh::policy::{FailureAccrual, Ratio};
+///
+/// let accrual = FailureAccrual::success_rate(Ratio::percent(80)) // over 10 s, of at least 5 requests
+///     .or_consecutive(7) // whichever comes first, and is named when it ejects
+///     .max_ejected(Ratio::percent(50))
+///     .slow_call(Duration::from_secs(2));
+/// assert_eq!(accrual.max_consecutive_failures(), 7);
+/// assert_eq!(accrual.extensions().slow_call, Some(Duration::from_secs(2)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FailureAccrual {
@@ -101,14 +113,6 @@ impl FailureAccrual {
     ///
     /// A threshold of zero turns it off, and one beyond one acts as one. For another window or number of requests, see
     /// [`Unified::try_new`].
-    ///
-    /// ```
-    /// use tower_mesh::policy::{FailureAccrual, Ratio};
-    ///
-    /// let rate = FailureAccrual::success_rate(Ratio::percent(80));
-    /// // Whichever comes first, and is named when it ejects.
-    /// let both = rate.or_consecutive(7).slow_call(std::time::Duration::from_secs(2));
-    /// ```
     #[must_use]
     pub fn success_rate(threshold: Ratio) -> Self {
         Self::Unified(Unified {
@@ -149,7 +153,7 @@ impl FailureAccrual {
         })
     }
 
-    /// With other waits between ejection and probe.
+    /// With other waits between ejection and probe. Default: 1 s to 60 s, with jitter one half.
     #[must_use]
     pub fn backoff(mut self, backoff: ExponentialBackoff) -> Self {
         match &mut self {
@@ -159,7 +163,7 @@ impl FailureAccrual {
         self
     }
 
-    /// With a floor: an ejection that would leave fewer endpoints in service is refused.
+    /// With a floor: an ejection that would leave fewer endpoints in service is refused. Default: 0.
     #[must_use]
     pub fn min_ready_endpoints(mut self, min_ready_endpoints: u32) -> Self {
         self.ejection_mut().min_ready_endpoints = min_ready_endpoints;
@@ -167,14 +171,15 @@ impl FailureAccrual {
     }
 
     /// With a limit: an ejection that would leave out more than this share is refused. One may always be ejected.
+    /// Default: all.
     #[must_use]
     pub fn max_ejected(mut self, share: Ratio) -> Self {
         self.ejection_mut().max_ejected = share;
         self
     }
 
-    /// With panic: after so many pairs of endpoints that are all ejected, the next one is taken anyway. See
-    /// [`Ejection::panic_after`].
+    /// With panic: after so many pairs of endpoints that are all ejected, the next one is taken anyway. Default:
+    /// never. See [`Ejection::panic_after`].
     #[must_use]
     pub fn panic_after(mut self, pairs: u32) -> Self {
         self.ejection_mut().panic_after = Some(pairs);
@@ -217,13 +222,14 @@ impl FailureAccrual {
     }
 
     /// With slow calls as failures: an answer that takes longer than `threshold`, or a caller that left after more.
+    /// Default: none is slow.
     #[must_use]
     pub fn slow_call(mut self, threshold: Duration) -> Self {
         self.extensions_mut().slow_call = Some(threshold);
         self
     }
 
-    /// With so many probes in a row that must succeed.
+    /// With so many probes in a row that must succeed. Default: 1.
     #[must_use]
     pub fn probes(mut self, probes: u32) -> Self {
         self.extensions_mut().probes = probes;
@@ -237,7 +243,7 @@ impl FailureAccrual {
         self
     }
 
-    /// With a memory: `healthy` time in service makes up for one ejection.
+    /// With a memory: `healthy` time in service makes up for one ejection. Default: every recovery starts anew.
     #[must_use]
     pub fn memory(mut self, healthy: Duration) -> Self {
         self.extensions_mut().memory = Some(healthy);

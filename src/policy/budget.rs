@@ -77,21 +77,21 @@ impl Budget {
         Ratio::try_from_f64("budget.ratio", ratio, 1000).map(Self::new)
     }
 
-    /// With another floor.
+    /// With another floor. Default: 10 a second.
     #[must_use]
     pub const fn min_per_sec(mut self, min_per_sec: u32) -> Self {
         self.min_per_sec = min_per_sec;
         self
     }
 
-    /// With another bank.
+    /// With another bank. Default: 2 s.
     #[must_use]
     pub const fn bank(mut self, bank: Duration) -> Self {
         self.bank = bank;
         self
     }
 
-    /// Earned otherwise.
+    /// Earned otherwise. Default: by successes.
     #[must_use]
     pub const fn earned_by(mut self, earned_by: EarnedBy) -> Self {
         self.earned_by = earned_by;

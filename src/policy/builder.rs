@@ -93,13 +93,13 @@ impl<M> ClientPolicyBuilder<M> {
         self
     }
 
-    /// How long things may take.
+    /// How long things may take. Default: no limits.
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
         self
     }
 
-    /// What is tried again: `Retry::on(502..=504)`, `Retry::on_codes([Codes::UNAVAILABLE])`.
+    /// What is tried again: `Retry::on(502..=504)`, `Retry::on_codes([Codes::UNAVAILABLE])`. Default: nothing.
     pub fn retry(mut self, retry: impl Into<RetryBuilder>) -> Self {
         self.retry = Some(retry.into());
         self
@@ -111,19 +111,19 @@ impl<M> ClientPolicyBuilder<M> {
         self
     }
 
-    /// When an endpoint is ejected.
+    /// When an endpoint is ejected. Default: never.
     pub fn failure_accrual(mut self, failure_accrual: impl Into<FailureAccrual>) -> Self {
         self.failure_accrual = Some(failure_accrual.into());
         self
     }
 
-    /// What load is.
+    /// What load is. Default: peak EWMA, with what this crate adds to it.
     pub fn load(mut self, load: Load) -> Self {
         self.load = load;
         self
     }
 
-    /// The line for requests that find no endpoint able to serve.
+    /// The line for requests that find no endpoint able to serve. Default: 100 requests, 3 s.
     pub fn queue(mut self, queue: Queue) -> Self {
         self.queue = queue;
         self
@@ -135,7 +135,7 @@ impl<M> ClientPolicyBuilder<M> {
         self
     }
 
-    /// Whether to decide as the mesh does, or better.
+    /// Whether to decide as the mesh does, or better. Default: [`Fidelity::Extended`].
     pub fn fidelity(mut self, fidelity: Fidelity) -> Self {
         self.fidelity = fidelity;
         self

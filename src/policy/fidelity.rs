@@ -2,6 +2,15 @@ use std::fmt;
 
 /// Whether to decide as the mesh does, or better.
 ///
+/// ```
+/// use tower_mesh::policy::{ClientPolicy, Difference, Fidelity};
+///
+/// let policy = ClientPolicy::http().fidelity(Fidelity::Mesh).build()?;
+/// assert_eq!(policy.fidelity, Fidelity::Mesh);
+/// assert_eq!(Difference::RetryBudget.mesh(), "retries of routes have no budget");
+/// # Ok::<(), tower_mesh::policy::InvalidPolicy>(())
+/// ```
+///
 /// Every difference is one [`Difference`], and this is the whole table:
 ///
 /// | name | mesh | extended |

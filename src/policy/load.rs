@@ -5,6 +5,18 @@ use super::{InvalidPolicy, Ratio};
 /// What an endpoint's load is, and so which of two gets the next request.
 ///
 /// Its [extensions](LoadExtensions) go beyond what the mesh does, and are on by default.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_mesh::policy::{Load, PeakEwma, PreferZone};
+///
+/// // The default, with what it leaves to you.
+/// let load = Load::PeakEwma(PeakEwma::DEFAULT)
+///     .slow_start(Duration::from_secs(30)) // for who joins or is re-admitted
+///     .prefer_zone(PreferZone::default()); // see `ClientBuilder::zone`
+/// assert_eq!(load.ewma().decay(), Duration::from_secs(10));
+/// assert_ne!(load, Load::default());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Load {
@@ -138,20 +150,22 @@ impl Load {
     }
 
     /// With a slow start: an endpoint that joins or comes back takes `ramp` to reach its full share.
+    /// Default: it has it at once.
     #[must_use]
     pub const fn slow_start(mut self, ramp: Duration) -> Self {
         self.extensions_mut().slow_start = Some(ramp);
         self
     }
 
-    /// With requests that stay in their caller's zone as far as it can carry them.
+    /// With requests that stay in their caller's zone as far as it can carry them. Default: zones do not
+    /// matter.
     #[must_use]
     pub const fn prefer_zone(mut self, prefer: PreferZone) -> Self {
         self.extensions_mut().prefer_zone = Some(prefer);
         self
     }
 
-    /// With requests counted as in flight until then.
+    /// With requests counted as in flight until then. Default: the first frame of the answer's body.
     #[must_use]
     pub const fn pending_until(mut self, until: PendingUntil) -> Self {
         self.extensions_mut().pending_until = until;
@@ -175,13 +189,14 @@ impl PreferZone {
     };
 
     /// With so much more than its share as an endpoint of the zone may get. Below one it gets less than without zones.
+    /// Default: 1.4.
     #[must_use]
     pub const fn overprovision(mut self, factor: Ratio) -> Self {
         self.overprovision = factor;
         self
     }
 
-    /// With this part of all callers in this zone.
+    /// With this part of all callers in this zone. Default: they are spread evenly over the zones.
     #[must_use]
     pub const fn callers(mut self, part: Ratio) -> Self {
         self.callers = Some(part);

@@ -27,14 +27,14 @@ pub struct Trailers {
 // === impl Trailers ===
 
 impl Trailers {
-    /// With another wait for the first frame.
+    /// With another wait for the first frame. Default: 10 ms.
     #[must_use]
     pub const fn first_frame(mut self, wait: Duration) -> Self {
         self.first_frame = wait;
         self
     }
 
-    /// With another wait for what follows the first frame.
+    /// With another wait for what follows the first frame. Default: 10 ms.
     #[must_use]
     pub const fn next_frame(mut self, wait: Duration) -> Self {
         self.next_frame = wait;

@@ -178,6 +178,7 @@ where
 
     // The service is ready: the attempt takes place, and is paid for.
     fn send(&mut self) -> Option<S::Future> {
+        let max_retries = self.max_retries();
         // In its place until it is sent: it is large.
         let request = self.next.as_mut()?;
         if let Some(token) = self.token.take() {
@@ -185,7 +186,6 @@ where
         }
         self.prior = None;
         let retry = &self.shared.retry;
-        let max_retries = self.asks.max_retries.unwrap_or(retry.max_retries());
         if self.tries.sent() > 0 {
             let sent = self.tries.sent();
             self.shared.when.resend(request, sent);

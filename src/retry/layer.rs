@@ -162,12 +162,13 @@ impl<C: Clone, K: Clone> RetryLayer<C, K> {
     }
 
     /// Tells what is retried and what is not, and why. Requests are numbered as they fail for the first time.
+    /// Default: nobody.
     #[must_use]
     pub fn observer(self, observer: impl Observer) -> Self {
         self.change(|shared| shared.observers = Observers::new(observer))
     }
 
-    /// The same jitter every time. For tests.
+    /// The same jitter every time. For tests. Default: another one for each layer.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         self.change(|shared| shared.seed = seed)

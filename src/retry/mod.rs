@@ -1,8 +1,8 @@
 //! Retries: which answers are worth another try, when that is made, and at whose expense.
 //!
-//! It stands alone as a tower layer, around any service: [`RetryLayer`]; so does the second
-//! attempt beside one that takes long: [`HedgeLayer`]. The pure part, what is tried again and when, is
-//! the [`Client`](crate::Client)'s, too.
+//! It stands alone as a tower layer, around any service: [`RetryLayer`]; so does the second attempt beside one that takes
+//! long: [`HedgeLayer`]. A [`Client`](crate::Client) retries and hedges by its policy and needs neither; what is tried again
+//! and when is decided by the same code.
 
 mod future;
 pub(crate) mod hedge;

@@ -17,6 +17,7 @@
 //! All of it comes from the one seed, by part and number: the third request of client 2 at endpoint `a` meets the same
 //! fate whatever other clients there are.
 
+mod address;
 mod chance;
 mod error;
 mod load;

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::balance::Member;
+use crate::balance::{Member, Set};
 use crate::breaker::{BreakerSnapshot, Forced, Gate, Tenths};
-use crate::budget::{BudgetSnapshot, RetryBudget};
-use crate::client::{BackendState, Counts};
-use crate::core::sync::Ordering;
+use crate::budget::BudgetSnapshot;
 use crate::endpoint::Endpoint;
 
 /// A client at one moment. Its `Display` is a table.
@@ -66,37 +64,6 @@ pub struct EndpointSnapshot {
 // === impl Snapshot ===
 
 impl Snapshot {
-    pub(crate) fn take<'a>(
-        backends: impl Iterator<Item = &'a Arc<BackendState>>,
-        budgets: impl Iterator<Item = &'a RetryBudget>,
-        in_flight: usize,
-        counts: &Counts,
-        now: Instant,
-    ) -> Self {
-        let mut snapshot = Self {
-            in_flight,
-            backends: Vec::new(),
-            bodies_too_large: counts.bodies_too_large.load(Ordering::Relaxed),
-            trailers_too_late: counts.trailers_too_late.load(Ordering::Relaxed),
-            budgets: Vec::new(),
-        };
-        let mut seen: Vec<&Arc<BackendState>> = Vec::new();
-        for state in backends {
-            if !seen.iter().any(|known| Arc::ptr_eq(known, state)) {
-                seen.push(state);
-                snapshot.backends.push(BackendSnapshot::take(state, now));
-            }
-        }
-        let mut seen: Vec<&RetryBudget> = Vec::new();
-        for budget in budgets {
-            if !seen.iter().any(|known| known.is_same(budget)) {
-                seen.push(budget);
-                snapshot.budgets.push(budget.snapshot(now));
-            }
-        }
-        snapshot
-    }
-
     /// All endpoints of all backends.
     pub fn endpoints(&self) -> impl Iterator<Item = &EndpointSnapshot> {
         self.backends.iter().flat_map(|backend| &backend.endpoints)
@@ -162,8 +129,7 @@ impl fmt::Display for Snapshot {
 // === impl BackendSnapshot ===
 
 impl BackendSnapshot {
-    fn take(state: &BackendState, now: Instant) -> Self {
-        let balance = &state.balance;
+    pub(crate) fn take<L>(balance: &Set<L>, now: Instant) -> Self {
         let at = balance.pool.epoch.nanos(now);
         let members = balance.members();
         Self {

@@ -1,5 +1,7 @@
 //! gRPC: the judge of its responses, its headers, its codes.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Classified, ClassifyEos, ClassifyResponse, Outcome, Verdict};
@@ -124,6 +126,14 @@ pub fn code_of_reset(reason: u32) -> u16 {
     }
 }
 
+// How long `grpc-retry-pushback-ms` asks to leave the endpoint alone. Negative or unreadable is no hint how long to wait;
+// what it means for retries is theirs.
+fn pushback(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(GRPC_RETRY_PUSHBACK_MS)?.to_str().ok()?.trim();
+    let millis: i32 = value.parse().ok()?;
+    u64::try_from(millis).ok().map(Duration::from_millis)
+}
+
 /// `grpc-status` and `grpc-message`, for trailers or for the headers of a trailers-only response.
 pub(crate) fn status_headers(code: u16, message: &str) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(2);
@@ -170,7 +180,7 @@ impl GrpcClassifier {
             Verdict::Success
         });
         outcome.rate_limited = rate_limited;
-        outcome.retry_after = super::hint::pushback(headers);
+        outcome.retry_after = pushback(headers);
         outcome
     }
 
@@ -400,9 +410,8 @@ mod tests {
 
     #[test]
     fn hints() {
-        let hint =
-            |value| super::super::hint::pushback(&headers(&[("grpc-retry-pushback-ms", value)]));
-        let ms = std::time::Duration::from_millis;
+        let hint = |value| pushback(&headers(&[("grpc-retry-pushback-ms", value)]));
+        let ms = Duration::from_millis;
         assert_eq!(hint("250"), Some(ms(250)));
         assert_eq!(hint(" 0 "), Some(ms(0)));
         for bad in ["-1", "x", "99999999999", "1.5", ""] {

@@ -1,8 +1,10 @@
 use std::convert::Infallible;
+use std::time::Duration;
 
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 
-use super::{Classified, ClassifyEos, ClassifyResponse, Outcome, Verdict, hint};
+use super::{Classified, ClassifyEos, ClassifyResponse, Outcome, Verdict};
 use crate::core::BoxError;
 use crate::policy::StatusRanges;
 
@@ -37,9 +39,17 @@ pub(crate) fn judge_head(failed: bool, status: StatusCode, headers: &HeaderMap) 
     });
     outcome.rate_limited = status == StatusCode::TOO_MANY_REQUESTS;
     if outcome.rate_limited || status == StatusCode::SERVICE_UNAVAILABLE {
-        outcome.retry_after = hint::retry_after(headers);
+        outcome.retry_after = retry_after(headers);
     }
     outcome
+}
+
+/// How long `Retry-After` asks to leave the endpoint alone, in its form in seconds. A date would have to be compared with
+/// the wall clock, which nothing here reads.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| value.parse().ok().map(Duration::from_secs))?
 }
 
 impl Default for HttpClassifier {

@@ -2,19 +2,33 @@
 //!
 //! A [`Verdict`] is *success*, *failure* or *neutral*; an [`Outcome`] is a verdict with what mechanisms need beside it.
 //! Whatever is owed a verdict is a [`Ticket`]: it settles once, whatever happens to the exchange.
+//!
+//! You meet it in two places. Who judges responses, for a breaker of its own, uses a classifier of this room or writes a
+//! closure. Who writes a leaf returns a [`TransportError`], so that retries know what may be sent again:
+//!
+//! ```
+//! use http::{HeaderMap, StatusCode};
+//! use tower_mesh::verdict::{HttpClassifier, Sent, TransportError, TransportFailure, Verdict};
+//!
+//! // 500 to 599 are failures, as in the mesh.
+//! let outcome = HttpClassifier::default().judge(StatusCode::BAD_GATEWAY, &HeaderMap::new());
+//! assert_eq!(outcome.verdict, Verdict::Failure);
+//!
+//! let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+//! let error = TransportError::new(TransportFailure::Connect, Sent::NotSent, refused);
+//! assert_eq!(error.sent(), Sent::NotSent); // safe to repeat, whatever the request is
+//! ```
 
 mod classify;
 pub mod grpc;
-mod hint;
 mod http;
 mod ticket;
 mod transport;
 
 pub use self::classify::{Classified, ClassifyEos, ClassifyResponse};
 pub use self::grpc::GrpcClassifier;
-pub(crate) use self::hint::retry_after;
 pub use self::http::HttpClassifier;
-pub(crate) use self::http::judge_head;
+pub(crate) use self::http::{judge_head, retry_after};
 pub use self::ticket::{Issuer, Note, Settle, Ticket};
 pub use self::transport::{Sent, TransportError, TransportFailure};
 

@@ -169,8 +169,12 @@ impl Place {
         lock(&self.line.turns).is_first(self.number)
     }
 
-    /// It goes on waiting, at most until it is `too_late`. The first in line, which it says it is, has to look again when
-    /// something is `due`.
+    /// It goes on waiting, at most until it is `too_late`.
+    pub(crate) fn wait_until(&self, too_late: Instant) {
+        lock(&self.line.turns).wait_until(self.number, too_late);
+    }
+
+    /// The same of the first in line, which has to look again when something is `due`, if it still is the first.
     pub(crate) fn keep_time(&self, due: Option<Instant>, too_late: Instant) -> bool {
         self.line
             .with(|turns, _| turns.keep_time(self.number, due, too_late))

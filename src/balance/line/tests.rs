@@ -1,6 +1,8 @@
 //! Arrivals, departures, changes and wake-ups in any order, beside the rule they have to follow: of those who can use
 //! something, the one that came first gets it.
 
+mod halting;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -288,6 +290,74 @@ fn one_that_does_not_come_holds_up_nobody_for_long() {
     assert!(turns.may_look(1, 1, late, &mut woken).0);
     turns.leave(1, true, late, &mut woken);
     assert!(turns.may_look(2, 2, late, &mut woken).0);
+}
+
+// So many wait, and each has looked in vain.
+fn in_vain(count: u64, now: Instant) -> Turns<u64> {
+    let mut turns = Turns::new();
+    let mut woken = Woken(Vec::new());
+    for number in 0..count {
+        turns.enter(ANY, now);
+        assert!(turns.may_look(number, number, now, &mut woken).0);
+        turns.looked(number, false, now, &mut woken);
+    }
+    assert!(woken.0.is_empty());
+    turns
+}
+
+#[test]
+fn what_is_due_when_the_first_leaves_is_looked_at_by_the_next() {
+    let now = Instant::now();
+    let due = now + Duration::from_millis(1);
+    let mut woken = Woken(Vec::new());
+    let mut turns = in_vain(2, now);
+    assert!(turns.keep_time(0, Some(due), now + Duration::from_secs(1)));
+    // Its caller gives up in the very moment for which it waits.
+    turns.leave(0, true, due, &mut woken);
+    assert_eq!(woken.0, [1]);
+    assert!(turns.may_look(1, 1, due, &mut woken).0);
+}
+
+#[test]
+fn one_whose_turn_goes_by_while_it_looks_looks_again() {
+    let start = Instant::now();
+    let late = start + PATIENCE;
+    let mut woken = Woken(Vec::new());
+    let mut turns = in_vain(1, start);
+    turns.change(start, &mut woken);
+    assert!(turns.may_look(0, 0, start, &mut woken).0);
+    // Its thread is halted between the look and this.
+    turns.change(late, &mut woken);
+    turns.looked(0, false, start, &mut woken);
+    assert!(turns.may_look(0, 0, start, &mut woken).0);
+}
+
+#[test]
+fn one_that_comes_late_to_its_own_timer_is_not_absent() {
+    let start = Instant::now();
+    let late = start + PATIENCE;
+    let mut woken = Woken(Vec::new());
+    let mut turns = in_vain(1, start);
+    turns.change(start, &mut woken);
+    assert!(turns.keep_time(0, Some(start), late));
+    assert!(turns.may_look(0, 0, late, &mut woken).0);
+}
+
+#[test]
+fn a_look_that_comes_late_does_not_use_up_a_turn_given_meanwhile() {
+    let start = Instant::now();
+    let late = start + PATIENCE;
+    let mut woken = Woken(Vec::new());
+    let mut turns = in_vain(2, start);
+    turns.change(start, &mut woken);
+    turns.change(late, &mut woken);
+    assert_eq!(woken.0, [0, 1]);
+    assert!(turns.may_look(0, 0, late, &mut woken).0);
+    // Something changed since the next one was woken: the first is to look again before it.
+    assert!(!turns.may_look(1, 1, late, &mut woken).0);
+    assert_eq!(woken.0, [0, 1, 0]);
+    turns.looked(0, false, late, &mut woken);
+    assert!(turns.may_look(0, 0, late, &mut woken).0);
 }
 
 #[test]

@@ -50,6 +50,8 @@ struct Waits<W> {
     too_late: Option<Instant>,
     // Its turn went by while it was not there: it may look when it comes.
     owed: bool,
+    // It is looking for that reason, whoever's turn it is.
+    looks_late: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +122,7 @@ impl<W> Turns<W> {
             waker: None,
             too_late: None,
             owed: false,
+            looks_late: false,
         };
         self.places.insert(number, waits);
         if self.turn.is_none() {
@@ -130,9 +133,13 @@ impl<W> Turns<W> {
 
     /// Something may have become able to serve.
     pub(super) fn change(&mut self, now: Instant, woken: &mut Woken<W>) {
+        self.hopeless = None;
+        self.ask_first(now, woken);
+    }
+
+    fn ask_first(&mut self, now: Instant, woken: &mut Woken<W>) {
         self.due = None;
         self.timed = false;
-        self.hopeless = None;
         self.pass_by_absent(now, woken);
         match &mut self.turn {
             Some(turn) => turn.again = true,
@@ -155,8 +162,16 @@ impl<W> Turns<W> {
             return (false, Some(waker));
         };
         let old = waits.waker.replace(waker);
-        if waits.owed {
+        // Only now: if its turn goes by while it looks, it looks once more, for what has come since it does not know.
+        waits.looks_late = std::mem::take(&mut waits.owed);
+        if waits.looks_late {
             return (true, old);
+        }
+        if let Some(turn) = &mut self.turn
+            && turn.number == number
+        {
+            // It is here, however late.
+            turn.since = turn.since.max(now);
         }
         if self.due.is_some_and(|due| due <= now) {
             // The time has come that the first keeps.
@@ -175,8 +190,10 @@ impl<W> Turns<W> {
 
     /// It has looked, and stays. Others may find something if `more`.
     pub(super) fn looked(&mut self, number: u64, more: bool, now: Instant, woken: &mut Woken<W>) {
-        if let Some(waits) = self.places.get_mut(&number) {
-            waits.owed = false;
+        let waits = self.places.get_mut(&number);
+        if waits.is_some_and(|waits| std::mem::take(&mut waits.looks_late)) {
+            // If it has the turn by now, it has not used it yet.
+            return;
         }
         self.pass_on(number, more, now, woken);
     }
@@ -196,14 +213,10 @@ impl<W> Turns<W> {
         self.counted -= usize::from(gone.kind.counted);
         self.unrestricted -= usize::from(gone.kind.any);
         self.pass_on(number, more, now, woken);
-        // The first keeps the time for all: the next one has to.
+        // The first keeps the time for all: the next one has to, and looks before that, for what was due may be so by now.
         let idle = self.timed && self.due.is_none();
         if was_first && !idle {
-            self.due = None;
-            self.timed = false;
-            let first = self.first();
-            let first = first.and_then(|first| self.places.get_mut(&first));
-            woken.0.extend(first.and_then(|waits| waits.waker.take()));
+            self.ask_first(now, woken);
         }
         gone.waker
     }
@@ -222,17 +235,21 @@ impl<W> Turns<W> {
         self.give(next, Some(number), now, woken);
     }
 
-    /// The first keeps the time: it looks again at `due`. Whether it is the first. Anyone may be told at `hopeless` that
-    /// nothing can be had before, if that is too late for it.
+    /// It goes on waiting. It may be told at [`hopeless`](Self::hopeless) that nothing can be had before it is `too_late`.
+    pub(super) fn wait_until(&mut self, number: u64, too_late: Instant) {
+        if let Some(waits) = self.places.get_mut(&number) {
+            waits.too_late = Some(too_late);
+        }
+    }
+
+    /// The same of the first, which keeps the time: it looks again at `due`. Whether it still is the first.
     pub(super) fn keep_time(
         &mut self,
         number: u64,
         due: Option<Instant>,
         too_late: Instant,
     ) -> bool {
-        if let Some(waits) = self.places.get_mut(&number) {
-            waits.too_late = Some(too_late);
-        }
+        self.wait_until(number, too_late);
         let first = self.is_first(number);
         if first {
             self.due = due;

@@ -175,7 +175,7 @@ async fn a_stream_that_has_begun_has_another_deadline() {
         (None, Some(120), Some(150), 120, "deadline"),
     ] {
         let begun = Instant::now();
-        let limits = Limits::new(
+        let mut limits = Limits::new(
             begun,
             Some(begun + ms(100)),
             None,
@@ -191,7 +191,8 @@ async fn a_stream_that_has_begun_has_another_deadline() {
             once_begun,
             ..end()
         };
-        let (body, _) = grpc_body(&acts, false, limits.with_moving_request(), end);
+        limits.let_request_move();
+        let (body, _) = grpc_body(&acts, false, limits, end);
         let read = tokio::time::timeout(ms(10_000), read(body)).await;
         let took = (Instant::now() - begun).as_millis();
         match read {

@@ -11,25 +11,24 @@ use super::{Next, Step, Walk};
 use crate::body::{Body, GrpcEnd, Tail};
 use crate::budget::RetryBudget;
 use crate::client::attempt::{Answered, Prior};
-use crate::client::plan::{Plan, RulePlan};
+use crate::client::plan::Routed;
 use crate::core::observe::{Decision, NotRetried};
 use crate::deadline::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::options::Served;
-use crate::policy::{Fidelity, MethodKind};
+use crate::policy::MethodKind;
 use crate::retry::{self, Again, Attempted, Bounds, Judgement, Rules};
-use crate::verdict::Verdict;
 use crate::verdict::grpc::{GRPC_STATUS, is_grpc};
 
 // === impl Walk ===
 
 impl Walk {
-    pub(super) fn judge(&self, plan: &Plan, attempted: Attempted<'_>) -> Judgement {
+    pub(super) fn judge(&self, routed: &Routed, attempted: Attempted<'_>) -> Judgement {
         match &self.retry {
             Some(retry) => {
                 let rules = Rules {
                     retry: &retry.retry,
-                    fidelity: plan.fidelity,
+                    fidelity: routed.plan.fidelity,
                     repeatable: self.repeatable,
                     grpc: self.grpc,
                 };
@@ -42,19 +41,19 @@ impl Walk {
     /// Another try, if something pays for it; otherwise `prior` stands.
     pub(super) fn again(
         &mut self,
-        plan: &Plan,
+        routed: &Routed,
         endpoint: SocketAddr,
         prior: Prior,
         again: Again,
         now: Instant,
     ) -> Next {
         // Difference::AvoidTried.
-        if plan.fidelity != Fidelity::Mesh {
+        if !routed.is_mesh() {
             self.tried(endpoint);
         }
         self.prior = Some(prior);
         let Some(retry) = self.retry.clone() else {
-            return self.stand(now, NotRetried::Limit);
+            return self.stand(routed, now, NotRetried::Limit);
         };
         let bounds = Bounds {
             retry: &retry.retry,
@@ -67,12 +66,12 @@ impl Walk {
         };
         // Difference::ConnectRetry.
         let again = Again {
-            untouched: again.untouched && plan.fidelity != Fidelity::Mesh,
+            untouched: again.untouched && !routed.is_mesh(),
             ..again
         };
         let planned = match self.tries.again(again, &bounds, now) {
             Ok(planned) => planned,
-            Err(why) => return self.stand(now, why),
+            Err(why) => return self.stand(routed, now, why),
         };
         self.token = planned.token;
         match &mut self.prior {
@@ -91,7 +90,7 @@ impl Walk {
     }
 
     /// The answer that was kept stands, because there is no other try.
-    pub(super) fn stand(&mut self, now: Instant, why: NotRetried) -> Next {
+    pub(super) fn stand(&mut self, routed: &Routed, now: Instant, why: NotRetried) -> Next {
         let (number, attempts) = (self.number, self.tries.sent());
         self.tell(now, || Decision::NotRetried {
             request: number,
@@ -99,26 +98,22 @@ impl Walk {
             why,
         });
         self.token = None;
-        let plan = self.plan.clone();
-        match (self.prior.take(), plan) {
-            (Some(Prior::Response(answered)), Some((plan, matched))) => {
-                let rule = plan.rule(&matched);
-                self.answer(&plan, rule, *answered)
-            }
-            (Some(Prior::Error(error)), _) => self.done(Err(error)),
-            _ => self.fail(ErrorKind::NoBackend),
+        match self.prior.take() {
+            Some(Prior::Response(answered)) => self.answer(routed, *answered),
+            Some(Prior::Error(error)) => self.done(Err(error)),
+            None => self.fail(ErrorKind::NoBackend),
         }
     }
 
     /// Gives up for `kind`, unless there is an answer that can stand.
-    pub(super) fn give_up(&mut self, kind: ErrorKind) -> Next {
+    pub(super) fn give_up(&mut self, routed: &Routed, kind: ErrorKind) -> Next {
         if self.prior.is_some() {
             let why = if kind == ErrorKind::RequestTimeout {
                 NotRetried::Deadline
             } else {
                 NotRetried::NoEndpoint
             };
-            return self.stand(Instant::now(), why);
+            return self.stand(routed, Instant::now(), why);
         }
         self.fail(kind)
     }
@@ -135,22 +130,23 @@ impl Walk {
         self.retry.as_ref()?.budget.as_ref()
     }
 
-    pub(super) fn answer(&mut self, plan: &Plan, rule: &RulePlan, answered: Answered) -> Next {
+    pub(super) fn answer(&mut self, routed: &Routed, answered: Answered) -> Next {
         // Difference::GrpcMissingStatus: a page that is not gRPC is told in gRPC's own words.
-        if self.grpc && plan.fidelity != Fidelity::Mesh && !speaks_grpc(&answered.response) {
+        if self.grpc && !routed.is_mesh() && !speaks_grpc(&answered.response) {
             let status = answered.response.status();
             let error = Error::new(ErrorKind::NotGrpc { status });
             let error = error.with_endpoint(answered.endpoint);
             return self.done(Err(error.with_attempts(self.tries.sent())));
         }
-        let response = self.hand_over(plan, rule, answered);
-        self.done(Ok(response))
+        self.hand_over(routed, answered)
     }
 
-    fn hand_over(&mut self, plan: &Plan, rule: &RulePlan, answered: Answered) -> Response<Body> {
+    fn hand_over(&mut self, routed: &Routed, answered: Answered) -> Next {
+        let rule = &*routed.rule;
         let (endpoint, backend) = (answered.endpoint, answered.backend);
         let (verdict, late) = (answered.verdict, answered.late);
-        let (mut response, ticket, limits) = answered.into_response();
+        let status_due = answered.status_due;
+        let (mut response, ticket, mut limits) = answered.into_response();
         let backend = &rule.backends[backend];
         backend.filters.response(response.headers_mut());
         rule.filters.response(response.headers_mut());
@@ -165,49 +161,42 @@ impl Walk {
             let mut due = self.budgets().filter(|_| verdict.is_none()).cloned();
             [due.next(), due.next()]
         };
-        let (limits, grpc) = self.grpc_end(plan, rule, limits, endpoint, verdict);
+        let grpc = (self.grpc).then(|| self.grpc_end(routed, &mut limits, endpoint, status_due));
         let tail = Tail::new(ticket, limits, self.in_flight.take());
         let mut tail = tail.with_budgets(budgets).with_grpc(grpc);
         if let Some(retry) = self.retry.as_ref().filter(|_| late) {
             let count = Arc::clone(&self.shared.counts.trailers_too_late);
             tail = tail.with_late_codes(retry.retry.codes(), count);
         }
-        response.map(|body| body.with_tail(tail))
+        self.done(Ok(response.map(|body| body.with_tail(tail))))
     }
-}
 
-impl Walk {
     // How the end of a gRPC response is told, and by which limits.
     fn grpc_end(
         &self,
-        plan: &Plan,
-        rule: &RulePlan,
-        limits: Limits,
+        routed: &Routed,
+        limits: &mut Limits,
         endpoint: SocketAddr,
-        verdict: Option<Verdict>,
-    ) -> (Limits, Option<GrpcEnd>) {
-        if !self.grpc {
-            return (limits, None);
+        status_due: bool,
+    ) -> GrpcEnd {
+        // Difference::StreamDeadline.
+        let outlives = !routed.is_mesh() && self.own_deadline != self.deadline;
+        let mut once_begun = None;
+        match self.kind(&routed.rule) {
+            MethodKind::Auto if outlives => {
+                once_begun = Some(self.own_deadline);
+                limits.let_request_move();
+            }
+            MethodKind::Streaming if outlives => limits.set_request(self.own_deadline),
+            _ => {}
         }
-        let mut end = GrpcEnd {
+        GrpcEnd {
             in_trailers: self.shared.answer_grpc_errors,
             // Difference::GrpcMissingStatus.
-            status_due: verdict.is_none() && plan.fidelity != Fidelity::Mesh,
-            once_begun: None,
+            status_due: status_due && !routed.is_mesh(),
+            once_begun,
             endpoint,
             attempts: self.tries.sent(),
-        };
-        // Difference::StreamDeadline.
-        let outlives = plan.fidelity != Fidelity::Mesh && self.own_deadline != self.deadline;
-        match self.kind(rule) {
-            MethodKind::Auto if outlives => {
-                end.once_begun = Some(self.own_deadline);
-                (limits.with_moving_request(), Some(end))
-            }
-            MethodKind::Streaming if outlives => {
-                (limits.with_request(self.own_deadline), Some(end))
-            }
-            _ => (limits, Some(end)),
         }
     }
 }

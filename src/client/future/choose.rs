@@ -16,15 +16,14 @@ use super::{Next, Step, Walk, hedge};
 use crate::balance::{PlaceKind, Want};
 use crate::client::attempt::Attempt;
 use crate::client::overrides::Overrides;
-use crate::client::plan::{Plan, RulePlan};
+use crate::client::plan::{Plan, Routed, RulePlan};
 use crate::core::draw::{Purpose, draw};
 use crate::core::observe::{Decision, NotRetried};
+use crate::core::sync::Ordering;
 use crate::core::time::after;
 use crate::deadline::{earlier, grpc_timeout};
 use crate::distribute::by_weight;
 use crate::error::ErrorKind;
-use crate::policy::Fidelity;
-use crate::route::PathMatched;
 use crate::verdict::grpc::GRPC_TIMEOUT;
 
 /// How long a request waits for the first policy.
@@ -65,6 +64,13 @@ impl Walk {
         if listen(&self.shared.plan_changed, changed) {
             return self.go(Step::Policy { until });
         }
+        if self.shared.policy_ended.load(Ordering::Acquire) {
+            // Its last word may have come between two looks.
+            return match self.shared.plan.load_full() {
+                Some(plan) => self.route(plan),
+                None => self.fail(ErrorKind::PolicyEnded),
+            };
+        }
         let now = Instant::now();
         if self.is_late(now) {
             return self.fail(ErrorKind::RequestTimeout);
@@ -76,7 +82,8 @@ impl Walk {
         self.sleep(Step::Policy { until }, until_any)
     }
 
-    pub(super) fn route(&mut self, plan: Arc<Plan>) -> Next {
+    fn route(&mut self, plan: Arc<Plan>) -> Next {
+        let word = self.chance(0);
         let Some(parts) = self.template.parts_mut() else {
             return self.fail(ErrorKind::InvalidRequest);
         };
@@ -87,93 +94,87 @@ impl Walk {
             return self.fail(ErrorKind::NotCarried { protocol });
         }
         let found = plan.find(self.version, &parts.method, &parts.uri, &parts.headers);
-        let Some(matched) = found else {
+        let Some(routed) = found else {
             return self.fail(ErrorKind::NoRoute);
         };
-        let rule = plan.rule(&matched);
-        let (seed, number) = (self.shared.backends.seed, self.number);
-        let mut drawn = 0;
-        let word = || {
-            drawn += 1;
-            draw(seed, number, Purpose::Inject, drawn)
-        };
-        let headers = &mut parts.headers;
-        if let Err(filtered) = rule
-            .filters
-            .request(&parts.uri, headers, matched.path, word)
-        {
+        let rule = &*routed.rule;
+        let (uri, headers) = (&parts.uri, &mut parts.headers);
+        if let Err(filtered) = rule.filters.request(uri, headers, routed.path, word) {
             return self.fail(filtered.into());
         }
         self.timeouts = rule.timeouts;
         self.retry = rule.retry.clone();
         if rule.allow_overrides {
-            let overrides = Overrides::take(&mut parts.headers);
+            let overrides = Overrides::take(headers);
             self.timeouts = overrides.timeouts(self.timeouts);
-            self.retry = overrides.retry(self.retry.take(), plan.default_budget.as_ref());
-        }
-        if self.deadline.is_none() {
-            let request = self.timeouts.request;
-            self.deadline = request.map(|timeout| after(self.started, timeout));
+            let budget = routed.plan.default_budget.as_ref();
+            self.retry = overrides.retry(self.retry.take(), budget);
         }
         // Difference::GrpcTimeout.
-        if self.grpc && plan.fidelity != Fidelity::Mesh {
-            let timeout = parts
-                .headers
-                .get(GRPC_TIMEOUT)
-                .and_then(grpc_timeout::parse);
-            let deadline = timeout.map(|timeout| after(self.started, timeout));
-            self.deadline = earlier(self.deadline, deadline);
-            self.own_deadline = earlier(self.own_deadline, deadline);
-        }
+        let asked = (self.grpc && !routed.is_mesh())
+            .then(|| headers.get(GRPC_TIMEOUT).and_then(grpc_timeout::parse))
+            .flatten();
+        self.fix_deadline(asked);
         if rule.backends.is_empty() {
             return self.fail(ErrorKind::NoBackend);
         }
         let now = Instant::now();
-        if hedge::is_on(&plan) {
+        if hedge::is_on(&routed.plan) {
             self.hedge = self.hedges(rule);
         }
         self.budgets().for_each(|budget| budget.request(now));
+        let number = self.number;
         self.tell(now, || Decision::Routed {
             request: number,
             route: Arc::clone(&rule.name),
         });
-        self.plan = Some((plan, matched));
+        self.routed = Some(routed);
         self.go(Step::Choose)
     }
 
+    // The caller's own, or else the rule's; and that which the request's headers ask for, if it is earlier.
+    fn fix_deadline(&mut self, asked: Option<Duration>) {
+        let started = self.started;
+        let deadline = |timeout| after(started, timeout);
+        if self.deadline.is_none() {
+            self.deadline = self.timeouts.request.map(deadline);
+        }
+        let asked = asked.map(deadline);
+        self.deadline = earlier(self.deadline, asked);
+        self.own_deadline = earlier(self.own_deadline, asked);
+    }
+
     /// An endpoint that can serve, or a place in the line of the backend that was asked first.
-    pub(super) fn choose(&mut self) -> Next {
+    pub(super) fn choose(&mut self, routed: &Routed) -> Next {
         let now = Instant::now();
         if self.is_late(now) {
-            return self.give_up(ErrorKind::RequestTimeout);
+            return self.give_up(routed, ErrorKind::RequestTimeout);
         }
-        let Some((plan, matched)) = self.plan.clone() else {
-            return self.fail(ErrorKind::NoPolicy);
-        };
-        let rule = plan.rule(&matched);
+        let rule = &*routed.rule;
         // Another try was in line before those who are there now.
         let first = self.prior.is_none();
         let behind =
             |backend: usize| first && rule.backends[backend].state.balance.line.is_crowded();
         let (found, asked) = self.ask(rule, now, |backend| !behind(backend));
         if let Some(backend) = asked.fails {
-            return self.nobody_behind(rule, backend, matched.path);
+            return self.nobody_behind(routed, backend);
         }
         if let Some((backend, first)) = found {
-            return self.go(Step::Ready {
-                backend,
-                first,
-                second: None,
-                until: self.ready_until(rule, backend, now),
-            });
+            return self.ready_at(rule, backend, first, now);
         }
         // Another try is not worth waiting for: the first one's answer is here.
         if self.prior.is_some() {
-            return self.stand(now, NotRetried::NoEndpoint);
+            return self.stand(routed, now, NotRetried::NoEndpoint);
         }
-        if let Some(absent) = absent(&plan, rule, asked.first(), asked.iter()) {
+        if let Some(absent) = absent(routed, asked.first(), asked.iter()) {
             return self.fail(absent);
         }
+        self.line_up(rule, &asked, now)
+    }
+
+    // In the lines of those that were asked; it counts in the first, or in that of the backend that has the one endpoint it
+    // is for.
+    fn line_up(&mut self, rule: &RulePlan, asked: &Asked, now: Instant) -> Next {
         let pinned = self.options.only.and_then(|only| {
             let mut asked = asked.iter();
             asked.find(|index| rule.backends[*index].state.balance.has(only))
@@ -194,12 +195,7 @@ impl Walk {
             if balance.pool.guard.serves()
                 && let Some(first) = self.pick(rule, backend, now, None)
             {
-                return self.go(Step::Ready {
-                    backend,
-                    first,
-                    second: None,
-                    until: self.ready_until(rule, backend, now),
-                });
+                return self.ready_at(rule, backend, first, now);
             }
             return self.fail(ErrorKind::QueueFull {
                 backend: balance.pool.name.to_string(),
@@ -209,6 +205,23 @@ impl Walk {
         let others = asked.iter().filter(|other| *other != backend);
         let places = Waits::new(rule, (backend, place), others, any, now);
         self.go(Step::Wait { places, since: now })
+    }
+
+    /// An endpoint was chosen: as soon as its leaf is ready, it gets the request.
+    pub(super) fn ready_at(
+        &mut self,
+        rule: &RulePlan,
+        backend: usize,
+        first: Attempt,
+        now: Instant,
+    ) -> Next {
+        let line = &rule.backends[backend].state.balance.line;
+        self.go(Step::Ready {
+            backend,
+            first,
+            second: None,
+            until: after(now, line.failfast_timeout()),
+        })
     }
 
     // Asks the backends in turn, each once; of some only whether nobody is behind them.
@@ -236,18 +249,15 @@ impl Walk {
     }
 
     // The answer of a backend that the policy names and that does not exist.
-    pub(super) fn nobody_behind(
-        &mut self,
-        rule: &RulePlan,
-        backend: usize,
-        path: PathMatched,
-    ) -> Next {
-        let backend = &rule.backends[backend];
+    pub(super) fn nobody_behind(&mut self, routed: &Routed, backend: usize) -> Next {
+        let backend = &routed.rule.backends[backend];
         let Some(parts) = self.template.parts_mut() else {
             return self.fail(ErrorKind::InvalidRequest);
         };
         let (headers, word) = (&mut parts.headers, || 0);
-        let filtered = backend.filters.request(&parts.uri, headers, path, word);
+        let filtered = backend
+            .filters
+            .request(&parts.uri, headers, routed.path, word);
         self.fail(match filtered {
             Err(filtered) => filtered.into(),
             Ok(()) => ErrorKind::FailureInjected {
@@ -258,7 +268,7 @@ impl Walk {
     }
 
     // In order, or by weight of those that were not asked yet.
-    pub(super) fn next_backend(&self, rule: &RulePlan, asked: &Asked) -> Option<usize> {
+    fn next_backend(&self, rule: &RulePlan, asked: &Asked) -> Option<usize> {
         let still = |index: usize| !asked.contains(index);
         if rule.in_order {
             return (0..rule.backends.len()).find(|index| still(*index));
@@ -316,19 +326,17 @@ impl Walk {
     pub(super) fn ready(
         &mut self,
         cx: &mut Context<'_>,
+        routed: &Routed,
         backend: usize,
         mut first: Attempt,
         mut second: Option<Box<Attempt>>,
         until: Instant,
     ) -> Next {
-        let Some((plan, matched)) = self.plan.clone() else {
-            return self.fail(ErrorKind::NoPolicy);
-        };
-        let rule = plan.rule(&matched);
+        let rule = &*routed.rule;
         let now = Instant::now();
         match first.call.as_mut().poll_ready(cx) {
-            Poll::Ready(Ok(())) => return self.send(rule, backend, first, now),
-            Poll::Ready(Err(error)) => return self.unready(first, error, now),
+            Poll::Ready(Ok(())) => return self.send(routed, backend, first, now),
+            Poll::Ready(Err(error)) => return self.unready(routed, first, error, now),
             Poll::Pending => first.delayed(),
         }
         if second.is_none() && self.options.only.is_none() {
@@ -337,8 +345,8 @@ impl Walk {
         }
         if let Some(mut other) = second.take() {
             match other.call.as_mut().poll_ready(cx) {
-                Poll::Ready(Ok(())) => return self.send(rule, backend, *other, now),
-                Poll::Ready(Err(error)) => return self.unready(*other, error, now),
+                Poll::Ready(Ok(())) => return self.send(routed, backend, *other, now),
+                Poll::Ready(Err(error)) => return self.unready(routed, *other, error, now),
                 Poll::Pending => {
                     other.delayed();
                     second = Some(other);
@@ -346,14 +354,14 @@ impl Walk {
             }
         }
         if self.is_late(now) {
-            return self.give_up(ErrorKind::RequestTimeout);
+            return self.give_up(routed, ErrorKind::RequestTimeout);
         }
         if now >= until {
             let kind = ErrorKind::FailFast {
                 backend: rule.backends[backend].state.balance.pool.name.to_string(),
                 why: "its endpoints have no room for another request".to_owned(),
             };
-            return self.give_up(kind);
+            return self.give_up(routed, kind);
         }
         let wake = earlier(Some(until), self.deadline);
         self.sleep(

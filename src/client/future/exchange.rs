@@ -11,9 +11,10 @@ use super::hedge::Raced;
 use super::{Next, Step, Walk};
 use crate::body::Body;
 use crate::client::attempt::{Answered, Attempt, Prior};
-use crate::client::plan::{Plan, RulePlan};
+use crate::client::plan::Routed;
 use crate::core::BoxError;
 use crate::core::observe::{Answer, Decision, NotRetried};
+use crate::deadline::earlier;
 use crate::error::{Error, ErrorKind};
 use crate::options::Served;
 use crate::retry::{Attempted, Judgement};
@@ -30,23 +31,20 @@ impl Walk {
     pub(super) fn call(
         &mut self,
         cx: &mut Context<'_>,
+        routed: &Routed,
         backend: usize,
         mut attempt: Attempt,
     ) -> Next {
-        let Some((plan, matched)) = self.plan.clone() else {
-            return self.fail(ErrorKind::NoPolicy);
-        };
-        let rule = plan.rule(&matched);
         let polled = attempt.call.as_mut().poll_response(cx);
         let now = Instant::now();
         match polled {
-            Poll::Ready(Ok(response)) if self.has_rival() && !self.wins(&plan, rule, &response) => {
-                self.lost(&plan, rule, attempt, &response, now);
+            Poll::Ready(Ok(response)) if self.has_rival() && !self.wins(routed, &response) => {
+                self.lost(routed, attempt, &response, now);
                 self.promote(now)
             }
             Poll::Ready(Ok(response)) => {
                 self.end_race(now);
-                self.answered(&plan, rule, backend, attempt, response, now)
+                self.answered(routed, backend, attempt, response, now)
             }
             Poll::Ready(Err(error)) if self.has_rival() => {
                 self.settle_failed(attempt, error, now);
@@ -54,50 +52,59 @@ impl Walk {
             }
             Poll::Ready(Err(error)) => {
                 self.end_race(now);
-                self.failed(attempt, error, now)
+                self.failed(routed, attempt, error, now)
             }
-            Poll::Pending => {
-                self.limits.wake_when_sent(cx.waker());
-                // Over its limit, the request's body makes this the only try.
-                if self.limits.is_try() && !self.template.is_replayable() {
-                    self.limits.only_try();
-                }
-                let Some(timeout) = self.limits.passed(now) else {
-                    let first = (backend, attempt.endpoint());
-                    return match self.race(cx, &plan, rule, matched.path, first, now) {
-                        Raced::Wait(until) => {
-                            let until = self.until_either(until);
-                            self.sleep(Step::Call { backend, attempt }, until)
-                        }
-                        Raced::Won(won) => {
-                            let (backend, winner, response) = *won;
-                            // What it waited is evidence.
-                            drop(attempt);
-                            self.answered(&plan, rule, backend, winner, response, now)
-                        }
-                    };
-                };
-                // It had its time: that is evidence against the endpoint, unless it waited for the caller.
-                let outcome = if attempt.waits_for_caller() {
-                    Outcome::NEUTRAL
-                } else {
-                    Outcome::FAILURE
-                };
-                let error = Error::new(timeout.into());
-                if self.has_rival() && !self.is_late(now) {
-                    self.settled(attempt, error, &outcome, Sent::Unknown, now);
-                    return self.promote(now);
-                }
-                self.end_race(now);
-                self.ended(attempt, error, &outcome, Sent::Unknown, now)
-            }
+            Poll::Pending => self.unanswered(cx, routed, backend, attempt, now),
         }
     }
 
-    pub(super) fn answered(
+    // It goes on waiting, unless its time is over or the second attempt is there first.
+    fn unanswered(
         &mut self,
-        plan: &Plan,
-        rule: &RulePlan,
+        cx: &mut Context<'_>,
+        routed: &Routed,
+        backend: usize,
+        attempt: Attempt,
+        now: Instant,
+    ) -> Next {
+        self.limits.wake_when_sent(cx.waker());
+        // Over its limit, the request's body makes this the only try.
+        if self.limits.is_try() && !self.template.is_replayable() {
+            self.limits.only_try();
+        }
+        let Some(timeout) = self.limits.passed(now) else {
+            let first = (backend, attempt.endpoint());
+            return match self.race(cx, routed, first, now) {
+                Raced::Wait(until) => {
+                    let until = earlier(self.limits.next(), until);
+                    self.sleep(Step::Call { backend, attempt }, until)
+                }
+                Raced::Won(won) => {
+                    let (backend, winner, response) = *won;
+                    // What it waited is evidence.
+                    drop(attempt);
+                    self.answered(routed, backend, winner, response, now)
+                }
+            };
+        };
+        // It had its time: that is evidence against the endpoint, unless it waited for the caller.
+        let mut outcome = match attempt.waits_for_caller() {
+            true => Outcome::NEUTRAL,
+            false => Outcome::FAILURE,
+        };
+        outcome.sent = Some(Sent::Unknown);
+        let error = Error::new(timeout.into());
+        if self.has_rival() && !self.is_late(now) {
+            self.settled(attempt, error, &outcome, now);
+            return self.promote(now);
+        }
+        self.end_race(now);
+        self.ended(routed, attempt, error, &outcome, now)
+    }
+
+    fn answered(
+        &mut self,
+        routed: &Routed,
         backend: usize,
         attempt: Attempt,
         response: Response<Body>,
@@ -105,7 +112,7 @@ impl Walk {
     ) -> Next {
         let endpoint = attempt.endpoint();
         let status = response.status();
-        let head = self.classify(plan, rule, &response);
+        let head = self.classify(routed, &response);
         self.told_answer(endpoint, Answer::Status(status.as_u16()), now);
         let Some(mut ticket) = attempt.into_ticket() else {
             return self.fail(ErrorKind::InvalidRequest);
@@ -113,7 +120,7 @@ impl Walk {
         ticket.head(head, now);
         let mut limits = std::mem::take(&mut self.limits);
         limits.head(now, self.timeouts.idle);
-        let judged = self.judge(plan, Attempted::Head(status, response.headers()));
+        let judged = self.judge(routed, Attempted::Head(status, response.headers()));
         // What the policy would try again has not succeeded, whoever is to blame for it.
         if let Classified::Ready(outcome) = head
             && outcome.verdict == Verdict::Success
@@ -127,16 +134,15 @@ impl Walk {
         };
         let answered = Answered::new(response, ticket, endpoint, backend, limits, verdict);
         if verdict.is_none() && judged == Judgement::Final {
-            return self.hold_or_answer(plan, rule, answered, now);
+            return self.hold_or_answer(routed, answered, now);
         }
-        self.decide(plan, rule, answered, judged, now)
+        self.decide(routed, answered, judged, now)
     }
 
     /// Another try, or not.
     pub(super) fn decide(
         &mut self,
-        plan: &Plan,
-        rule: &RulePlan,
+        routed: &Routed,
         answered: Answered,
         judged: Judgement,
         now: Instant,
@@ -145,32 +151,34 @@ impl Walk {
         match judged {
             Judgement::Retry(again) => {
                 let prior = Prior::Response(Box::new(answered));
-                self.again(plan, endpoint, prior, again, now)
+                self.again(routed, endpoint, prior, again, now)
             }
             Judgement::Stop => {
                 self.prior = Some(Prior::Response(Box::new(answered)));
-                self.stand(now, NotRetried::Pushback)
+                self.stand(routed, now, NotRetried::Pushback)
             }
             // A response cannot be unsafe.
-            Judgement::Final | Judgement::Unsafe => self.answer(plan, rule, answered),
+            Judgement::Final | Judgement::Unsafe => self.answer(routed, answered),
         }
     }
 
     // What a response's head says of its endpoint.
     pub(super) fn classify(
         &self,
-        plan: &Plan,
-        rule: &RulePlan,
+        routed: &Routed,
         response: &Response<Body>,
     ) -> Classified<GrpcEos> {
         let status = response.status();
         if let Some(outcome) = judged_inside(response) {
             return Classified::Ready(outcome);
         }
-        match rule.classes.is_failure(status) {
+        match routed.rule.classes.is_failure(status) {
             Some(failed) => Classified::Ready(judge_head(failed, status, response.headers())),
-            None if self.grpc => plan.grpc.classify_response(status, response.headers()),
-            None => Classified::Ready(plan.http.judge(status, response.headers())),
+            None if self.grpc => routed
+                .plan
+                .grpc
+                .classify_response(status, response.headers()),
+            None => Classified::Ready(routed.plan.http.judge(status, response.headers())),
         }
     }
 
@@ -185,7 +193,13 @@ impl Walk {
     }
 
     // A leaf that fails to become ready has failed an attempt: nothing was sent.
-    pub(super) fn unready(&mut self, attempt: Attempt, error: BoxError, now: Instant) -> Next {
+    pub(super) fn unready(
+        &mut self,
+        routed: &Routed,
+        attempt: Attempt,
+        error: BoxError,
+        now: Instant,
+    ) -> Next {
         self.tries.send();
         self.committed(&attempt, now);
         let error = TransportError::new(
@@ -194,20 +208,26 @@ impl Walk {
             Sent::NotSent,
             error,
         );
-        self.failed(attempt, error.into(), now)
+        self.failed(routed, attempt, error.into(), now)
     }
 
     // A leaf's own error.
-    pub(super) fn failed(&mut self, attempt: Attempt, source: BoxError, now: Instant) -> Next {
-        let (error, outcome, sent) = sort(source);
-        self.ended(attempt, error, &outcome, sent, now)
+    fn failed(
+        &mut self,
+        routed: &Routed,
+        attempt: Attempt,
+        source: BoxError,
+        now: Instant,
+    ) -> Next {
+        let (error, outcome) = sort(source);
+        self.ended(routed, attempt, error, &outcome, now)
     }
 
     // The same of an attempt beside which there is another.
     pub(super) fn settle_failed(&mut self, attempt: Attempt, source: BoxError, now: Instant) {
-        let (error, outcome, sent) = sort(source);
+        let (error, outcome) = sort(source);
         self.tried(attempt.endpoint());
-        self.settled(attempt, error, &outcome, sent, now);
+        self.settled(attempt, error, &outcome, now);
     }
 
     // An attempt ended without a response, and its endpoint hears of it.
@@ -216,39 +236,35 @@ impl Walk {
         attempt: Attempt,
         error: Error,
         outcome: &Outcome,
-        sent: Sent,
         now: Instant,
     ) -> Error {
         let endpoint = attempt.endpoint();
         self.told_answer(endpoint, Answer::Error(error.kind().name()), now);
-        attempt.settle(&Outcome {
-            sent: Some(sent),
-            ..*outcome
-        });
+        attempt.settle(outcome);
         error
             .with_endpoint(endpoint)
             .with_attempts(self.tries.sent())
     }
 
     // An attempt that ended without a response.
-    pub(super) fn ended(
+    fn ended(
         &mut self,
+        routed: &Routed,
         attempt: Attempt,
         error: Error,
         outcome: &Outcome,
-        sent: Sent,
         now: Instant,
     ) -> Next {
         let endpoint = attempt.endpoint();
-        let error = self.settled(attempt, error, outcome, sent, now);
-        let Some((plan, _)) = self.plan.clone() else {
-            return self.done(Err(error));
-        };
-        match self.judge(&plan, Attempted::Failed(error.kind(), sent)) {
-            Judgement::Retry(again) => self.again(&plan, endpoint, Prior::Error(error), again, now),
+        let error = self.settled(attempt, error, outcome, now);
+        let sent = outcome.sent.unwrap_or(Sent::Unknown);
+        match self.judge(routed, Attempted::Failed(error.kind(), sent)) {
+            Judgement::Retry(again) => {
+                self.again(routed, endpoint, Prior::Error(error), again, now)
+            }
             Judgement::Unsafe => {
                 self.prior = Some(Prior::Error(error));
-                self.stand(now, NotRetried::Unsafe)
+                self.stand(routed, now, NotRetried::Unsafe)
             }
             // An error asks for nothing.
             Judgement::Final | Judgement::Stop => self.done(Err(error)),
@@ -256,16 +272,18 @@ impl Walk {
     }
 }
 
-fn sort(source: BoxError) -> (Error, Outcome, Sent) {
+// What a leaf's error is, and what it says of its endpoint.
+fn sort(source: BoxError) -> (Error, Outcome) {
     let sent = TransportError::find(&*source).map_or(Sent::Unknown, TransportError::sent);
     let error = Error::from_leaf(source);
-    let outcome = match error.kind() {
+    let mut outcome = match error.kind() {
         ErrorKind::RequestBody | ErrorKind::InvalidRequest => Outcome::NEUTRAL,
         // Another client's refusal: its endpoints have nothing to do with it.
         kind if kind.is_local() => Outcome::NEUTRAL,
         _ => Outcome::FAILURE,
     };
-    (error, outcome, sent)
+    outcome.sent = Some(sent);
+    (error, outcome)
 }
 
 // What a client within this one has already said of its own answer. Nobody judges twice, and a refusal made by us is no

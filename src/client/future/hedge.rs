@@ -12,13 +12,13 @@ use super::{Next, Step, Walk};
 use crate::body::Body;
 use crate::budget::{RetryBudget, Token};
 use crate::client::attempt::Attempt;
-use crate::client::plan::{HedgePlan, Plan, RulePlan};
+use crate::client::plan::{HedgePlan, Plan, Routed, RulePlan};
+use crate::core::BoxError;
 use crate::core::observe::{Answer, Decision};
 use crate::core::time::after;
-use crate::deadline::{Limits, earlier};
-use crate::policy::Fidelity;
+use crate::deadline::Limits;
+use crate::error::Error;
 use crate::retry::{Attempted, Judgement, hedge::is_safe};
-use crate::route::PathMatched;
 
 /// How soon it is looked at again whether a request's body was read to its end.
 const UNREAD: Duration = Duration::from_millis(10);
@@ -41,6 +41,8 @@ struct Rival {
     token: Option<Token<'static>>,
     sent: bool,
 }
+
+type LeafResult = Result<Response<Body>, BoxError>;
 
 /// What the second attempt comes to while the first is waited for.
 pub(super) enum Raced {
@@ -97,19 +99,18 @@ impl Walk {
     }
 
     /// Whether this answer ends the race.
-    pub(super) fn wins(&self, plan: &Plan, rule: &RulePlan, response: &Response<Body>) -> bool {
+    pub(super) fn wins(&self, routed: &Routed, response: &Response<Body>) -> bool {
         let head = Attempted::Head(response.status(), response.headers());
         let status = response.status();
-        let failed = rule.classes.is_failure(status);
+        let failed = routed.rule.classes.is_failure(status);
         !failed.unwrap_or_else(|| status.is_server_error())
-            && self.judge(plan, head) == Judgement::Final
+            && self.judge(routed, head) == Judgement::Final
     }
 
     /// An answer that did not win while the other attempt is still on its way.
     pub(super) fn lost(
         &mut self,
-        plan: &Plan,
-        rule: &RulePlan,
+        routed: &Routed,
         attempt: Attempt,
         response: &Response<Body>,
         now: Instant,
@@ -118,7 +119,7 @@ impl Walk {
         self.tried(endpoint);
         self.told_answer(endpoint, Answer::Status(status.as_u16()), now);
         if let Some(mut ticket) = attempt.into_ticket() {
-            ticket.head(self.classify(plan, rule, response), now);
+            ticket.head(self.classify(routed, response), now);
         }
     }
 
@@ -126,9 +127,7 @@ impl Walk {
     pub(super) fn race(
         &mut self,
         cx: &mut Context<'_>,
-        plan: &Plan,
-        rule: &RulePlan,
-        path: PathMatched,
+        routed: &Routed,
         first: (usize, SocketAddr),
         now: Instant,
     ) -> Raced {
@@ -145,20 +144,20 @@ impl Walk {
                 // It may still turn out to be larger than what is kept.
                 hedging.due = Some(after(now, UNREAD));
             } else if self.template.is_replayable() {
-                hedging.rival = self.hire(&hedging.plan, rule, first, now);
+                hedging.rival = self.hire(&hedging.plan, &routed.rule, first, now);
             }
         }
         let raced = match hedging.rival.take() {
             None => Raced::Wait(hedging.due),
             Some(mut rival) => {
-                match self.poll_rival(cx, plan, rule, path, &mut rival, now) {
+                match self.poll_rival(cx, routed, &mut rival, now) {
                     Poll::Pending => {
                         let until = rival.sent.then(|| rival.limits.next()).flatten();
                         hedging.rival = Some(rival);
                         Raced::Wait(until)
                     }
                     Poll::Ready(None) => Raced::Wait(None),
-                    Poll::Ready(Some(Ok(response))) if self.wins(plan, rule, &response) => {
+                    Poll::Ready(Some(Ok(response))) if self.wins(routed, &response) => {
                         // The first has waited at least that long.
                         hedging.plan.pace.answered(hedging.sent, now);
                         self.limits = rival.limits;
@@ -166,7 +165,7 @@ impl Walk {
                         return Raced::Won(Box::new(won));
                     }
                     Poll::Ready(Some(Ok(response))) => {
-                        self.lost(plan, rule, rival.attempt, &response, now);
+                        self.lost(routed, rival.attempt, &response, now);
                         Raced::Wait(None)
                     }
                     Poll::Ready(Some(Err(error))) => {
@@ -200,16 +199,13 @@ impl Walk {
     }
 
     // None: it came to nothing.
-    #[allow(clippy::type_complexity, reason = "a leaf's own result")]
     fn poll_rival(
         &mut self,
         cx: &mut Context<'_>,
-        plan: &Plan,
-        rule: &RulePlan,
-        path: PathMatched,
+        routed: &Routed,
         rival: &mut Rival,
         now: Instant,
-    ) -> Poll<Option<Result<Response<Body>, crate::core::BoxError>>> {
+    ) -> Poll<Option<LeafResult>> {
         if !rival.sent {
             match rival.attempt.call.as_mut().poll_ready(cx) {
                 Poll::Pending => {
@@ -225,7 +221,7 @@ impl Walk {
             self.token = rival.token.take();
             let (backend, attempt) = (rival.backend, &mut rival.attempt);
             self.tries.send_beside();
-            match self.launch(plan, rule, backend, path, attempt, request, None, now) {
+            match self.launch(routed, backend, attempt, request, None, now) {
                 Ok(limits) => rival.limits = limits,
                 Err(_) => {
                     self.token = None;
@@ -247,7 +243,7 @@ impl Walk {
         match rival.limits.passed(now) {
             None => Poll::Pending,
             Some(timeout) => {
-                let error = crate::error::Error::new(timeout.into());
+                let error = Error::new(timeout.into());
                 Poll::Ready(Some(Err(error.into())))
             }
         }
@@ -264,14 +260,9 @@ impl Walk {
         let shared = self.budget().is_some_and(|budget| budget.is_same(hedge));
         (!shared).then_some(hedge)
     }
-
-    /// A hedge's wake-up beside the first attempt's own.
-    pub(super) fn until_either(&self, raced: Option<Instant>) -> Option<Instant> {
-        earlier(self.limits.next(), raced)
-    }
 }
 
 // Difference::Hedging.
 pub(super) fn is_on(plan: &Plan) -> bool {
-    plan.fidelity != Fidelity::Mesh
+    !plan.is_mesh()
 }

@@ -8,12 +8,11 @@ use tokio::time::Instant;
 use super::{Next, Step, Walk};
 use crate::body::Arrived;
 use crate::client::attempt::Answered;
-use crate::client::plan::{Plan, RulePlan};
+use crate::client::plan::Routed;
 use crate::core::observe::Decision;
 use crate::deadline::earlier;
 use crate::error::{Error, ErrorKind};
-use crate::retry::Hold;
-use crate::retry::{Attempted, Judgement};
+use crate::retry::{Attempted, Hold, Judgement};
 use crate::verdict::{Outcome, Sent, Verdict};
 
 /// What is held back.
@@ -31,13 +30,12 @@ impl Walk {
     /// The head has no code: holds it back if one in the trailers could be retried.
     pub(super) fn hold_or_answer(
         &mut self,
-        plan: &Plan,
-        rule: &RulePlan,
+        routed: &Routed,
         mut answered: Answered,
         now: Instant,
     ) -> Next {
-        let Some(hold) = self.hold(plan, rule, now) else {
-            return self.answer(plan, rule, answered);
+        let Some(hold) = self.hold(routed, now) else {
+            return self.answer(routed, answered);
         };
         answered.hold();
         self.go(Step::Held(Box::new(Holding {
@@ -48,7 +46,7 @@ impl Walk {
         })))
     }
 
-    fn hold(&self, plan: &Plan, rule: &RulePlan, now: Instant) -> Option<Hold> {
+    fn hold(&self, routed: &Routed, now: Instant) -> Option<Hold> {
         let retry = &self.retry.as_ref()?.retry;
         let limit = self.max_retries(retry);
         let may_retry = self.tries.may_cut(limit) && self.template.is_replayable();
@@ -57,18 +55,19 @@ impl Walk {
         }
         Hold::new(
             retry.trailers(),
-            self.kind(rule),
-            plan.fidelity,
+            self.kind(&routed.rule),
+            routed.plan.fidelity,
             retry.max_request_bytes(),
             now,
         )
     }
 
-    pub(super) fn held(&mut self, cx: &mut Context<'_>, mut holding: Box<Holding>) -> Next {
-        let Some((plan, matched)) = self.plan.clone() else {
-            return self.fail(ErrorKind::NoPolicy);
-        };
-        let rule = plan.rule(&matched);
+    pub(super) fn held(
+        &mut self,
+        cx: &mut Context<'_>,
+        routed: &Routed,
+        mut holding: Box<Holding>,
+    ) -> Next {
         loop {
             let Holding {
                 answered,
@@ -84,25 +83,25 @@ impl Walk {
                     *awaited = false;
                     answered.ticket.frame(true);
                     if !on {
-                        return self.too_late(&plan, rule, *holding);
+                        return self.too_late(routed, *holding);
                     }
                 }
                 Poll::Ready(Arrived::Trailers(trailers)) => {
                     let trailers = trailers.clone();
-                    return self.ended_with(&plan, rule, *holding, Some(&trailers), now);
+                    return self.ended_with(routed, *holding, Some(&trailers), now);
                 }
                 Poll::Ready(Arrived::Ended) => {
-                    return self.ended_with(&plan, rule, *holding, None, now);
+                    return self.ended_with(routed, *holding, None, now);
                 }
                 Poll::Ready(Arrived::Broke) => {
                     answered.ticket.settle_in_place(&Outcome::FAILURE);
                     answered.verdict = Some(Verdict::Failure);
                     // Nobody has seen any of it.
                     let broken = Attempted::Failed(&ErrorKind::Broken, Sent::Unknown);
-                    let judged = self.judge(&plan, broken);
-                    return self.decide(&plan, rule, holding.answered, judged, now);
+                    let judged = self.judge(routed, broken);
+                    return self.decide(routed, holding.answered, judged, now);
                 }
-                Poll::Pending if !hold.waits(now) => return self.too_late(&plan, rule, *holding),
+                Poll::Pending if !hold.waits(now) => return self.too_late(routed, *holding),
                 Poll::Pending => {
                     let limits = &mut answered.limits;
                     if !std::mem::replace(awaited, true) {
@@ -122,7 +121,7 @@ impl Walk {
     }
 
     // It was held for long enough, or is a stream: the code in its trailers, whatever it is, comes too late.
-    fn too_late(&mut self, plan: &Plan, rule: &RulePlan, holding: Holding) -> Next {
+    fn too_late(&mut self, routed: &Routed, holding: Holding) -> Next {
         let (number, attempts) = (self.number, self.tries.sent());
         let now = Instant::now();
         self.tell(now, || Decision::HandedOver {
@@ -132,13 +131,12 @@ impl Walk {
         });
         let mut answered = holding.answered;
         answered.late = true;
-        self.answer(plan, rule, answered)
+        self.answer(routed, answered)
     }
 
     fn ended_with(
         &mut self,
-        plan: &Plan,
-        rule: &RulePlan,
+        routed: &Routed,
         holding: Holding,
         trailers: Option<&HeaderMap>,
         now: Instant,
@@ -146,11 +144,11 @@ impl Walk {
         let mut answered = holding.answered;
         let outcome = answered.ticket.end_in_place(trailers);
         answered.verdict = Some(outcome.verdict);
-        let judged = self.judge(plan, Attempted::Trailers(trailers));
+        let judged = self.judge(routed, Attempted::Trailers(trailers));
         // What the policy would try again has not succeeded, whoever is to blame for it.
         if outcome.verdict == Verdict::Success && judged == Judgement::Final {
             self.budgets().for_each(|budget| budget.success(now));
         }
-        self.decide(plan, rule, answered, judged, now)
+        self.decide(routed, answered, judged, now)
     }
 }

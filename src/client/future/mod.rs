@@ -1,15 +1,4 @@
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
-
-use http::Request;
-use http::{Response, Version};
-use pin_project_lite::pin_project;
-use tokio::sync::futures::OwnedNotified;
-use tokio::time::Instant;
+//! The future that walks the plan: one step after the other, each in a file of its own.
 
 mod again;
 mod choose;
@@ -19,12 +8,24 @@ mod held;
 mod send;
 mod wait;
 
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response, Version};
+use pin_project_lite::pin_project;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::Instant;
+
 use self::hedge::Hedging;
 use self::held::Holding;
 use self::wait::Waits;
 use super::Shared;
 use super::attempt::{Attempt, Prior, Template};
-use super::plan::{HedgePlan, Matched, Plan, RetryPlan, RulePlan};
+use super::plan::{HedgePlan, RetryPlan, Routed, RulePlan};
 use super::respond::grpc_response;
 use crate::body::Body;
 use crate::budget::Token;
@@ -57,7 +58,8 @@ pin_project! {
 /// What goes along with a request.
 struct Walk {
     shared: Arc<Shared>,
-    plan: Option<(Arc<Plan>, Matched)>,
+    // Once it is known; a step has it for as long as it takes.
+    routed: Option<Routed>,
     in_flight: Option<InFlightGuard>,
     template: Template,
     options: RequestOptions,
@@ -83,7 +85,7 @@ struct Walk {
     waited: Duration,
     token: Option<Token<'static>>,
     prior: Option<Prior>,
-    result: Option<Outcomes>,
+    result: Option<ClientResult>,
     step: Step,
 }
 
@@ -130,7 +132,7 @@ impl Step {
     }
 }
 
-type Outcomes = Result<Response<Body>, Error>;
+type ClientResult = Result<Response<Body>, Error>;
 
 // What a step asks for.
 enum Next {
@@ -160,7 +162,7 @@ impl ResponseFuture {
         Self {
             walk: Walk {
                 shared,
-                plan: None,
+                routed: None,
                 in_flight: None,
                 deadline: earlier(options.deadline, timeout),
                 own_deadline: earlier(options.deadline, timeout),
@@ -192,9 +194,9 @@ impl ResponseFuture {
 }
 
 impl Future for ResponseFuture {
-    type Output = Outcomes;
+    type Output = ClientResult;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcomes> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ClientResult> {
         let mut this = self.project();
         loop {
             match this.walk.step(cx, this.changed.as_mut()) {
@@ -250,27 +252,30 @@ impl Walk {
     }
 
     fn walk_on(&mut self, cx: &mut Context<'_>, changed: Pin<&mut Option<OwnedNotified>>) -> Next {
-        match std::mem::replace(&mut self.step, Step::Done) {
-            Step::Begin => self.begin(),
-            Step::Policy { until } => self.policy(until, changed),
-            Step::Choose => self.choose(),
-            Step::Wait { places, since } => self.wait(cx, places, since),
+        let Some(routed) = self.routed.take() else {
+            return match std::mem::replace(&mut self.step, Step::Done) {
+                Step::Begin => self.begin(),
+                Step::Policy { until } => self.policy(until, changed),
+                _ => Next::Done,
+            };
+        };
+        let next = match std::mem::replace(&mut self.step, Step::Done) {
+            Step::Choose => self.choose(&routed),
+            Step::Wait { places, since } => self.wait(cx, &routed, places, since),
             Step::Ready {
                 backend,
                 first,
                 second,
                 until,
-            } => self.ready(cx, backend, first, second, until),
-            Step::Call { backend, attempt } => self.call(cx, backend, attempt),
-            Step::Held(holding) => self.held(cx, holding),
-            Step::Backoff { until } => {
-                if Instant::now() >= until {
-                    return self.go(Step::Choose);
-                }
-                self.sleep(Step::Backoff { until }, Some(until))
-            }
-            Step::Done => Next::Done,
-        }
+            } => self.ready(cx, &routed, backend, first, second, until),
+            Step::Call { backend, attempt } => self.call(cx, &routed, backend, attempt),
+            Step::Held(holding) => self.held(cx, &routed, holding),
+            Step::Backoff { until } if Instant::now() >= until => self.go(Step::Choose),
+            Step::Backoff { until } => self.sleep(Step::Backoff { until }, Some(until)),
+            Step::Begin | Step::Policy { .. } | Step::Done => Next::Done,
+        };
+        self.routed = Some(routed);
+        next
     }
 
     fn go(&mut self, step: Step) -> Next {
@@ -278,7 +283,7 @@ impl Walk {
         Next::Go
     }
 
-    fn done(&mut self, result: Outcomes) -> Next {
+    fn done(&mut self, result: ClientResult) -> Next {
         self.result = Some(result);
         Next::Done
     }
@@ -292,11 +297,11 @@ impl Walk {
         Next::Sleep(until)
     }
 
-    fn finish(&mut self) -> Option<Outcomes> {
+    fn finish(&mut self) -> Option<ClientResult> {
         let result = self.result.take()?;
         self.step = Step::Done;
         self.in_flight = None;
-        self.plan = None;
+        self.routed = None;
         // Whoever keeps a future that is over keeps nothing of others.
         self.prior = None;
         self.token = None;
@@ -338,11 +343,6 @@ impl Walk {
 
     fn is_late(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| now >= deadline)
-    }
-
-    fn ready_until(&self, rule: &RulePlan, backend: usize, now: Instant) -> Instant {
-        let line = &rule.backends[backend].state.balance.line;
-        after(now, line.failfast_timeout())
     }
 
     fn tell(&self, now: Instant, decision: impl FnOnce() -> Decision) {

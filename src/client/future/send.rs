@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
+use http::request::Parts;
 use http::{HeaderValue, Request};
 use tokio::time::Instant;
 
 use super::{Next, Step, Walk};
 use crate::body::Body;
 use crate::client::attempt::Attempt;
-use crate::client::plan::{Plan, RulePlan};
+use crate::client::plan::Routed;
 use crate::core::draw::{Purpose, draw};
 use crate::core::observe::Decision;
 use crate::core::time::after;
 use crate::deadline::{Limits, Progress, grpc_timeout};
 use crate::error::ErrorKind;
-use crate::policy::{Fidelity, MethodKind, Retry, Timeouts};
-use crate::route::{Filtered, PathMatched};
+use crate::policy::{MethodKind, Retry, Timeouts};
+use crate::route::Filtered;
 use crate::verdict::grpc::{GRPC_PREVIOUS_RPC_ATTEMPTS, GRPC_TIMEOUT};
 
 // === impl Walk ===
@@ -24,18 +25,15 @@ impl Walk {
     /// The endpoint is ready: it gets the request, of which the next attempt's copy is kept if there may be one.
     pub(super) fn send(
         &mut self,
-        rule: &RulePlan,
+        routed: &Routed,
         backend: usize,
         mut attempt: Attempt,
         now: Instant,
     ) -> Next {
         if self.is_late(now) {
             drop(attempt);
-            return self.give_up(ErrorKind::RequestTimeout);
+            return self.give_up(routed, ErrorKind::RequestTimeout);
         }
-        let Some((plan, matched)) = self.plan.clone() else {
-            return self.fail(ErrorKind::NoPolicy);
-        };
         let retry = self.retry.clone();
         let retry = retry.as_ref().map(|retry| &retry.retry);
         // The next attempt, if there is one, needs what this one sends.
@@ -56,21 +54,11 @@ impl Walk {
             return self.fail(ErrorKind::InvalidRequest);
         };
         // Cut short is only what can be tried again.
-        let again = self.repeatable || plan.fidelity == Fidelity::Mesh;
+        let again = self.repeatable || routed.is_mesh();
         let try_until = retry
             .filter(|retry| keep && again && self.tries.may_cut(self.max_retries(retry)))
             .and_then(|retry| Some(after(now, retry.timeout()?)));
-        let path = matched.path;
-        let launched = self.launch(
-            &plan,
-            rule,
-            backend,
-            path,
-            &mut attempt,
-            request,
-            try_until,
-            now,
-        );
+        let launched = self.launch(routed, backend, &mut attempt, request, try_until, now);
         match launched {
             Ok(limits) => self.limits = limits,
             Err(kind) => return self.fail(kind),
@@ -82,39 +70,30 @@ impl Walk {
     }
 
     /// Sends a request to an endpoint that is ready, and says how long it may take.
-    #[allow(clippy::too_many_arguments, reason = "all that makes an attempt")]
     pub(super) fn launch(
         &mut self,
-        plan: &Plan,
-        rule: &RulePlan,
+        routed: &Routed,
         backend: usize,
-        path: PathMatched,
         attempt: &mut Attempt,
-        request: Request<Body>,
+        (mut parts, mut body): (Parts, Body),
         try_until: Option<Instant>,
         now: Instant,
     ) -> Result<Limits, ErrorKind> {
-        let (mut parts, body) = request.into_parts();
-        let (seed, number) = (self.shared.backends.seed, self.number);
-        let mut drawn = u64::from(self.tries.sent()) << 32;
-        let word = || {
-            drawn += 1;
-            draw(seed, number, Purpose::Inject, drawn)
-        };
+        let rule = &*routed.rule;
+        let word = self.chance(self.tries.sent());
         let filters = &rule.backends[backend].filters;
-        let filtered = filters.request(&parts.uri, &mut parts.headers, path, word);
-        if let Err(filtered) = filtered {
+        let headers = &mut parts.headers;
+        if let Err(filtered) = filters.request(&parts.uri, headers, routed.path, word) {
             self.tries.unsend();
             return Err(filtered.into());
         }
         self.committed(attempt, now);
         let Timeouts { response, idle, .. } = self.timeouts;
         // Difference::IdleHead: in the mesh, a request without a stream in it is never idle before its response.
-        let idle_head = idle.filter(|_| plan.fidelity != Fidelity::Mesh);
+        let idle_head = idle.filter(|_| !routed.is_mesh());
         let is_stream = body.buffered().is_none();
         let idle_now = if is_stream { idle } else { idle_head };
         let mut limits = Limits::new(now, self.deadline, try_until, response, idle_now);
-        let mut body = body;
         // gRPC goes both ways at once: there, a request that is not over says nothing of who waits for whom.
         let duplex = self.grpc;
         let mut following = None;
@@ -131,7 +110,7 @@ impl Walk {
         };
         if let Some(deadline) = told
             && self.grpc
-            && plan.fidelity != Fidelity::Mesh
+            && !routed.is_mesh()
         {
             let left = deadline.saturating_duration_since(now);
             parts
@@ -139,12 +118,22 @@ impl Walk {
                 .insert(GRPC_TIMEOUT, grpc_timeout::format(left));
         }
         // Difference::PreviousAttempts.
-        if self.grpc && self.tries.sent() > 1 && plan.fidelity != Fidelity::Mesh {
+        if self.grpc && self.tries.sent() > 1 && !routed.is_mesh() {
             let previous = HeaderValue::from(self.tries.sent() - 1);
             parts.headers.insert(GRPC_PREVIOUS_RPC_ATTEMPTS, previous);
         }
         attempt.send(Request::from_parts(parts, body), following, now);
         Ok(limits)
+    }
+
+    // What the filters that act by chance draw: another row for each attempt, and for the rule itself (0).
+    pub(super) fn chance(&self, attempt: u32) -> impl FnMut() -> u64 + use<> {
+        let (seed, number) = (self.shared.backends.seed, self.number);
+        let mut drawn = u64::from(attempt) << 32;
+        move || {
+            drawn += 1;
+            draw(seed, number, Purpose::Inject, drawn)
+        }
     }
 
     // The attempt that was prepared takes place: it is paid for, and the answer before it is let go.

@@ -6,11 +6,10 @@ use tokio::time::Instant;
 
 use super::{Next, Step, Walk};
 use crate::balance::{Place, PlaceKind};
-use crate::client::plan::{Plan, RulePlan};
+use crate::client::plan::{Routed, RulePlan};
 use crate::core::time::after;
 use crate::deadline::earlier;
 use crate::error::{Error, ErrorKind};
-use crate::policy::Fidelity;
 
 /// Places in the lines of all backends that will do. The first is the one that was asked first, or is asked for; it is
 /// there that the request counts.
@@ -105,12 +104,7 @@ impl Waits {
     fn keep_time(&self, rule: &RulePlan, too_late: Instant, now: Instant) -> Option<Instant> {
         let due = self.0.iter().filter_map(|wait| {
             let balance = &rule.backends[wait.backend].state.balance;
-            if !wait.place.is_first() {
-                wait.place.keep_time(None, too_late);
-                return None;
-            }
-            let due = balance.next_due(now);
-            wait.place.keep_time(due, too_late).then_some(due).flatten()
+            balance.keep_time(&wait.place, too_late, now)
         });
         due.min()
     }
@@ -120,11 +114,14 @@ impl Waits {
 
 impl Walk {
     /// Waits for an endpoint of any backend that will do.
-    pub(super) fn wait(&mut self, cx: &Context<'_>, mut places: Waits, since: Instant) -> Next {
-        let Some((plan, matched)) = self.plan.clone() else {
-            return self.fail(ErrorKind::NoPolicy);
-        };
-        let rule = plan.rule(&matched);
+    pub(super) fn wait(
+        &mut self,
+        cx: &Context<'_>,
+        routed: &Routed,
+        mut places: Waits,
+        since: Instant,
+    ) -> Next {
+        let rule = &*routed.rule;
         let now = Instant::now();
         if self.is_late(now) {
             return self.fail(ErrorKind::RequestTimeout);
@@ -146,29 +143,23 @@ impl Walk {
             let (found, asked) = self.ask(rule, now, |backend| last || places.has_turn(backend));
             if let Some(backend) = asked.fails {
                 drop(places);
-                return self.nobody_behind(rule, backend, matched.path);
+                return self.nobody_behind(routed, backend);
             }
             if let Some((backend, first)) = found {
                 places.leave(rule, now);
                 self.waited += now.saturating_duration_since(since);
-                let until = self.ready_until(rule, backend, now);
-                return self.go(Step::Ready {
-                    backend,
-                    first,
-                    second: None,
-                    until,
-                });
+                return self.ready_at(rule, backend, first, now);
             }
             places.looked(rule, any, now);
             looks += 1;
         }
-        if let Some(absent) = absent(&plan, rule, Some(places.first()), places.backends()) {
+        if let Some(absent) = absent(routed, Some(places.first()), places.backends()) {
             return self.fail(absent);
         }
         let failfast = failfast();
         // Difference::EarlyRefusal: nothing can help before it is too late.
         let too_late = earlier(Some(failfast), self.deadline).unwrap_or(failfast);
-        let early = plan.fidelity != Fidelity::Mesh && any;
+        let early = !routed.is_mesh() && any;
         let hopeless = early && places.hopeless_until(rule, now) >= Some(too_late);
         if now >= failfast || hopeless {
             let why = rule.backends[places.first()]
@@ -191,14 +182,14 @@ impl Walk {
 
 /// That there is nobody to wait for, by the word of all sources. Difference::EarlyRefusal.
 pub(super) fn absent(
-    plan: &Plan,
-    rule: &RulePlan,
+    routed: &Routed,
     first: Option<usize>,
     mut asked: impl Iterator<Item = usize>,
 ) -> Option<ErrorKind> {
-    if plan.fidelity == Fidelity::Mesh {
+    if routed.is_mesh() {
         return None;
     }
+    let rule = &*routed.rule;
     let first = &rule.backends[first?].state.balance;
     let why = first.absence()?.why();
     let absent = |index: usize| rule.backends[index].state.balance.absence().is_some();

@@ -9,11 +9,12 @@ use tokio::time::Instant;
 
 use super::{BackendPlan, Budgets, Filters, HedgePlan, Paces, Plan, RetryPlan, RulePlan};
 use crate::balance::Settings;
+use crate::budget::RetryBudget;
 use crate::client::backends::Backends;
 use crate::client::origin::Origin;
 use crate::policy::{
-    BackendDispatcher, Budget, ClientPolicy, FailureAccrual, Failures, Fidelity, Hedge, HedgeDelay,
-    Load, Meta, PeakEwma, Protocol, Queue, Route, RoutePolicy, Spread,
+    Backend, BackendDispatcher, Budget, ClientPolicy, FailureAccrual, Failures, Fidelity, Hedge,
+    HedgeDelay, Load, Meta, PeakEwma, Protocol, Queue, Retry, Route, RoutePolicy, Spread,
 };
 use crate::retry::hedge::Pace;
 use crate::route::{Index, Match};
@@ -91,13 +92,15 @@ impl Compiler<'_> {
         &self,
         routes: &[Route<M, F>],
         accrual: &Option<FailureAccrual>,
-    ) -> (Vec<Vec<RulePlan>>, Index)
+    ) -> (Vec<Vec<Arc<RulePlan>>>, Index)
     where
         Filters: From<Vec<F>>,
     {
         let rules = |route: &Route<M, F>| {
             let rules = route.rules.iter();
-            rules.map(|rule| self.rule(&rule.policy, accrual)).collect()
+            rules
+                .map(|rule| Arc::new(self.rule(&rule.policy, accrual)))
+                .collect()
         };
         (routes.iter().map(rules).collect(), Index::new(routes))
     }
@@ -106,87 +109,88 @@ impl Compiler<'_> {
     where
         Filters: From<Vec<F>>,
     {
-        let Self {
-            policy: client,
-            backends,
-            budgets,
-            now,
-            ..
-        } = *self;
-        let mesh = client.fidelity == Fidelity::Mesh;
-        let retry = policy.params.retry.as_ref();
-        let retry = retry.map(|retry| {
-            let budget = match retry.budget() {
-                None if retry.is_unlimited() => None,
-                None => default_budget(client),
-                named => named,
-            };
-            Arc::new(RetryPlan {
-                retry: retry.clone(),
-                budget: budget.map(|budget| budgets.get(&client.parent, budget, now)),
-            })
+        let params = &policy.params;
+        let retry = params.retry.as_ref().map(|retry| self.retry(retry));
+        let retries = retry.as_ref().and_then(|retry| retry.budget.as_ref());
+        let hedge = params.hedge.map(|hedge| HedgePlan {
+            budget: self.hedge_budget(&hedge, retries),
+            pace: self.pace(&policy.meta, &hedge),
         });
-        let hedge = policy.params.hedge.map(|hedge| {
-            // One for both, unless it has its own.
-            let retries = retry
-                .as_ref()
-                .and_then(|retry: &Arc<RetryPlan>| retry.budget.clone());
-            let budget = match (hedge.own_budget(), retries) {
-                (None, Some(budget)) => budget,
-                (own, _) => budgets.get(&client.parent, own.unwrap_or_default(), now),
-            };
-            Arc::new(HedgePlan {
-                pace: self.pace(&policy.meta, &hedge),
-                budget,
-            })
-        });
-        let used = policy.distribution.backends();
-        let used = used.map(|(used, weight)| {
+        let backends = policy.distribution.backends();
+        let backends = backends.map(|(used, weight)| {
             let backend = &used.backend;
-            let forward = matches!(backend.dispatcher, BackendDispatcher::Forward(_));
-            let load = match &backend.dispatcher {
-                BackendDispatcher::BalanceP2c(load, _) => *load,
-                BackendDispatcher::Forward(_) | BackendDispatcher::Fail { .. } => {
-                    Load::PeakEwma(PeakEwma::DEFAULT)
-                }
-            };
-            let fails = match &backend.dispatcher {
-                BackendDispatcher::Fail { message } => Some(message.clone()),
-                BackendDispatcher::Forward(_) | BackendDispatcher::BalanceP2c(..) => None,
-            };
-            let accrual = accrual.clone();
-            let settings = Settings {
-                // Difference::EjectionFloor, ProbeHint and ForwardBreaker.
-                accrual: match accrual {
-                    _ if mesh && forward => None,
-                    accrual if mesh => accrual.map(FailureAccrual::into_the_meshs),
-                    accrual => accrual,
-                },
-                // Difference::LoadExtensions.
-                load: if mesh { load.into_the_meshs() } else { load },
-                // Difference::OutageProbes.
-                probes_in_turn: !mesh,
-                // Difference::BackendQueue.
-                queue: if mesh { MESH_QUEUE } else { backend.queue },
-            };
+            let settings = self.settings(backend, accrual.clone());
             BackendPlan {
-                state: backends.get(backend, &settings, now),
+                state: self.backends.get(backend, &settings, self.now),
                 filters: used.filters.clone().into(),
-                fails,
+                fails: match &backend.dispatcher {
+                    BackendDispatcher::Fail { message } => Some(message.clone()),
+                    BackendDispatcher::Forward(_) | BackendDispatcher::BalanceP2c(..) => None,
+                },
                 weight,
             }
         });
         RulePlan {
             name: policy.meta.to_string().into(),
             filters: policy.filters.clone().into(),
-            kind: policy.params.kind,
-            classes: policy.params.classes.clone(),
-            timeouts: policy.params.timeouts,
-            retry,
-            hedge,
-            allow_overrides: policy.params.allow_l5d_request_headers,
+            kind: params.kind,
+            classes: params.classes.clone(),
+            timeouts: params.timeouts,
+            backends: backends.collect(),
+            retry: retry.map(Arc::new),
+            hedge: hedge.map(Arc::new),
+            allow_overrides: params.allow_l5d_request_headers,
             in_order: matches!(policy.distribution.spread(), Spread::FirstAvailable(_)),
-            backends: used.collect(),
+        }
+    }
+
+    fn retry(&self, retry: &Retry) -> RetryPlan {
+        let budget = match retry.budget() {
+            None if retry.is_unlimited() => None,
+            None => default_budget(self.policy),
+            named => named,
+        };
+        RetryPlan {
+            retry: retry.clone(),
+            budget: budget.map(|budget| self.budget(budget)),
+        }
+    }
+
+    // One for both, unless it has its own.
+    fn hedge_budget(&self, hedge: &Hedge, retries: Option<&RetryBudget>) -> RetryBudget {
+        match (hedge.own_budget(), retries) {
+            (None, Some(budget)) => budget.clone(),
+            (own, _) => self.budget(own.unwrap_or_default()),
+        }
+    }
+
+    fn budget(&self, budget: Budget) -> RetryBudget {
+        self.budgets.get(&self.policy.parent, budget, self.now)
+    }
+
+    // What of the policy the state of a backend depends on.
+    fn settings(&self, backend: &Backend, accrual: Option<FailureAccrual>) -> Settings {
+        let mesh = self.policy.fidelity == Fidelity::Mesh;
+        let forward = matches!(backend.dispatcher, BackendDispatcher::Forward(_));
+        let load = match &backend.dispatcher {
+            BackendDispatcher::BalanceP2c(load, _) => *load,
+            BackendDispatcher::Forward(_) | BackendDispatcher::Fail { .. } => {
+                Load::PeakEwma(PeakEwma::DEFAULT)
+            }
+        };
+        Settings {
+            // Difference::EjectionFloor, ProbeHint and ForwardBreaker.
+            accrual: match accrual {
+                _ if mesh && forward => None,
+                accrual if mesh => accrual.map(FailureAccrual::into_the_meshs),
+                accrual => accrual,
+            },
+            // Difference::LoadExtensions.
+            load: if mesh { load.into_the_meshs() } else { load },
+            // Difference::OutageProbes.
+            probes_in_turn: !mesh,
+            // Difference::BackendQueue.
+            queue: if mesh { MESH_QUEUE } else { backend.queue },
         }
     }
 

@@ -31,7 +31,7 @@ pub(crate) struct Plan {
     pub(crate) origin: Option<Origin>,
     policy: Arc<ClientPolicy>,
     // One for each version where they differ, else one.
-    routes: [Vec<Vec<RulePlan>>; 2],
+    routes: [Vec<Vec<Arc<RulePlan>>>; 2],
     indexes: [Index; 2],
 }
 
@@ -76,43 +76,57 @@ pub(crate) enum Filters {
     Grpc(Vec<GrpcFilter>),
 }
 
-/// Which rule of a plan a request matched.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Matched {
-    version: usize,
-    route: usize,
-    rule: usize,
+/// What a request is sent by: the plan that it began with, and the rule of it that it matched.
+pub(crate) struct Routed {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) rule: Arc<RulePlan>,
     pub(crate) path: PathMatched,
+}
+
+// === impl Routed ===
+
+impl Routed {
+    /// Whether the mesh is followed where this crate would do otherwise.
+    pub(crate) fn is_mesh(&self) -> bool {
+        self.plan.is_mesh()
+    }
 }
 
 // === impl Plan ===
 
 impl Plan {
+    pub(crate) fn is_mesh(&self) -> bool {
+        self.fidelity == Fidelity::Mesh
+    }
+
     /// The most specific rule that matches.
     pub(crate) fn find(
-        &self,
+        self: &Arc<Self>,
         version: Version,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
-    ) -> Option<Matched> {
-        let matched = |version, route, rule, path| Matched {
-            version,
-            route,
-            rule,
-            path,
+    ) -> Option<Routed> {
+        let other = version == Version::HTTP_2 && !self.routes[1].is_empty();
+        let which = usize::from(other);
+        let (index, routes) = (&self.indexes[which], &self.routes[which]);
+        let (route, rule, path) = match &self.policy.protocol {
+            Protocol::Grpc(grpc) => {
+                let found = index.find(&grpc.routes, method, uri, headers)?;
+                (found.route_index, found.rule_index, found.path)
+            }
+            _ => {
+                let policy = self.policy.for_version(version);
+                let found = index.find(&policy.routes, method, uri, headers)?;
+                (found.route_index, found.rule_index, found.path)
+            }
         };
-        let [first, other] = &self.indexes;
-        if let Protocol::Grpc(grpc) = &self.policy.protocol {
-            let found = first.find(&grpc.routes, method, uri, headers)?;
-            return Some(matched(0, found.route_index, found.rule_index, found.path));
-        }
-        let second = version == Version::HTTP_2 && !self.routes[1].is_empty();
-        let index = if second { other } else { first };
-        let policy = self.policy.for_version(version);
-        let found = index.find(&policy.routes, method, uri, headers)?;
-        let (route, rule) = (found.route_index, found.rule_index);
-        Some(matched(usize::from(second), route, rule, found.path))
+        let rule = routes.get(route)?.get(rule)?;
+        Some(Routed {
+            plan: Arc::clone(self),
+            rule: Arc::clone(rule),
+            path,
+        })
     }
 
     /// What the policy's target speaks, if that cannot be carried.
@@ -121,28 +135,34 @@ impl Plan {
         (!protocol.is_http()).then(|| protocol.name())
     }
 
-    pub(crate) fn rule(&self, matched: &Matched) -> &RulePlan {
-        &self.routes[matched.version][matched.route][matched.rule]
+    /// The backends that can have endpoints, in the order in which they are first named.
+    pub(crate) fn backends(&self) -> Vec<&Arc<BackendState>> {
+        let rules = self.routes.iter().flatten().flatten();
+        let named = rules.flat_map(|rule| &rule.backends);
+        let named = named.filter(|backend| backend.fails.is_none());
+        distinct(named.map(|backend| &backend.state), Arc::ptr_eq)
     }
 
-    /// Every backend that can have endpoints, once for each mention.
-    pub(crate) fn backends(&self) -> impl Iterator<Item = &Arc<BackendState>> {
+    /// The budgets, in the order in which they are first named.
+    pub(crate) fn budgets(&self) -> Vec<&RetryBudget> {
         let rules = self.routes.iter().flatten().flatten();
-        let backends = rules.flat_map(|rule| &rule.backends);
-        backends
-            .filter(|backend| backend.fails.is_none())
-            .map(|backend| &backend.state)
-    }
-
-    /// Every budget, once for each mention.
-    pub(crate) fn budgets(&self) -> impl Iterator<Item = &RetryBudget> {
-        let rules = self.routes.iter().flatten().flatten();
-        rules.flat_map(|rule| {
+        let named = rules.flat_map(|rule| {
             let retry = rule.retry.as_ref().and_then(|retry| retry.budget.as_ref());
             let hedge = rule.hedge.as_ref().map(|hedge| &hedge.budget);
             retry.into_iter().chain(hedge)
-        })
+        });
+        distinct(named, RetryBudget::is_same)
     }
+}
+
+fn distinct<'a, T>(all: impl Iterator<Item = &'a T>, same: impl Fn(&T, &T) -> bool) -> Vec<&'a T> {
+    let mut distinct: Vec<&T> = Vec::new();
+    for one in all {
+        if !distinct.iter().any(|known| same(known, one)) {
+            distinct.push(one);
+        }
+    }
+    distinct
 }
 
 // === impl Filters ===

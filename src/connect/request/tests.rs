@@ -145,3 +145,27 @@ fn a_server_name_that_is_no_host_is_not_asked_for() {
     for_http1(&mut request, &Fallback::new(&endpoint)).unwrap();
     assert_eq!(request.headers()[HOST], "127.0.0.1:80");
 }
+
+#[test]
+fn http1_announces_a_body_of_unknown_length() {
+    use bytes::Bytes;
+    use http_body_util::StreamBody;
+    let stream = || {
+        Body::new(StreamBody::new(tokio_stream::pending::<
+            Result<http_body::Frame<Bytes>, std::io::Error>,
+        >()))
+    };
+    let chunked = |method: &str, headers: &[(&str, &str)], body: Body| {
+        let request = request(method, "http://a.shop/", headers);
+        let mut request = request.map(|_| Outgoing::new(body));
+        for_http1(&mut request, &fallback()).unwrap();
+        request.headers().contains_key(TRANSFER_ENCODING)
+    };
+    assert!(chunked("GET", &[], stream()));
+    assert!(chunked("HEAD", &[], stream()));
+    // hyper does it itself, or there is nothing to do.
+    assert!(!chunked("POST", &[], stream()));
+    assert!(!chunked("GET", &[("content-length", "7")], stream()));
+    assert!(!chunked("GET", &[], Body::from("whole")));
+    assert!(!chunked("GET", &[], Body::empty()));
+}

@@ -17,6 +17,7 @@ use crate::retry::keep::KeepRequest;
 pin_project! {
     /// The future of [`HedgeService`](super::HedgeService). Dropped at any point it drops both attempts, and what it has
     /// drawn from the budget and not used returns.
+    #[project = HedgeProj]
     pub struct HedgeFuture<S, Req, C, K>
     where
         S: Service<Req>,
@@ -75,92 +76,117 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let started = match *this.started {
-            Some(started) => started,
-            None => {
-                if this.next.is_none() {
-                    // Polled again after it was ready: the same as never.
-                    return Poll::Pending;
-                }
-                if let Err(error) = ready!(this.service.poll_ready(cx)) {
-                    *this.next = None;
-                    return Poll::Ready(Err(error));
-                }
-                let Some(request) = this.next.take() else {
-                    return Poll::Pending;
-                };
-                if this.shared.when.is_safe(&request) {
-                    *this.kept = this.shared.keep.keep(&request);
-                }
-                let now = Instant::now();
-                *this.started = Some(now);
-                *this.due = this.kept.as_ref().and_then(|_| this.shared.pace.due(now));
-                this.first.set(Some(this.service.call(request)));
-                now
-            }
-        };
+        if this.started.is_none()
+            && let Err(error) = ready!(this.start(cx))
+        {
+            return Poll::Ready(Err(error));
+        }
         loop {
-            for is_first in [true, false] {
-                let mut attempt = if is_first {
-                    this.first.as_mut()
-                } else {
-                    this.second.as_mut()
-                };
-                let Some(future) = attempt.as_mut().as_pin_mut() else {
-                    continue;
-                };
-                let Poll::Ready(result) = future.poll(cx) else {
-                    continue;
-                };
-                attempt.set(None);
-                let now = Instant::now();
-                if is_first || this.first.is_some() {
-                    this.shared.pace.answered(started, now);
-                }
-                if this.shared.when.wins(&result) {
-                    this.shared.success(now);
-                } else if this.first.is_some() || this.second.is_some() {
-                    // The other may still bring an answer.
-                    continue;
-                }
-                // The loser is let go.
-                this.first.set(None);
-                this.second.set(None);
-                *this.token = None;
-                *this.kept = None;
-                *this.due = None;
+            if let Some(result) = this.poll_attempts(cx) {
                 return Poll::Ready(result);
             }
-            let Some(due) = *this.due else {
-                return Poll::Pending;
-            };
-            if Instant::now() < due {
-                ready!(this.alarm.as_mut().poll_at(cx, Some(due)));
-            }
-            if this.token.is_none() {
-                let token = this.shared.budget.withdraw_hedge(Instant::now());
-                *this.token = token.map(Token::into_owned);
-                if this.token.is_none() {
-                    *this.due = None;
-                    return Poll::Pending;
-                }
-            }
-            // A service that is not ready has enough to do; it is asked again when it wakes.
-            match this.service.poll_ready(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => *this.token = None,
-                Poll::Ready(Ok(())) => {
-                    if let Some(kept) = this.kept.take() {
-                        let request = this.shared.keep.renew(kept);
-                        if let Some(token) = this.token.take() {
-                            token.spend();
-                        }
-                        this.second.set(Some(this.service.call(request)));
-                    }
-                }
-            }
-            *this.due = None;
+            ready!(this.poll_second(cx));
         }
+    }
+}
+
+impl<S, Req, C, K> HedgeProj<'_, S, Req, C, K>
+where
+    S: Service<Req>,
+    C: HedgeWhen<Req, S::Response, S::Error>,
+    K: KeepRequest<Req>,
+{
+    // Sends the first attempt, as soon as the service is ready for it.
+    fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        if self.next.is_none() {
+            // Polled again after it was ready: the same as never.
+            return Poll::Pending;
+        }
+        if let Err(error) = ready!(self.service.poll_ready(cx)) {
+            *self.next = None;
+            return Poll::Ready(Err(error));
+        }
+        let Some(request) = self.next.take() else {
+            return Poll::Pending;
+        };
+        if self.shared.when.is_safe(&request) {
+            *self.kept = self.shared.keep.keep(&request);
+        }
+        let now = Instant::now();
+        *self.started = Some(now);
+        *self.due = self.kept.as_ref().and_then(|_| self.shared.pace.due(now));
+        self.first.set(Some(self.service.call(request)));
+        Poll::Ready(Ok(()))
+    }
+
+    // The answer that wins, or the last that there is.
+    fn poll_attempts(&mut self, cx: &mut Context<'_>) -> Option<Result<S::Response, S::Error>> {
+        for is_first in [true, false] {
+            let mut attempt = match is_first {
+                true => self.first.as_mut(),
+                false => self.second.as_mut(),
+            };
+            let Some(future) = attempt.as_mut().as_pin_mut() else {
+                continue;
+            };
+            let Poll::Ready(result) = future.poll(cx) else {
+                continue;
+            };
+            attempt.set(None);
+            let now = Instant::now();
+            if let Some(started) = *self.started
+                && (is_first || self.first.is_some())
+            {
+                self.shared.pace.answered(started, now);
+            }
+            if self.shared.when.wins(&result) {
+                self.shared.success(now);
+            } else if self.first.is_some() || self.second.is_some() {
+                // The other may still bring an answer.
+                continue;
+            }
+            // The loser is let go.
+            self.first.set(None);
+            self.second.set(None);
+            *self.token = None;
+            *self.kept = None;
+            *self.due = None;
+            return Some(result);
+        }
+        None
+    }
+
+    // Sends the second attempt when it is due, if something pays for it. Pending: there is nothing new to poll.
+    fn poll_second(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(due) = *self.due else {
+            return Poll::Pending;
+        };
+        if Instant::now() < due {
+            ready!(self.alarm.as_mut().poll_at(cx, Some(due)));
+        }
+        if self.token.is_none() {
+            let token = self.shared.budget.withdraw_hedge(Instant::now());
+            *self.token = token.map(Token::into_owned);
+            if self.token.is_none() {
+                *self.due = None;
+                return Poll::Pending;
+            }
+        }
+        // A service that is not ready has enough to do; it is asked again when it wakes.
+        match ready!(self.service.poll_ready(cx)) {
+            Err(_) => *self.token = None,
+            Ok(()) => {
+                if let Some(kept) = self.kept.take() {
+                    let request = self.shared.keep.renew(kept);
+                    if let Some(token) = self.token.take() {
+                        token.spend();
+                    }
+                    self.second.set(Some(self.service.call(request)));
+                }
+            }
+        }
+        *self.due = None;
+        Poll::Ready(())
     }
 }
 

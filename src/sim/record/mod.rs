@@ -6,13 +6,14 @@ mod histogram;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use tokio::time::Instant;
 
 pub(crate) use self::digest::Digest;
 pub(crate) use self::histogram::Histogram;
 use crate::core::observe::Decision;
-use crate::sim::stage::station_at;
+use crate::sim::address::station_at;
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
 
@@ -218,42 +219,8 @@ impl Record {
     pub(crate) fn decision(&mut self, client: u32, at: u64, decision: &Decision) {
         self.digest.decision(client, at, self.start, decision);
         *self.decisions.entry(decision.name()).or_default() += 1;
-        let (endpoint, why) = match decision {
-            Decision::Opened { endpoint, why, .. }
-            | Decision::EjectionRefused { endpoint, why } => (Some(endpoint), why.clone()),
-            Decision::ByHand { endpoint, what } => {
-                (Some(endpoint), format!("{what} by hand").into())
-            }
-            Decision::Probing { endpoint, request } => {
-                (Some(endpoint), format!("request {request}").into())
-            }
-            Decision::ProbePassed { endpoint } => (Some(endpoint), "another one decides".into()),
-            Decision::ProbeReturned { endpoint } => {
-                (Some(endpoint), "the probe ended without a verdict".into())
-            }
-            Decision::Closed { endpoint } => (Some(endpoint), "the probe succeeded".into()),
-            Decision::Endpoints {
-                backend,
-                joined,
-                left,
-            } => (
-                None,
-                format!("{backend}: {joined} joined, {left} left").into(),
-            ),
-            Decision::DiscoveryFailed { backend, error } => {
-                (None, format!("{backend}: {error}").into())
-            }
-            // Of a breaker in somebody's own stack, which has no endpoint.
-            Decision::BreakerOpened { breaker, why, .. } => {
-                (None, format!("{breaker}: {why}").into())
-            }
-            Decision::BreakerProbing { breaker }
-            | Decision::BreakerProbePassed { breaker }
-            | Decision::BreakerProbeReturned { breaker }
-            | Decision::BreakerClosed { breaker } => (None, breaker.to_string().into()),
-            Decision::Swapped => (None, "".into()),
-            // One for each request or attempt: counted, and in the digest.
-            _ => return,
+        let Some((endpoint, why)) = told_of(decision) else {
+            return;
         };
         let station = endpoint.and_then(station_at);
         match decision {
@@ -298,6 +265,44 @@ impl Record {
         }
         *known = ejected;
     }
+}
+
+// What a report says of a decision: about which endpoint, and why. None of one that it only counts.
+fn told_of(decision: &Decision) -> Option<(Option<&SocketAddr>, Cow<'static, str>)> {
+    Some(match decision {
+        Decision::Opened { endpoint, why, .. } | Decision::EjectionRefused { endpoint, why } => {
+            (Some(endpoint), why.clone())
+        }
+        Decision::ByHand { endpoint, what } => (Some(endpoint), format!("{what} by hand").into()),
+        Decision::Probing { endpoint, request } => {
+            (Some(endpoint), format!("request {request}").into())
+        }
+        Decision::ProbePassed { endpoint } => (Some(endpoint), "another one decides".into()),
+        Decision::ProbeReturned { endpoint } => {
+            (Some(endpoint), "the probe ended without a verdict".into())
+        }
+        Decision::Closed { endpoint } => (Some(endpoint), "the probe succeeded".into()),
+        Decision::Endpoints {
+            backend,
+            joined,
+            left,
+        } => (
+            None,
+            format!("{backend}: {joined} joined, {left} left").into(),
+        ),
+        Decision::DiscoveryFailed { backend, error } => {
+            (None, format!("{backend}: {error}").into())
+        }
+        // Of a breaker in somebody's own stack, which has no endpoint.
+        Decision::BreakerOpened { breaker, why, .. } => (None, format!("{breaker}: {why}").into()),
+        Decision::BreakerProbing { breaker }
+        | Decision::BreakerProbePassed { breaker }
+        | Decision::BreakerProbeReturned { breaker }
+        | Decision::BreakerClosed { breaker } => (None, breaker.to_string().into()),
+        Decision::Swapped => (None, "".into()),
+        // One for each request or attempt: counted, and in the digest.
+        _ => return None,
+    })
 }
 
 // === impl Second ===

@@ -11,6 +11,24 @@ use super::record::{Histogram, Record, SECOND, WITHIN};
 ///
 /// A request is counted at its arrival's second, and as an error if its caller gave it up or it was not answered within
 /// ten seconds after the end. What happened before the warm-up was over is not counted. `Display` is a summary.
+///
+/// ```
+/// use tower_mesh::policy::{ClientPolicy, FailureAccrual};
+/// use tower_mesh::sim::{World, healthy, ms, per_second, s};
+///
+/// let world = || World::seeded(7)
+///     .policy(ClientPolicy::http().failure_accrual(FailureAccrual::consecutive(5)).build().unwrap())
+///     .endpoint("good", healthy(ms(10)))
+///     .endpoint("bad", healthy(ms(10)).fails(1.0))
+///     .load(per_second(100));
+/// let report = world().run_for(s(20));
+///
+/// assert!(report.endpoints[1].opened > 0, "{report}"); // by its place, or by name:
+/// assert!(report.share("bad", s(5)..s(20)) < 0.1, "{report}");
+/// assert!(report.latency(0.99) < ms(50));
+/// assert!(report.events.iter().any(|event| event.what == "opened"));
+/// assert_eq!(report.digest, world().run_for(s(20)).digest); // the same decisions, at the same times
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {

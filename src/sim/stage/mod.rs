@@ -5,7 +5,6 @@ mod queue;
 mod slab;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -59,23 +58,6 @@ struct Work {
 struct Exchange {
     ended: Option<End>,
     waker: Option<Waker>,
-}
-
-/// The address of the endpoint with this index: 10.0.0.1, ...
-pub(crate) fn address_of(station: usize) -> SocketAddr {
-    let number = u32::try_from(station + 1).unwrap_or(u32::MAX);
-    let ip = Ipv4Addr::from((10 << 24) | (number & 0x00ff_ffff));
-    SocketAddr::from((ip, 80))
-}
-
-/// The index of the endpoint at this address.
-pub(crate) fn station_at(address: &SocketAddr) -> Option<usize> {
-    let IpAddr::V4(ip) = address.ip() else {
-        return None;
-    };
-    let number = u32::from(ip);
-    (number >> 24 == 10).then_some(())?;
-    usize::try_from(number & 0x00ff_ffff).ok()?.checked_sub(1)
 }
 
 // === impl Stage ===

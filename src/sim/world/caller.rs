@@ -15,8 +15,9 @@ use crate::client::Client;
 use crate::core::BoxError;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::sim::address::station_at;
 use crate::sim::record::Outcome;
-use crate::sim::stage::{Leaf, Stage, station_at};
+use crate::sim::stage::{Leaf, Stage};
 use crate::verdict::TransportError;
 
 /// One client of the world.

@@ -2,8 +2,8 @@ use tokio::sync::watch;
 
 use crate::discover::Endpoints;
 use crate::endpoint::Endpoint;
+use crate::sim::address::address_of;
 use crate::sim::server::Server;
-use crate::sim::stage::address_of;
 
 /// What discovery says about the endpoints of one backend.
 pub(super) struct Members {

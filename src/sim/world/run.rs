@@ -91,8 +91,7 @@ impl Run {
         let servers: Vec<_> = endpoints.into_iter().map(|(_, server)| server).collect();
         let record = Record::new(start, (nanos(warmup), end), clients, servers.len());
         let stage = Arc::new(Stage::new(seed, start, servers, record, clients));
-        let mut callers: Vec<Box<dyn Caller>> = Vec::with_capacity(clients);
-        for client in 0..clients {
+        let caller = |client: usize| -> Result<Box<dyn Caller>, SimError> {
             let site = Site {
                 client,
                 seed: Dice::new(seed, Part::Client, client as u64).seed(),
@@ -102,15 +101,16 @@ impl Run {
                 ),
                 stage: Arc::clone(&stage),
             };
-            callers.push(match (&stack, &policy) {
-                (Some(make), _) => make(&site),
+            match (&stack, &policy) {
+                (Some(make), _) => Ok(make(&site)),
                 (None, Some((policy, _))) => {
                     let zone = zones.get(client % zones.len().max(1));
-                    Box::new(client_of(&site, policy, &members, zone)?)
+                    Ok(Box::new(client_of(&site, policy, &members, zone)?))
                 }
-                (None, None) => return Err(SimError::NoPolicy),
-            });
-        }
+                (None, None) => Err(SimError::NoPolicy),
+            }
+        };
+        let callers = (0..clients).map(caller).collect::<Result<_, _>>()?;
         let (arrivals, closed_loop) = match load.pattern {
             Pattern::Closed(callers) => (Vec::new(), Some(callers)),
             Pattern::Open(open) => {
