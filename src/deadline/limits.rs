@@ -384,12 +384,14 @@ mod tests {
         // A request that is still sent, idle time, and a deadline that may change beside another limit.
         let sent = body(None, Some(2)).with_progress(progress(now, false));
         let idle = Limits::new(now, None, None, None, Some(S));
-        let moving = body(Some(2), Some(2)).with_moving_request();
+        let mut moving = body(Some(2), Some(2));
+        moving.let_request_move();
         for limits in [sent, idle, moving] {
             assert!(matches!(limits.for_body(), BodyLimit::Moving(_)));
         }
-        for limits in [body(Some(2), None), body(None, Some(2))] {
-            let limit = limits.with_moving_request().for_body();
+        for mut limits in [body(Some(2), None), body(None, Some(2))] {
+            limits.let_request_move();
+            let limit = limits.for_body();
             assert!(matches!(limit, BodyLimit::Fixed(..)), "{limit:?}");
         }
     }
