@@ -52,20 +52,23 @@ async fn call(client: &Client, method: Method, path: &str) -> Result<http::Respo
     let request = Request::builder()
         .method(method)
         .uri(format!("http://web.shop{path}"))
-        .header("x-old", "1");
+        .header("x-old", "1")
+        .header("x-more", "1");
     client.request(request.body(Body::empty()).unwrap()).await
 }
 
 #[tokio::test(start_paused = true)]
 async fn header_changes_of_a_route_and_of_a_backend() {
-    let reply = http::Response::builder().header("y-old", "1");
+    let reply = http::Response::builder()
+        .header("y-old", "1")
+        .header("y-more", "1");
     let reply = std::sync::Arc::new(reply.body(bytes::Bytes::new()).unwrap());
     let mesh = Mesh::new(move |_, _| Reply::Full(reply.clone(), ms(1)));
     let change = |which: &str, header: &str| {
         let modifier = format!("{}{}Modifier", which[..1].to_ascii_lowercase(), &which[1..]);
         format!(
-            "{{type: {which}Modifier, {modifier}: {{add: [{{name: {header}, value: a}}], \
-             set: [{{name: {header}, value: b}}], remove: [{}-old]}}}}",
+            "{{type: {which}Modifier, {modifier}: {{add: [{{name: {header}, value: a}}, {{name: {0}-more, value: a}}], \
+             set: [{{name: {header}, value: b}}], remove: [{0}-old]}}}}",
             &header[..1]
         )
     };
@@ -82,14 +85,17 @@ async fn header_changes_of_a_route_and_of_a_backend() {
         let answer = call(&of(&manifests, &mesh), Method::GET, "/")
             .await
             .unwrap();
-        // Add, then set, then remove.
-        let values: Vec<_> = answer.headers().get_all("y-new").iter().collect();
-        assert_eq!(values, ["b"]);
-        assert!(!answer.headers().contains_key("y-old"));
         let seen = mesh.seen().pop().unwrap();
-        let values: Vec<_> = seen.headers.get_all("x-new").iter().collect();
-        assert_eq!(values, ["b"]);
-        assert!(!seen.headers.contains_key("x-old"));
+        for (side, headers) in [("x", &seen.headers), ("y", answer.headers())] {
+            let values = |name| -> Vec<_> {
+                let values = headers.get_all(format!("{side}-{name}"));
+                values.iter().cloned().collect()
+            };
+            // Add, then set, then remove; what is added stands beside what was there.
+            assert_eq!(values("new"), ["b"]);
+            assert_eq!(values("more"), ["1", "a"]);
+            assert!(values("old").is_empty());
+        }
     }
     // Linkerd's own HTTPRoute changes the request where the response is meant, and says so.
     let manifests = route(

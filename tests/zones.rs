@@ -106,12 +106,19 @@ fn a_zone_that_is_gone_is_replaced_by_the_others() {
         world = world.endpoint(format!("{zone}{n}"), server);
     }
     let report = world.run_for(s(60));
-    let in_a = |from, to| {
-        let one = |n| report.share(&format!("a{n}"), s(from)..s(to));
-        (0..3).map(one).sum::<f64>()
+    let of = |zone: &str, from: u64, to: u64| {
+        let first = if zone == "a" { 0 } else { 3 };
+        let one = |n| report.share(&format!("{zone}{n}"), s(from)..s(to));
+        (first..first + 3).map(one).sum::<f64>()
     };
-    assert!(in_a(1, 10) >= 0.99, "{}", in_a(1, 10));
+    assert!(of("a", 1, 10) >= 0.99, "{}", of("a", 1, 10));
     // Probes.
-    assert!(in_a(12, 40) <= 0.02, "{}", in_a(12, 40));
-    assert_eq!(in_a(41, 60), 0.0);
+    assert!(of("a", 12, 40) <= 0.02, "{}", of("a", 12, 40));
+    assert!(of("b", 12, 40) >= 0.98, "{}", of("b", 12, 40));
+    assert_eq!(of("a", 41, 60), 0.0);
+    assert!(of("b", 41, 60) >= 0.999, "{}", of("b", 41, 60));
+    // It serves them: what still fails are the probes.
+    assert!(report.error_rate_in(s(1)..s(10)) == 0.0 && report.error_rate_in(s(41)..s(60)) == 0.0);
+    let errors = report.error_rate_in(s(12)..s(40));
+    assert!(errors <= 0.02, "{errors}");
 }

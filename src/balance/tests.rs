@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
+use crate::breaker::Forced;
 use crate::core::observe::Observers;
 use crate::core::time::Epoch;
 use crate::endpoint::Endpoint;
@@ -187,7 +188,7 @@ async fn probe_wait(count: u32, repeatable: u64) -> Duration {
     let ticket = set.pick(&only, |_, ticket| ticket).unwrap();
     ticket.settle(&Outcome::FAILURE);
     let due = set.next_due(Instant::now()).unwrap();
-    for request in 1.. {
+    for request in 1..60_000 {
         tokio::time::advance(Duration::from_millis(1)).await;
         let want = Want {
             repeatable: repeatable > 0 && request % repeatable == 0,
@@ -208,7 +209,7 @@ async fn probe_wait(count: u32, repeatable: u64) -> Duration {
             return waited;
         }
     }
-    unreachable!()
+    panic!("no probe of {bad} within a minute")
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,4 +246,140 @@ async fn many_probes_that_are_due_at_once_get_their_turns() {
     }
     assert_eq!(probes, 300);
     assert_eq!(set.pool.guard.in_service(), 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_of_one_weight_are_compared_without_it() {
+    let set = set(None, Load::default());
+    fill(&set, 3);
+    let uneven = |set: &Set<()>| (set.members().uneven(), set.members().are_plain());
+    assert_eq!(uneven(&set), (false, true));
+    let heavier = endpoint(3).with_weight(2.0);
+    set.update(Update::Add(vec![heavier]), Instant::now());
+    assert_eq!(uneven(&set), (true, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_returns_while_it_is_ejected_is_probed_when_that_is_due() {
+    let set = set(Some(FailureAccrual::consecutive(1)), Load::default());
+    fill(&set, 3);
+    let bad = endpoint(1);
+    let only = Want {
+        only: Some(bad.address()),
+        ..want(0)
+    };
+    let ticket = set.pick(&only, |_, ticket| ticket).unwrap();
+    ticket.settle(&Outcome::FAILURE);
+    set.update(Update::Remove(vec![bad.address()]), Instant::now());
+    tokio::time::advance(Duration::from_secs(60)).await;
+    // Its turn comes, and it is not there.
+    drop(pick(&set, 1));
+    assert_eq!(set.pool.probe_due(u64::MAX - 1), None);
+    set.update(Update::Add(vec![bad.clone()]), Instant::now());
+    tokio::time::advance(Duration::from_millis(10)).await;
+    let (chosen, ticket) = pick(&set, 2).unwrap();
+    assert!(ticket.note().probe);
+    assert_eq!(chosen, bad);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_can_serve_as_long_as_one_can() {
+    let set = set(Some(FailureAccrual::consecutive(1)), Load::default());
+    let now = Instant::now();
+    assert!(!set.is_able(now), "nobody is there");
+    fill(&set, 3);
+    for n in 0..3 {
+        assert!(set.is_able(now), "{n} are out");
+        assert_eq!(set.hopeless_until(now), None);
+        let only = Want {
+            only: Some(endpoint(n).address()),
+            ..want(u64::from(n))
+        };
+        let ticket = set.pick(&only, |_, ticket| ticket).unwrap();
+        ticket.settle(&Outcome::FAILURE);
+    }
+    assert!(!set.is_able(now));
+    let due = set.next_due(now).unwrap();
+    assert_eq!(set.hopeless_until(now), Some(due));
+    // Its turn has come, and from then on one may try, no more.
+    tokio::time::advance(due - now).await;
+    let now = Instant::now();
+    assert!(set.is_able(now));
+    let probe = pick(&set, 4).unwrap().1;
+    assert!(probe.note().probe);
+    assert!(!set.is_able(now) && pick(&set, 5).is_none());
+    probe.settle(&Outcome::SUCCESS);
+    assert!(set.is_able(now));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_policy_reaches_those_that_are_there_and_those_that_come() {
+    let set = set(None, Load::default());
+    fill(&set, 3);
+    let fail = |n: u32| {
+        let only = Want {
+            only: Some(endpoint(n).address()),
+            ..want(u64::from(n))
+        };
+        let ticket = set.pick(&only, |_, ticket| ticket).unwrap();
+        ticket.settle(&Outcome::FAILURE);
+        set.pool.guard.in_service()
+    };
+    assert_eq!(fail(0), 3, "without a policy");
+    let with = |accrual, load| Settings {
+        accrual,
+        load,
+        queue: Queue::default(),
+        probes_in_turn: true,
+    };
+    let accrual = FailureAccrual::consecutive(1);
+    let settings = with(Some(accrual), Load::least_pending());
+    set.configure(&settings, Instant::now());
+    assert!(!set.members().are_plain(), "by another measure");
+    assert_eq!(fail(0), 2);
+    set.update(Update::Add(vec![endpoint(3)]), Instant::now());
+    assert_eq!(set.pool.guard.in_service(), 3);
+    assert_eq!(fail(3), 2);
+    assert!(set.pool.guard.is_reduced());
+    set.configure(&with(None, Load::default()), Instant::now());
+    assert_eq!(set.pool.guard.in_service(), 4, "none ejects none");
+    assert!(!set.pool.guard.is_reduced() && set.members().are_plain());
+    let open = |member: &Member<()>| member.cell.is_open();
+    assert!(set.members().iter().all(open));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_held_open_by_hand_is_nobodys_outage() {
+    let set = set(Some(FailureAccrual::consecutive(1)), Load::default());
+    fill(&set, 3);
+    let guard = &set.pool.guard;
+    let cell = Arc::clone(&set.members().iter().next().unwrap().cell);
+    let only = Want {
+        only: Some(cell.address()),
+        ..want(0)
+    };
+    let of_it = || set.pick(&only, |_, ticket| ticket);
+    cell.force(Some(Forced::Open));
+    assert_eq!((guard.in_service(), guard.is_reduced()), (2, false));
+    assert!(of_it().is_none());
+    cell.force(Some(Forced::Closed));
+    assert_eq!((guard.in_service(), guard.is_reduced()), (3, false));
+    of_it().unwrap().settle(&Outcome::FAILURE);
+    assert_eq!(guard.in_service(), 3, "whatever it answers");
+    // Let go, and what is in flight since before decides nothing.
+    let before = of_it().unwrap();
+    cell.force(None);
+    before.settle(&Outcome::FAILURE);
+    assert_eq!(guard.in_service(), 3);
+    of_it().unwrap().settle(&Outcome::FAILURE);
+    assert_eq!((guard.in_service(), guard.is_reduced()), (2, true));
+    assert!(guard.serves());
+    // A reset brings back one that is ejected.
+    cell.force(None);
+    assert_eq!((guard.in_service(), guard.is_reduced()), (3, false));
+    of_it().unwrap().settle(&Outcome::SUCCESS);
+    for member in set.members().iter() {
+        member.cell.force(Some(Forced::Open));
+    }
+    assert!(!guard.serves());
 }

@@ -184,3 +184,88 @@ impl Stream for BreakerEvents {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn closed(events: &Events, breaker: &Arc<str>) {
+        let decision = Decision::BreakerClosed {
+            breaker: Arc::clone(breaker),
+        };
+        events.send(Instant::now(), breaker, &decision);
+    }
+
+    // What is there, and whether that is all there will be.
+    fn read(events: &mut BreakerEvents, woken: &Arc<Woken>) -> (Vec<u64>, bool) {
+        let waker = Arc::clone(woken).into();
+        let mut cx = Context::from_waker(&waker);
+        let mut missed = Vec::new();
+        loop {
+            match Pin::new(&mut *events).poll_next(&mut cx) {
+                Poll::Ready(Some(event)) => missed.push(event.missed),
+                Poll::Ready(None) => return (missed, true),
+                Poll::Pending => return (missed, false),
+            }
+        }
+    }
+
+    #[test]
+    fn who_reads_too_late_is_told_how_many_it_missed() {
+        let events = Events::default();
+        let name: Arc<str> = "a".into();
+        let woken = Arc::default();
+        let mut reader = events.subscribe(None);
+        for _ in 0..KEPT {
+            closed(&events, &name);
+        }
+        assert_eq!(read(&mut reader, &woken), (vec![0; KEPT], false));
+        for _ in 0..KEPT + 3 {
+            closed(&events, &name);
+        }
+        let (missed, over) = read(&mut reader, &woken);
+        assert_eq!((missed[0], missed.len(), over), (3, KEPT, false));
+        assert!(missed[1..].iter().all(|missed| *missed == 0));
+    }
+
+    #[test]
+    fn readers_are_woken_by_what_they_asked_for_and_by_the_end() {
+        let events = Events::default();
+        assert!(!events.is_wanted());
+        let (mine, other): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let woken: Arc<Woken> = Arc::default();
+        let mut reader = events.subscribe(Some(Arc::clone(&mine)));
+        assert!(events.is_wanted());
+        assert_eq!(read(&mut reader, &woken), (vec![], false));
+        closed(&events, &other);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        closed(&events, &mine);
+        // Once: it has not looked since.
+        closed(&events, &mine);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert_eq!(read(&mut reader, &woken), (vec![0, 0], false));
+        drop(events);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
+        assert_eq!(read(&mut reader, &woken), (vec![], true));
+    }
+
+    #[test]
+    fn nothing_is_put_into_words_for_readers_that_have_gone() {
+        let events = Events::default();
+        drop(events.subscribe(None));
+        closed(&events, &"a".into());
+        assert!(!events.is_wanted());
+    }
+}

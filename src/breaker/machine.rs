@@ -376,9 +376,9 @@ impl Breaker {
     }
 
     /// Closed, as if nothing had been learned. What is in flight decides nothing any more.
+    // Ejections are not remembered of one that was never re-admitted.
     pub(crate) fn reset(&mut self) {
         self.close();
-        self.trips = 0;
     }
 
     // A closed one without rules has nothing to forget.

@@ -331,6 +331,15 @@ impl Shared {
         state.word(self.origin()).store(&self.gate);
     }
 
+    // All results in the window, and the bad ones.
+    #[cfg(test)]
+    pub(super) fn window_sums(&self) -> Option<(u64, u64)> {
+        let mut state = lock(&self.state);
+        self.count_calm(&mut state);
+        self.publish(&mut state);
+        state.breaker.window_sums()
+    }
+
     /// Takes one of the places of those who wait.
     pub(super) fn take_place(&self, wait: Wait) -> bool {
         let more = |waiting| (waiting < wait.callers).then_some(waiting + 1);

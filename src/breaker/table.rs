@@ -152,3 +152,66 @@ impl Table {
         self.newest = at;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::FailureAccrual;
+    use proptest::prelude::*;
+
+    // Keys by their last use, the oldest first.
+    #[derive(Default)]
+    struct Model {
+        keys: Vec<usize>,
+        evicted: u64,
+    }
+
+    impl Model {
+        // Whether there is room for it.
+        fn get_or_make(&mut self, key: usize, capacity: usize, held: &[usize]) -> bool {
+            if let Some(at) = self.keys.iter().position(|it| *it == key) {
+                self.keys.remove(at);
+            } else if self.keys.len() == capacity {
+                let Some(at) = self.keys.iter().position(|it| !held.contains(it)) else {
+                    return false;
+                };
+                // Those that were passed over are the newest now.
+                self.keys.rotate_left(at);
+                self.keys.remove(0);
+                self.evicted += 1;
+            }
+            self.keys.push(key);
+            true
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_least_recently_used_that_nobody_holds_makes_room(
+            capacity in 1usize..6,
+            steps in proptest::collection::vec((0usize..9, 0u8..8), 1..200),
+        ) {
+            let now = Instant::now();
+            let mut table = Table::new(Settings::new(&FailureAccrual::consecutive(1)), capacity);
+            let mut model = Model::default();
+            // By key.
+            let mut held: Vec<(usize, Arc<Shared>)> = Vec::new();
+            for (key, step) in steps {
+                if step == 0 {
+                    held.clear();
+                }
+                let keys: Vec<usize> = held.iter().map(|(key, _)| *key).collect();
+                let breaker = table.get_or_make(&key.to_string(), || now);
+                prop_assert_eq!(breaker.is_some(), model.get_or_make(key, capacity, &keys));
+                if let Some(breaker) = breaker.filter(|_| step == 1) {
+                    held.push((key, breaker));
+                }
+                for key in 0..9 {
+                    let there = table.get(&key.to_string()).is_some();
+                    prop_assert_eq!(there, model.keys.contains(&key), "{}", key);
+                }
+                prop_assert_eq!((table.len(), table.evicted()), (model.keys.len(), model.evicted));
+            }
+        }
+    }
+}

@@ -692,6 +692,93 @@ fn a_hang_whose_callers_leave_trips_it() {
 }
 
 #[test]
+fn one_that_is_worse_than_its_peers_is_left_alone_four_times_as_long_at_first() {
+    let mut b = Bench::new(&consecutive(7).memory(Duration::from_secs(10)));
+    let worse = |b: &mut Bench, allowed: bool| {
+        let at = b.breaker.nanos(b.now);
+        let outcome = Outcome::FAILURE;
+        let transition = (b.breaker).eject_as_worse(at, "worse".into(), &outcome, || 0, || allowed);
+        match transition {
+            Some(Transition::Opened { until, .. }) => (until - b.now).as_secs(),
+            _ => 0,
+        }
+    };
+    assert_eq!(worse(&mut b, false), 0, "the floor");
+    assert!(!b.is_open());
+    for expected in [4, 8, 16] {
+        assert_eq!(worse(&mut b, true), expected);
+        b.pass(60.0);
+        assert_eq!(b.call(Outcome::SUCCESS), Some(Transition::Closed));
+    }
+}
+
+#[test]
+fn a_reset_forgets_the_place_in_the_backoff() {
+    let mut b = Bench::new(&consecutive(1).memory(Duration::from_secs(1000)));
+    for expected in [1, 1, 2] {
+        if expected == 1 {
+            b.breaker.reset();
+        }
+        let Some(Transition::Opened { until, .. }) = b.call(Outcome::FAILURE) else {
+            panic!("not opened")
+        };
+        assert_eq!((until - b.now).as_secs(), expected);
+        b.now = until;
+        assert_eq!(b.call(Outcome::SUCCESS), Some(Transition::Closed));
+    }
+}
+
+#[test]
+fn a_turn_is_waited_for_as_long_as_the_first_backoff_at_most() {
+    let jitter = Ratio::percent(50);
+    let (min, max) = (Duration::from_secs(2), Duration::from_secs(60));
+    let backoff = ExponentialBackoff::try_new(min, max, jitter).unwrap();
+    let b = Bench::new(&FailureAccrual::consecutive(1).backoff(backoff));
+    let words = (0..64).map(|n| n << 58);
+    let (mut first, mut turn): (Vec<_>, Vec<_>) = words
+        .map(|word| (b.breaker.first_wait(word), b.breaker.turn_wait(word)))
+        .unzip();
+    first.sort();
+    turn.sort();
+    assert!(min <= first[0] && first[63] > min && first[63] <= min.mul_f64(1.5));
+    assert!(turn[63] <= min && turn[0] < min, "{turn:?}");
+}
+
+#[test]
+fn successes_that_change_nothing_need_not_be_heard_one_by_one() {
+    let calm = |b: &Bench| b.breaker.calm();
+    assert_eq!(
+        Breaker::new(None, Instant::now()).calm(),
+        Calm::Nothing,
+        "without a policy"
+    );
+    let mut b = Bench::new(&consecutive(2));
+    assert_eq!(calm(&b), Calm::Nothing);
+    b.call(Outcome::FAILURE);
+    assert_eq!(calm(&b), Calm::Matter, "the next ends a run");
+    b.call(Outcome::SUCCESS);
+    assert_eq!(calm(&b), Calm::Nothing);
+    b.call(Outcome::FAILURE);
+    b.call(Outcome::FAILURE);
+    assert_eq!(calm(&b), Calm::Matter, "open");
+    // A rate counts them, until a bucket ends; and where it is too low, the next may bring it to where it decides.
+    let mut b = Bench::new(&unified(50, 4, 0));
+    b.pass(3.5);
+    b.call(Outcome::SUCCESS);
+    assert_eq!(calm(&b), Calm::CountUntil(4_000_000_000));
+    b.call(Outcome::FAILURE);
+    b.call(Outcome::SUCCESS);
+    assert_eq!(calm(&b), Calm::Matter, "too few to be judged yet");
+    b.call(Outcome::SUCCESS);
+    assert_eq!(calm(&b), Calm::CountUntil(4_000_000_000));
+    // Whoever does not ask how long they took cannot say that they change nothing where that counts.
+    let slow = consecutive(2).slow_call(Duration::from_secs(1));
+    for (policy, quick) in [(consecutive(2), Calm::Nothing), (slow, Calm::Matter)] {
+        assert_eq!(Bench::new(&policy).breaker.calm_for_the_quick(), quick);
+    }
+}
+
+#[test]
 fn it_is_small() {
     use std::mem::size_of;
     // All there is of it, without a window and with one: only one with a probe out has 24 bytes more. The rules are shared.

@@ -177,6 +177,40 @@ fn requests_may_earn_instead() {
 }
 
 #[test]
+fn who_does_not_look_at_the_clock_looks_at_every_sixteenth_success() {
+    let start = Instant::now();
+    let budget = RetryBudget::new(Budget::percent(10).min_per_sec(0), start);
+    let looks = std::cell::Cell::new(0);
+    let now = || {
+        looks.set(looks.get() + 1);
+        start
+    };
+    for n in 1..=64 {
+        budget.success_by(now);
+        assert_eq!(looks.get(), n / 16, "{n}");
+    }
+    assert_eq!(budget.deposits(), 64);
+    // What is paid in meanwhile leaks as anything else.
+    let both = [0, 1].map(|_| RetryBudget::new(Budget::percent(10).min_per_sec(0), start));
+    let mut now = start;
+    for _ in 0..100_000 {
+        now += Duration::from_millis(1);
+        both[0].success(now);
+        both[1].success_by(|| now);
+    }
+    let [timed, untimed] = both.map(|budget| budget.balance_milli(now));
+    assert!(
+        untimed <= timed && untimed + 200 > timed,
+        "{untimed} {timed}"
+    );
+    // Requests earn: successes do not.
+    let policy = Budget::percent(10).earned_by(EarnedBy::Requests);
+    let budget = RetryBudget::new(policy, start);
+    budget.success_by(|| start);
+    assert_eq!(budget.deposits(), 0);
+}
+
+#[test]
 fn a_token_comes_back_only_unspent() {
     let now = Instant::now();
     let budget = RetryBudget::new(Budget::percent(0).min_per_sec(1), now);

@@ -18,8 +18,8 @@ pub fn delay(backoff: &ExponentialBackoff, n: u32, word: u64) -> Duration {
     let stretch = ONE + u128::from(backoff.jitter().ppm());
     // At most 2^94 x 2^27.
     let high = (base * stretch / ONE).min(max);
+    // The base, where `max` cuts nothing off.
     let low = base.min(max * ONE / stretch);
-    let low = if high < max { base } else { low };
     let span = high - low + 1;
     let nanos = low + scale(span, word);
     Duration::from_secs((nanos / 1_000_000_000) as u64)

@@ -320,3 +320,125 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn progress(now: Instant, duplex: bool) -> Arc<Progress> {
+        Arc::new(Progress::new(now, duplex))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_head_idle_time_counts_from_there_and_a_try_has_its_time() {
+        let now = Instant::now();
+        let mut limits = Limits::new(now, None, Some(now + 5 * S), None, None);
+        assert!(limits.is_try());
+        assert_eq!(limits.next(), Some(now + 5 * S));
+        assert_eq!(limits.passed(now + 5 * S), Some(Timeout::Headers));
+        limits.head(now + 4 * S, Some(3 * S));
+        assert_eq!(limits.passed(now + 7 * S - S / 2), None);
+        assert_eq!(limits.next(), Some(now + 7 * S));
+        assert_eq!(limits.passed(now + 7 * S), Some(Timeout::Idle));
+        // And from when the next frame is asked for.
+        tokio::time::advance(6 * S).await;
+        limits.awaited();
+        assert_eq!(limits.next(), Some(now + 9 * S));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_limits_that_move_are_looked_at_again() {
+        let now = Instant::now();
+        let body = |request: Option<u32>, response: Option<u32>| {
+            let request = request.map(|n| now + n * S);
+            Limits::new(now, request, None, response.map(|n| n * S), None)
+        };
+        for (request, response, at, kind) in [
+            (Some(2), None, 2, Timeout::Request),
+            (Some(2), Some(3), 2, Timeout::Request),
+            (Some(3), Some(2), 2, Timeout::Response),
+            (Some(2), Some(2), 2, Timeout::Request),
+            (None, Some(2), 2, Timeout::Response),
+        ] {
+            let limit = body(request, response).for_body();
+            assert!(matches!(limit, BodyLimit::Fixed(..)), "{limit:?}");
+            assert_eq!(limit.next(), Some(now + at * S));
+            assert_eq!(limit.passed(now + at * S), Some(kind));
+            assert_eq!(limit.passed(now + at * S - S / 2), None);
+        }
+        assert!(!body(None, None).for_body().is_some());
+        // A request that is still sent, idle time, and a deadline that may change beside another limit.
+        let sent = body(None, Some(2)).with_progress(progress(now, false));
+        let idle = Limits::new(now, None, None, None, Some(S));
+        let mut moving = body(Some(2), Some(2));
+        moving.let_request_move();
+        for limits in [sent, idle, moving] {
+            assert!(matches!(limits.for_body(), BodyLimit::Moving(_)));
+        }
+        for mut limits in [body(Some(2), None), body(None, Some(2))] {
+            limits.let_request_move();
+            let limit = limits.for_body();
+            assert!(matches!(limit, BodyLimit::Fixed(..)), "{limit:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_response_hears_when_the_request_is_sent() {
+        for (response, expected) in [(Some(2 * S), 1), (None, 0)] {
+            let now = Instant::now();
+            let progress = progress(now, false);
+            let limits = Limits::new(now, None, None, response, Some(100 * S));
+            let limit = limits.with_progress(Arc::clone(&progress)).for_body();
+            let (first, woken) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+            limit.wake_when_sent(&Arc::clone(&first).into());
+            // It may have moved to another task.
+            let waker = Arc::clone(&woken).into();
+            limit.wake_when_sent(&waker);
+            limit.wake_when_sent(&waker);
+            tokio::time::advance(S).await;
+            assert_eq!(limit.passed(Instant::now() + 50 * S), None);
+            progress.flush();
+            progress.flush();
+            assert_eq!(first.0.load(Ordering::Relaxed), 0);
+            assert_eq!(woken.0.load(Ordering::Relaxed), expected);
+            // Its time begins there.
+            let end = response.map_or(101 * S, |response| S + response);
+            assert_eq!(limit.next(), Some(now + end));
+            // Too late to be told again.
+            limit.wake_when_sent(&waker);
+            assert_eq!(Arc::strong_count(&woken), 2, "the one here and its waker");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_was_asked_for_a_frame_is_waited_for_until_it_has_one() {
+        let now = Instant::now();
+        let one_way = progress(now, false);
+        assert!(!one_way.asked());
+        one_way.ask();
+        assert!(one_way.asked());
+        one_way.frame();
+        assert!(!one_way.asked());
+        one_way.ask();
+        one_way.flush();
+        assert!(!one_way.asked());
+        // Where answers come meanwhile, it is not the caller that is waited for.
+        let duplex = progress(now, true);
+        duplex.ask();
+        assert!(!duplex.asked());
+    }
+}

@@ -166,3 +166,52 @@ impl Guard {
         seen > 0 && now.saturating_sub(seen) <= patience && now.saturating_sub(due) < patience
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    fn patient(seconds: u64) -> Guard {
+        let (min, max) = (Duration::from_secs(seconds), Duration::from_secs(60));
+        let backoff = ExponentialBackoff::try_new(min, max, Ratio::ZERO).unwrap();
+        let guard = Guard::default();
+        guard.configure(Some(&FailureAccrual::consecutive(1).backoff(backoff)));
+        guard
+    }
+
+    #[test]
+    fn a_probe_waits_for_a_request_that_may_be_repeated_as_long_as_the_least_backoff() {
+        let guard = patient(4);
+        assert!(!guard.keeps_probe(10 * S, 10 * S), "nobody repeats");
+        guard.saw_repeatable(10 * S);
+        assert!(guard.keeps_probe(10 * S, 10 * S));
+        assert!(guard.keeps_probe(14 * S - 1, 10 * S));
+        assert!(!guard.keeps_probe(14 * S, 10 * S), "it has waited");
+        assert!(guard.keeps_probe(14 * S, 12 * S));
+        assert!(
+            !guard.keeps_probe(14 * S + 1, 12 * S),
+            "nobody repeats any more"
+        );
+    }
+
+    #[test]
+    fn requests_that_may_be_repeated_are_noted_four_times_in_that_time() {
+        let guard = patient(4);
+        guard.saw_repeatable(10 * S);
+        guard.saw_repeatable(11 * S);
+        assert!(!guard.keeps_probe(14 * S + 1, 14 * S), "too soon to note");
+        guard.saw_repeatable(11 * S + 1);
+        assert!(guard.keeps_probe(15 * S + 1, 15 * S));
+        // At the very beginning, too.
+        let guard = patient(0);
+        guard.saw_repeatable(1);
+        assert!(
+            !guard.keeps_probe(1, 1),
+            "without a backoff it does not wait"
+        );
+    }
+}

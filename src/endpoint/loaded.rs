@@ -335,6 +335,19 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_not_owed_after_all_leaves_the_others_owed() {
+        let loaded = loaded();
+        for _ in 0..3 {
+            loaded.choose(1 << 20);
+        }
+        loaded.excuse();
+        loaded.excuse();
+        assert_ne!(loaded.silence(1 << 30), 0);
+        loaded.excuse();
+        assert_eq!(loaded.silence(1 << 30), 0);
+    }
+
+    #[test]
     fn there_is_room_for_so_many_successes() {
         let loaded = loaded();
         loaded.choose(0);

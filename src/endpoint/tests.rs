@@ -5,15 +5,23 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::*;
-use crate::breaker::{Breaker, Gate};
+use crate::breaker::{Breaker, Forced, Gate};
 use crate::core::draw::{Purpose, draw};
 use crate::core::observe::Observers;
 use crate::core::time::Epoch;
-use crate::policy::{FailureAccrual, Load, PeakEwma, PenaltyPeakEwma, Unified};
+use crate::policy::{
+    ExponentialBackoff, FailureAccrual, Load, PeakEwma, PenaltyPeakEwma, Ratio, Unified,
+};
 use crate::verdict::{Classified, Outcome, Settle, Ticket};
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+// From so many seconds to a minute, without jitter.
+fn backoff(seconds: u64) -> ExponentialBackoff {
+    let most = Duration::from_secs(60);
+    ExponentialBackoff::try_new(Duration::from_secs(seconds), most, Ratio::ZERO).unwrap()
 }
 
 fn cell(accrual: Option<FailureAccrual>, load: Load) -> Arc<Cell> {
@@ -152,6 +160,74 @@ async fn failures_cost_their_penalty_while_it_fades() {
     limited.retry_after = Some(Duration::from_secs(1000));
     answered(&cell, ms(0), limited).await;
     assert_eq!(penalty(&cell), policy.max_retry_after);
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_it_is_ejected_is_known_as_long_as_it_is() {
+    let accrual = FailureAccrual::consecutive(1).backoff(backoff(4));
+    let epoch = Epoch::new(Instant::now());
+    let terms = |accrual: Option<&FailureAccrual>| Terms::new(accrual, epoch);
+    let why = |cell: &Cell| cell.breaker(Instant::now()).why;
+    let cell = cell(Some(accrual.clone()), Load::default());
+    assert_eq!(why(&cell), None);
+    ticket(&cell).settle(&Outcome::FAILURE);
+    assert!(why(&cell).is_some());
+    // Another policy keeps it ejected.
+    cell.configure(&terms(Some(&accrual)), Instant::now());
+    assert!(why(&cell).is_some());
+    cell.configure(&terms(None), Instant::now());
+    assert_eq!((cell.gate(), why(&cell)), (Gate::Closed, None));
+    cell.configure(&terms(Some(&accrual)), Instant::now());
+    ticket(&cell).settle(&Outcome::FAILURE);
+    // By hand.
+    cell.force(Some(Forced::Closed));
+    assert_eq!(why(&cell), None);
+    cell.force(Some(Forced::Open));
+    assert_eq!(why(&cell).as_deref(), Some("opened by hand"));
+    cell.force(None);
+    assert_eq!(why(&cell), None);
+    // And by a probe.
+    ticket(&cell).settle(&Outcome::FAILURE);
+    tokio::time::advance(ms(4000)).await;
+    ticket(&cell).settle(&Outcome::SUCCESS);
+    let told = cell.breaker(Instant::now());
+    assert_eq!(
+        (told.gate, told.why, told.since),
+        (Gate::Closed, None, None)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_that_is_not_used_frees_the_place_of_a_probe_and_owes_no_answer() {
+    let accrual = FailureAccrual::consecutive(1).backoff(backoff(4));
+    let cell = cell(Some(accrual), Load::default());
+    ticket(&cell).settle(&Outcome::FAILURE);
+    tokio::time::advance(ms(4000)).await;
+    let probe = ticket(&cell);
+    assert!(cell.admit(Instant::now(), 0).is_none(), "one at a time");
+    probe.give_back();
+    let probe = ticket(&cell);
+    tokio::time::advance(ms(1000)).await;
+    assert!(cell.reading().silence > 0);
+    probe.give_back();
+    tokio::time::advance(ms(1000)).await;
+    assert_eq!((cell.reading().silence, cell.pending()), (0, 0));
+    ticket(&cell).settle(&Outcome::SUCCESS);
+    assert_eq!(cell.gate(), Gate::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_in_the_reading_at_once_and_a_success_makes_up_for_it() {
+    let cell = cell(None, Load::default());
+    answered(&cell, ms(1), Outcome::SUCCESS).await;
+    assert_eq!(cell.reading().failing, 0);
+    answered(&cell, ms(0), Outcome::FAILURE).await;
+    // The quick estimate: three eighths of the way.
+    assert_eq!(cell.reading().failing, 3 * (1 << 16) / 8);
+    answered(&cell, ms(0), Outcome::NEUTRAL).await;
+    assert_eq!(cell.reading().failing, 3 * (1 << 16) / 8);
+    answered(&cell, ms(0), Outcome::SUCCESS).await;
+    assert!(cell.reading().failing < 3 * (1 << 16) / 8);
 }
 
 #[test]

@@ -106,8 +106,8 @@ pub(crate) fn plain_cost(latency: u64, silence: u64, pending: u32) -> u128 {
     u128::from(time) * u128::from(pending.min(MOST_PENDING) + 1)
 }
 
-// The fraction that succeeds to the eighth power, in 2^-32ths. One in a hundred is what the worst endpoint is taken for,
-// or it could never be tried again.
+// The fraction that succeeds to the eighth power, in 2^-32ths. Never zero, or the worst endpoint could not be tried again:
+// where hardly one in fifteen succeeds, it makes no difference how many.
 #[inline]
 fn favour(failing: u32) -> u64 {
     const ONE: u64 = 1 << 16;
@@ -116,7 +116,7 @@ fn favour(failing: u32) -> u64 {
     }
     // In 2^-31ths, so that a square fits.
     let square = |x: u64| (x * x) >> 31;
-    let success = ONE.saturating_sub(failing.into()).max(ONE / 100);
+    let success = ONE.saturating_sub(failing.into());
     (square(square(square(success << 15))) << 1).max(1)
 }
 
@@ -235,7 +235,31 @@ mod tests {
         );
     }
 
+    #[test]
+    fn where_hardly_any_succeed_it_makes_no_difference_how_many() {
+        const ONE: u32 = 1 << 16;
+        let succeeding = |parts| cost(|r| r.failing = ONE - parts);
+        assert_eq!(succeeding(0), succeeding(ONE / 16));
+        assert!(succeeding(ONE / 14) < succeeding(ONE / 16));
+        // It can still be tried: where the other one is busy enough, or is not known at all.
+        let busy = cost(|r| (r.latency, r.pending) = (u64::MAX, u32::MAX));
+        assert!(succeeding(0) < busy);
+    }
+
     proptest! {
+        #[test]
+        fn plain_costs_compare_as_costs_do(
+            a in any::<(u64, u64, u32)>(), b in any::<(u64, u64, u32)>(), shift in (0u32..64, 0u32..32),
+        ) {
+            let of = |(latency, silence, pending): (u64, u64, u32)| {
+                let (latency, silence, pending) = (latency >> shift.0, silence >> shift.0, pending >> shift.1);
+                let whole = cost(|r| (r.latency, r.silence, r.pending) = (latency, silence, pending));
+                (plain_cost(latency, silence, pending), whole)
+            };
+            let (a, b) = (of(a), of(b));
+            prop_assert_eq!(a.0.cmp(&b.0), a.1.cmp(&b.1));
+        }
+
         #[test]
         fn never_overflows(
             a in any::<(u64, bool, u64, u32, u32, u32)>(), b in any::<(u64, bool, u64, u32, u32, u32)>(),

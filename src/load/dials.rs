@@ -230,4 +230,35 @@ mod tests {
             }
         }
     }
+    #[test]
+    fn only_what_compares_latency_and_silence_alone_is_plain() {
+        let default = LoadExtensions::DEFAULT;
+        let penalty = PenaltyPeakEwma::new(PeakEwma::DEFAULT);
+        let slow_start = Some(Duration::from_secs(3));
+        for (mut load, extensions, plain) in [
+            (Load::default(), default, true),
+            (Load::PenaltyPeakEwma(penalty), default, false),
+            (Load::least_pending(), default, false),
+            (Load::weighted_round_robin(), default, false),
+            (
+                Load::default(),
+                LoadExtensions {
+                    slow_start,
+                    ..default
+                },
+                false,
+            ),
+            (
+                Load::default(),
+                LoadExtensions {
+                    silence: false,
+                    ..default
+                },
+                false,
+            ),
+        ] {
+            *load.extensions_mut() = extensions;
+            assert_eq!(Rules::of(&load).are_plain(), plain, "{load:?}");
+        }
+    }
 }

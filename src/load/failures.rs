@@ -171,6 +171,23 @@ mod tests {
         assert!(!Failures::is_none(failures.words().0));
     }
 
+    #[test]
+    fn however_many_successes_there_were_failures_are_seen_as_soon() {
+        let after = |credits: u32| {
+            let mut failures = Failures::default();
+            for _ in 0..credits {
+                failures.credit(0, u32::MAX);
+            }
+            assert_eq!(failures.total, MOST);
+            // The slow estimate alone.
+            for _ in 0..100 {
+                failures.record(0, true);
+            }
+            failures.failed
+        };
+        assert_eq!(after(1), after(30));
+    }
+
     proptest! {
         #[test]
         fn stays_within_its_bounds(results in proptest::collection::vec((0u64..1 << 33, any::<bool>()), 1..200)) {

@@ -236,3 +236,74 @@ fn sort(error: &(dyn StdError + 'static)) -> (ErrorKind, Sent) {
     let sent = transport.map_or(Sent::Unknown, TransportError::sent);
     (ErrorKind::of(error), sent)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(status: u16, grpc: Option<&str>) -> Response<()> {
+        let response = Response::builder().status(status);
+        let response = match grpc {
+            Some(code) => response.header("grpc-status", code),
+            None => response,
+        };
+        response.body(()).unwrap()
+    }
+
+    #[test]
+    fn what_earns_is_no_error_of_the_server_in_either_language() {
+        for (status, grpc, earns) in [
+            (200, None, true),
+            (404, None, true),
+            (500, None, false),
+            (200, Some("0"), true),
+            (200, Some("14"), false),
+            (200, Some("nonsense"), false),
+            (500, Some("0"), false),
+        ] {
+            assert_eq!(
+                succeeded(&response(status, grpc)),
+                earns,
+                "{status} {grpc:?}"
+            );
+        }
+        // Where the end was waited for, it decides.
+        let trailers = |code| response(200, Some(code)).headers().clone();
+        for (end, earns) in [
+            (HeldEnd::Trailers(Some(trailers("0"))), true),
+            (HeldEnd::Trailers(Some(trailers("14"))), false),
+            (HeldEnd::Trailers(None), false),
+            (HeldEnd::Broke, false),
+        ] {
+            let mut held = response(200, None);
+            held.extensions_mut().insert(end.clone());
+            assert_eq!(succeeded(&held), earns, "{end:?}");
+        }
+    }
+
+    #[test]
+    fn what_plainly_stands_is_a_success_that_no_rule_could_mean() {
+        let stands = |retry: &Retry, result: Result<Response<()>, BoxError>| {
+            RetryWhen::<Request<()>, _, _>::stands(&ByPolicy, retry, &result)
+        };
+        let server_errors = Retry::on(500..=599).build().unwrap();
+        let too_early = Retry::on(202..=202).build().unwrap();
+        let codes = Retry::on_codes([14]).build().unwrap();
+        for (retry, status, expected) in [
+            (&server_errors, 200, true),
+            (&server_errors, 204, true),
+            (&server_errors, 404, false),
+            (&server_errors, 503, false),
+            (&too_early, 200, true),
+            (&too_early, 202, false),
+            (&codes, 200, false),
+        ] {
+            assert_eq!(
+                stands(retry, Ok(response(status, None))),
+                expected,
+                "{status}"
+            );
+        }
+        assert!(!stands(&server_errors, Err("gone".into())));
+    }
+}

@@ -84,3 +84,35 @@ impl ClassifyEos for Infallible {
         match self {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn judge(status: u16) -> Outcome {
+        let headers = [(http::header::RETRY_AFTER, "7".parse().unwrap())];
+        let status = StatusCode::from_u16(status).unwrap();
+        HttpClassifier::default().judge(status, &headers.into_iter().collect())
+    }
+
+    #[test]
+    fn too_many_requests_is_rate_limited_and_no_failure() {
+        for status in [200, 404, 428, 429, 430, 500, 502, 503, 504] {
+            let outcome = judge(status);
+            assert_eq!(outcome.is_failure(), status >= 500, "{status}");
+            assert_eq!(outcome.rate_limited, status == 429, "{status}");
+        }
+    }
+
+    #[test]
+    fn when_to_come_back_is_heard_from_those_that_mean_it() {
+        for status in [200, 301, 404, 429, 500, 502, 503, 504] {
+            let hint = [429, 503]
+                .contains(&status)
+                .then_some(Duration::from_secs(7));
+            assert_eq!(judge(status).retry_after, hint, "{status}");
+        }
+    }
+}

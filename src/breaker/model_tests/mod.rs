@@ -4,6 +4,7 @@
 
 mod model;
 mod peers;
+mod shared;
 
 use std::time::Duration;
 

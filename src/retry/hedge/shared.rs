@@ -44,3 +44,38 @@ impl<C, K> Shared<C, K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::policy::Budget;
+
+    #[test]
+    fn who_owns_the_budget_pays_in_for_requests_or_for_successes() {
+        let now = Instant::now();
+        let policy = Budget::percent(10);
+        for (earned_by, borrowed, deposits) in [
+            (EarnedBy::Requests, false, [1, 1]),
+            (EarnedBy::Successes, false, [0, 1]),
+            // Whose it is pays in.
+            (EarnedBy::Requests, true, [0, 0]),
+            (EarnedBy::Successes, true, [0, 0]),
+        ] {
+            let hedge = Hedge::after(Duration::from_millis(10));
+            let shared = Shared {
+                hedge,
+                pace: Pace::new(&hedge),
+                budget: RetryBudget::new(policy.earned_by(earned_by), now),
+                borrowed,
+                when: (),
+                keep: (),
+            };
+            shared.begin();
+            let begun = shared.budget.deposits();
+            shared.success(now);
+            assert_eq!([begun, shared.budget.deposits()], deposits, "{earned_by:?}");
+        }
+    }
+}
