@@ -81,6 +81,14 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
         return Ok(response.body(Body::empty()).unwrap());
     }
     let response = match request.uri().path() {
+        // How long its body was said to be, and what it was.
+        "/framing" => {
+            let headers = request.headers();
+            let said =
+                ["content-length", "transfer-encoding"].map(|name| headers.contains_key(name));
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            response.body(format!("{said:?} {body:?}").into())
+        }
         "/204" => response.status(204).body(Body::empty()),
         "/304" => response
             .status(304)
@@ -132,6 +140,30 @@ fn assert_quiet(client: &Client, what: &str) {
             (0, Gate::Closed),
             "{what}"
         );
+    }
+}
+
+// === requests ===
+
+#[tokio::test]
+async fn a_get_has_the_body_that_it_was_given_and_no_other() {
+    let stream = |frames: &[&'static str]| {
+        let frames: Vec<_> = (frames.iter())
+            .map(|frame| Ok::<_, BoxError>(Frame::data(Bytes::from(*frame))))
+            .collect();
+        Body::new(StreamBody::new(tokio_stream::iter(frames)))
+    };
+    let client = client(Version::Http1).await;
+    for (frames, expected) in [
+        // A stream that turns out to be empty is nothing to announce: not every server takes it well.
+        (&[][..], r#"[false, false] b"""#),
+        (&["one"], r#"[true, false] b"one""#),
+        (&["one", "two"], r#"[false, true] b"onetwo""#),
+    ] {
+        let get = Request::get("http://web.shop/framing").body(stream(frames));
+        let response = client.request(get.unwrap()).await.unwrap();
+        let said = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(said, expected);
     }
 }
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response, Uri};
+use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::sync::oneshot;
@@ -179,6 +179,11 @@ impl Service<Request<Body>> for HttpLeaf {
     }
 
     fn call(&mut self, request: Request<Body>) -> HttpCall {
+        let request = match *request.method() {
+            // A stream that turns out to be empty is not announced.
+            Method::GET | Method::HEAD => request.map(Body::at_hand),
+            _ => request,
+        };
         let request = Box::new(request.map(Outgoing::new));
         HttpCall(Box::pin(self.clone().send(request)))
     }
