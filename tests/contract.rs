@@ -4,15 +4,22 @@
 //! ready only after a while; a call that is dropped after any number of polls leaves nothing behind; clones made at any
 //! point serve and share their state. Bodies: frames, trailers, size hints and end of stream come through untouched.
 
+#[path = "contract/again.rs"]
 mod again;
+#[path = "contract/balance.rs"]
 mod balance;
+#[path = "contract/bodies.rs"]
 mod bodies;
+#[path = "contract/breakers.rs"]
 mod breakers;
+#[path = "contract/checks.rs"]
 mod checks;
+#[path = "contract/clients.rs"]
 mod clients;
+#[path = "contract/inner.rs"]
 mod inner;
+#[path = "contract/leaves.rs"]
 mod leaves;
-#[path = "../support/mod.rs"]
 mod support;
 
 use std::future::Future;
